@@ -1,0 +1,51 @@
+"""The op vocabulary: every operator described once (see :mod:`deploykit.ops.core`), callable as a function.
+
+>>> from deploykit import ops
+>>> ops.get("leaky_relu").attrs["alpha"].default
+0.01
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from deploykit.ops import (  # noqa: F401
+    activation,
+    attention,
+    control,
+    conv,
+    elementwise,
+    image,
+    index,
+    matmul,
+    norm,
+    pool,
+    quantize,
+    random,
+    recurrent,
+    reduce,
+    shape,
+    signal,
+)
+from deploykit.ops.builder import GraphBuilder
+from deploykit.ops.core import BY_OPCODE, REGISTRY, Op, Spec, get
+from deploykit.ops.infer import infer_graph, infer_node, infer_op
+
+__all__ = ["BY_OPCODE", "REGISTRY", "GraphBuilder", "Op", "Spec", "get", "infer_graph", "infer_node", "infer_op"]
+
+
+def __getattr__(name: str) -> Any:
+    # families are modules (ops.conv is the file); F.<op> below gives ops as functions
+    if name in REGISTRY:
+        return REGISTRY[name]
+    raise AttributeError(f"module 'deploykit.ops' has no attribute {name!r}")
+
+
+class _Functions:
+    """All ops as attributes, for writing gradients and decompositions: ``F.add(x, F.relu(y))``."""
+
+    def __getattr__(self, name: str) -> Op:
+        return get(name)
+
+
+F = _Functions()

@@ -1,0 +1,38 @@
+"""PEP 517 backend: scikit-build-core, plus ziglang as a build requirement when the machine has no C++ compiler."""
+
+import os
+import shutil
+
+from scikit_build_core import build as _base
+from scikit_build_core.build import *  # noqa: F403
+
+ZIG = "ziglang==0.17.1"
+
+
+def _zig() -> list[str]:
+    if os.environ.get("DEPLOYKIT_ZIG", "") not in ("", "0"):
+        return [ZIG]
+    if os.name == "nt" or os.environ.get("CXX") or any(map(shutil.which, ("c++", "g++", "clang++"))):
+        return []
+    # scikit-build-core exports CXX from Python's own build record even where no such compiler exists, so CMake
+    # cannot find out by itself: the decision is made here and handed down through this variable.
+    os.environ["DEPLOYKIT_ZIG"] = "1"
+    return [ZIG]
+
+
+def get_requires_for_build_wheel(config_settings=None):
+    return _base.get_requires_for_build_wheel(config_settings) + _zig()
+
+
+def get_requires_for_build_editable(config_settings=None):
+    return _base.get_requires_for_build_editable(config_settings) + _zig()
+
+
+def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
+    _zig()
+    return _base.build_wheel(wheel_directory, config_settings, metadata_directory)
+
+
+def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
+    _zig()
+    return _base.build_editable(wheel_directory, config_settings, metadata_directory)
