@@ -10,9 +10,10 @@ from deploykit.ops.core import Enum, op
 GEOMETRY = dict(strides=(), dilations=(), pads=(), pad_mode=Enum("explicit", "same_upper", "same_lower"), groups=1)
 
 
-@op(130, "x, weight, bias?, residual? -> y", attrs=dict(**GEOMETRY, **ACT_ATTRS))
+@op(130, "x, weight, bias?, residual? -> y", attrs=dict(**GEOMETRY, **ACT_ATTRS, act_after=False))
 class conv:
-    """act(convolution + bias) + residual.  Cross-correlation over 1, 2 or 3 spatial dims.
+    """act(convolution + bias) + residual, or act(convolution + bias + residual) when act_after (the ResNet form).
+    Cross-correlation over 1, 2 or 3 spatial dims.
 
     output size = (size + pads - dilation * (kernel - 1) - 1) // stride + 1.  groups == C with weight [C*m, ..., 1] is
     depthwise.  residual has the shape of y.

@@ -6,9 +6,14 @@ from deploykit.ops.activation import ACT_ATTRS
 from deploykit.ops.core import Required, op
 
 
-@op(120, "a, b, bias?, residual? -> y", attrs=dict(transpose_a=False, transpose_b=False, alpha=1.0, **ACT_ATTRS))
+@op(
+    120,
+    "a, b, bias?, residual? -> y",
+    attrs=dict(transpose_a=False, transpose_b=False, alpha=1.0, **ACT_ATTRS, act_after=False),
+)
 class matmul:
-    """act(alpha * (a @ b) + bias) + residual, with NumPy's matmul rules for vectors and batch dims.
+    """act(alpha * (a @ b) + bias) + residual, or act(alpha * (a @ b) + bias + residual) when act_after, with NumPy's
+    matmul rules for vectors and batch dims.
 
     transpose_x swaps the last two dims of an operand of rank >= 2.  bias broadcasts against the product as in NumPy
     (usually a vector [N]); residual has the shape of the result.
