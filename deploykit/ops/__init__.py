@@ -28,10 +28,10 @@ from deploykit.ops import (  # noqa: F401
     signal,
 )
 from deploykit.ops.builder import GraphBuilder
-from deploykit.ops.core import BY_OPCODE, REGISTRY, Op, Spec, get
+from deploykit.ops.core import BY_OPCODE, REGISTRY, F, Op, Spec, get
 from deploykit.ops.infer import infer_graph, infer_node, infer_op
 
-__all__ = ["BY_OPCODE", "REGISTRY", "GraphBuilder", "Op", "Spec", "get", "infer_graph", "infer_node", "infer_op"]
+__all__ = ["BY_OPCODE", "REGISTRY", "F", "GraphBuilder", "Op", "Spec", "get", "infer_graph", "infer_node", "infer_op"]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,13 +39,3 @@ def __getattr__(name: str) -> Any:
     if name in REGISTRY:
         return REGISTRY[name]
     raise AttributeError(f"module 'deploykit.ops' has no attribute {name!r}")
-
-
-class _Functions:
-    """All ops as attributes, for writing gradients and decompositions: ``F.add(x, F.relu(y))``."""
-
-    def __getattr__(self, name: str) -> Op:
-        return get(name)
-
-
-F = _Functions()

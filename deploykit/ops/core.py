@@ -293,3 +293,13 @@ def fail(name: str, what: str, got: object = None, expected: object = None) -> S
     if expected is not None:
         text += f", expected {expected}"
     return ShapeError(text + ".")
+
+
+class _Functions:
+    """All ops as attributes, looked up late, for writing gradients and decompositions: ``F.add(x, F.relu(y))``."""
+
+    def __getattr__(self, name: str) -> Op:
+        return get(name)
+
+
+F = _Functions()
