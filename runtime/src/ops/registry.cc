@@ -1,0 +1,23 @@
+#include "ops/registry.h"
+
+// One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
+#define DK_OP_FILES(X)
+
+namespace dk {
+#define X(name) extern const OpList ops_##name;
+DK_OP_FILES(X)
+#undef X
+
+const OpDef* find_op(uint16_t opcode) {
+  static const OpList* const lists[] = {
+#define X(name) &ops_##name,
+      DK_OP_FILES(X)
+#undef X
+          nullptr,
+  };
+  for (const OpList* const* l = lists; *l; ++l)
+    for (int i = 0; i < (*l)->count; ++i)
+      if (static_cast<uint16_t>((*l)->defs[i].opcode) == opcode) return &(*l)->defs[i];
+  return nullptr;
+}
+}  // namespace dk
