@@ -222,15 +222,31 @@ def _binary(op: str, a: DimLike, b: DimLike) -> DimLike:
         d = a - b
         if isinstance(d, int):  # same symbols: the difference decides
             return (a if d < 0 else b) if op == "min" else (a if d > 0 else b)
-        if op == "max" and isinstance(a, int) and a <= 0 and isinstance(b, Dim) and _non_negative(b):
+        if op == "max" and isinstance(a, int) and a <= 0 and is_non_negative(b):
             return b
-        if op == "max" and isinstance(b, int) and b <= 0 and isinstance(a, Dim) and _non_negative(a):
+        if op == "max" and isinstance(b, int) and b <= 0 and is_non_negative(a):
             return a
     return Dim({(((op, a, b), 1),): 1})
 
 
-def _non_negative(d: Dim) -> bool:
-    return all(c > 0 for c in d.terms.values())
+def is_non_negative(d: DimLike) -> bool:
+    """True when the sign of every part says that the expression is never below 0 (False: not known).
+
+    >>> is_non_negative(Dim.parse("n * 2 + 1")), is_non_negative(Dim.parse("n - 1"))
+    (True, False)
+    """
+    if isinstance(d, int):
+        return d >= 0
+    return all(c > 0 for c in d.terms.values()) and all(_atom_non_negative(a) for m in d.terms for a, _ in m)
+
+
+def _atom_non_negative(atom: _Atom) -> bool:
+    if isinstance(atom, str):
+        return True
+    op, a, b = atom
+    if op == "max":
+        return is_non_negative(a) or is_non_negative(b)
+    return is_non_negative(b) if op == "%" else is_non_negative(a) and is_non_negative(b)
 
 
 def _exact_div(a: Dim, b: Dim) -> DimLike | None:

@@ -11,7 +11,7 @@ from deploykit.graph.dims import Shape
 from deploykit.graph.ir import Graph, Node, Value
 from deploykit.ops import dispatch
 from deploykit.ops.core import Op, Spec, get
-from deploykit.ops.infer import fold_value, infer_op, spec_of
+from deploykit.ops.infer import declare_variables, fold_value, infer_op, spec_of
 
 
 class GraphBuilder:
@@ -56,26 +56,37 @@ class GraphBuilder:
         array = np.asarray(data, dtype=None if dtype is None else dtypes.dtype(dtype).np)
         return Value(self.unique(name), data=array)
 
-    def op(self, name: str, *inputs: Any, outputs: int | None = None, node: str = "", out: Any = (), **attrs: Any) -> Any:
+    def op(
+        self, name: str, *inputs: Any, outputs: int | None = None, node: str = "", out: Any = (), **attrs: Any
+    ) -> Any:
         """Append one node; returns its output Value, or a list when the op has several results or ``outputs`` is given.
 
-        ``inputs`` may be Values, None, or arrays and numbers (which become constants).  ``node`` names the node, ``out``
-        the outputs.  ``outputs`` is the number of outputs of a variadic op, or how many results are wanted.
+        ``inputs`` may be Values, None, or arrays and numbers (which become constants).  ``node`` names the node,
+        ``out`` the outputs.  ``outputs`` is the number of outputs of a variadic op, or how many results are wanted.
         """
         p = get(name)
-        ins = [x if x is None or isinstance(x, Value) else self.constant(x) for x in inputs]
+        ins = self._values(p, inputs)
         while ins and ins[-1] is None and len(ins) > 1:
             ins.pop()
         values = self._append(p, ins, p.complete(attrs), outputs, node, [out] if isinstance(out, str) else list(out))
         return values if outputs is not None or len(p.results) != 1 or p.results[0].variadic else values[0]
+
+    def _values(self, p: Op, inputs: Any) -> list[Value | None]:
+        ins = dispatch.coerce(p, list(inputs))
+        return [x if x is None or isinstance(x, Value) else self.constant(x) for x in ins]
 
     def _append(
         self, p: Op, ins: list[Value | None], attrs: dict[str, Any], outputs: int | None, node: str, out: list[str]
     ) -> list[Value]:
         p.check_inputs(len(ins), lambda i: ins[i] is None)
         specs = [None if v is None else self.spec(v) for v in ins]
-        extra = {"n_outputs": outputs or 1} if "n_outputs" in p.extra else {}
-        got = [fold_value(s) for s in infer_op(p, specs, {**attrs, **extra})]
+        extra: dict[str, int] = {}
+        if p.variable_outputs:
+            extra = p.count_outputs(
+                [None if v is None else v if v.data is None else v.data for v in ins], attrs, outputs
+            )
+        with declare_variables(self.graph.variables):
+            got = [fold_value(s) for s in infer_op(p, specs, {**attrs, **extra})]
         if outputs is not None:
             got = got[:outputs]
         values = []
@@ -109,8 +120,8 @@ class GraphBuilder:
     # ---- the interpreter protocol: ops called as functions record here
     def apply(self, op: Op, inputs: list[Any], attrs: dict[str, Any]) -> Any:
         """Record ``op(*inputs, **attrs)``."""
-        ins = [x if x is None or isinstance(x, Value) else self.constant(x) for x in inputs]
-        values = self._append(op, ins, attrs, None, "", [])
+        attrs = dict(attrs)
+        values = self._append(op, self._values(op, inputs), attrs, attrs.pop("n_outputs", None), "", [])
         return values[0] if len(op.results) == 1 and not op.results[0].variadic else tuple(values)
 
     def tracing(self):

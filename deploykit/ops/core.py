@@ -15,6 +15,7 @@ Fields of the class body (plain functions, no ``self``):
 * ``vjp(g, y, *inputs, **attrs)`` -> one gradient (or None) per input, written in ops, so it traces and differentiates
   again.  With several results g and y are tuples.  Ops without one list a reason in ``not_differentiable``.
 * ``decompose(*inputs, **attrs)`` (optional) -> the same in simpler ops.
+* ``samples()`` (or ``samples=`` in the decorator) -> list of small cases (:mod:`deploykit.ops.samples`).
 
 Calling an Op applies it through the interpreter on top of the stack (:mod:`deploykit.ops.dispatch`): eagerly on NumPy
 arrays by default, recording nodes inside a graph builder.
@@ -54,7 +55,8 @@ class Required:
 
 @dataclass(frozen=True)
 class Attr:
-    """kind: int, float, bool, ints, floats, str, dtype, enum, graph.  ``default`` is None for required ones and graphs."""
+    """One attr.  kind: int, float, bool, ints, floats, str, dtype, enum, graph.  ``default`` is None for required ones
+    and graphs."""
 
     name: str
     kind: str
@@ -147,14 +149,30 @@ class Op:
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
         from deploykit.ops import dispatch
 
-        return dispatch.current().apply(self, list(inputs), self.complete(attrs))
+        n = self.count_outputs(inputs, attrs, attrs.pop("n_outputs", None)) if self.variable_outputs else {}
+        return dispatch.current().apply(self, list(inputs), {**self.complete(attrs), **n})
+
+    @property
+    def variable_outputs(self) -> bool:
+        """True for ops whose number of results is the node's: ``infer`` and ``reference`` get it as ``n_outputs``."""
+        return "n_outputs" in self.extra
+
+    def count_outputs(self, inputs: Any, attrs: dict[str, Any], given: int | None) -> dict[str, int]:
+        """``{"n_outputs": number}``: as given, else as the passport's ``n_outputs`` function tells from the arguments."""
+        if given is None:
+            rule = self.extra["n_outputs"]
+            given = rule(*inputs, **attrs) if callable(rule) else None
+        if given is None:
+            raise GraphError(f"{self.name}: the number of outputs is not known here; give n_outputs=.")
+        return {"n_outputs": given}
 
     def complete(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check the attrs and add defaults, in passport order."""
         unknown = set(attrs) - set(self.attrs)
         if unknown:
             raise GraphError(
-                f"{self.name}: no attr {', '.join(sorted(map(repr, unknown)))}; known: {', '.join(self.attrs) or 'none'}."
+                f"{self.name}: no attr {', '.join(sorted(map(repr, unknown)))}; "
+                f"known: {', '.join(self.attrs) or 'none'}."
             )
         out = {}
         for a in self.attrs.values():
@@ -219,7 +237,7 @@ def _attr(name: str, default: Any) -> Attr:
     raise TypeError(f"attr {name}: {default!r}")
 
 
-_FIELDS = ("infer", "reference", "vjp", "decompose")
+_FIELDS = ("infer", "reference", "vjp", "decompose", "samples")
 
 
 def op(
@@ -247,6 +265,7 @@ def op(
     def register(cls: type) -> Op:
         name = cls.__name__.rstrip("_")
         body = {k: inspect.getattr_static(cls, k, None) for k in _FIELDS}
+        body["samples"] = body["samples"] or samples
         body = {k: v.__func__ if isinstance(v, staticmethod) else v for k, v in body.items()}
         self = Op(
             name=name,
@@ -261,7 +280,6 @@ def op(
             tolerance=tolerance,
             profile=profile,
             family=cls.__module__.rsplit(".", 1)[-1],
-            samples=samples,
             not_differentiable=not_differentiable,
             extra=extra,
             **body,

@@ -1,4 +1,4 @@
-"""The stack of interpreters that decides what applying an op means: eager NumPy (default), or recording into a graph."""
+"""The stack of interpreters: what applying an op means, eager NumPy (default) or recording into a graph."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from deploykit import dtypes
 from deploykit.errors import UnsupportedError
 from deploykit.ops.core import Op
 
@@ -20,16 +21,52 @@ class Interpreter(Protocol):
         ...
 
 
+_NUMBERS = (bool, int, float)
+
+
+def coerce(op: Op, inputs: list[Any]) -> list[Any]:
+    """Python numbers and lists among the inputs become arrays.
+
+    In elementwise ops and activations a number takes the dtype of the first tensor beside it (``F.mul(x, 0.5)``) unless
+    that would cut off its fraction; elsewhere numbers are int64 or float64, and an empty list is an empty int64 vector.
+    """
+    weak = None
+    if op.family in ("elementwise", "activation"):
+        names = [o.name for o in op.operands]
+        weak = next(
+            (x.dtype for n, x in zip(names, inputs, strict=False) if n != "condition" and hasattr(x, "dtype")), None
+        )
+
+    def array(x: Any) -> Any:
+        if x is None or hasattr(x, "dtype"):
+            return x
+        if weak is not None and isinstance(x, _NUMBERS):
+            d = dtypes.dtype(weak)
+            if d.kind == "f" or (d.kind in "iu" and not isinstance(x, float)):
+                return np.asarray(x).astype(d.np)
+        a = np.asarray(x)
+        return a.astype(np.int64) if a.size == 0 and isinstance(x, (list, tuple)) else a
+
+    return [array(x) for x in inputs]
+
+
+def run_reference(op: Op, arrays: list[np.ndarray | None], attrs: dict[str, Any]) -> tuple[np.ndarray, ...]:
+    """The op's results on arrays by its NumPy reference; ``attrs`` complete (with n_outputs where the op has it)."""
+    if op.reference is None:
+        raise UnsupportedError(f"op '{op.name}' has no reference implementation.")
+    op.check_inputs(len(arrays), lambda i: arrays[i] is None)
+    with np.errstate(all="ignore"):
+        got = op.reference(*arrays, **attrs)
+    return tuple(np.asarray(y) for y in (got if isinstance(got, (tuple, list)) else (got,)))
+
+
 class Eager:
     """Run the reference on arrays."""
 
     def apply(self, op: Op, inputs: list[Any], attrs: dict[str, Any]) -> Any:
-        if op.reference is None:
-            raise UnsupportedError(f"op '{op.name}' has no reference implementation.")
-        arrays = [None if x is None else np.asarray(x) for x in inputs]
-        op.check_inputs(len(arrays), lambda i: arrays[i] is None)
-        with np.errstate(all="ignore"):
-            return op.reference(*arrays, **attrs)
+        arrays = [None if x is None else np.asarray(x) for x in coerce(op, inputs)]
+        outs = run_reference(op, arrays, attrs)
+        return outs[0] if len(op.results) == 1 and not op.results[0].variadic else outs
 
 
 _stack: list[Interpreter] = [Eager()]
