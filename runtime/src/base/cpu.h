@@ -1,0 +1,72 @@
+// What this CPU can run, and the choice of a kernel set.
+#pragma once
+#include <cstdint>
+
+namespace dk {
+
+// Kernel sets, weakest first within an architecture.  A set names the instructions its files are compiled for.
+enum class Isa : uint8_t {
+  scalar,        // plain C++
+  x86_sse41,     // x86-64-v2, the floor of x86 builds
+  x86_avx2,      // AVX2, FMA, F16C
+  x86_avx512,    // F, BW, VL, DQ
+  arm_neon,      // every AArch64
+  wasm_simd128,  // chosen when the module is built, not here
+  wasm_relaxed,
+  count,
+};
+
+struct CpuFeatures {
+  bool sse42 = false, avx2 = false, fma = false, f16c = false;
+  bool avx512 = false;  // F, BW, VL and DQ, and the OS keeps their registers
+  bool avx512_vnni = false, avx_vnni = false;
+  bool amx_int8 = false, amx_bf16 = false;  // the CPU has them; on Linux the process must still ask for permission
+  bool neon = false, dotprod = false, i8mm = false;
+};
+
+// Read once, by cpuid and xgetbv (or the auxiliary vector on Arm): __builtin_cpu_supports answers 0 in zig builds.
+const CpuFeatures& cpu_features();
+
+// Can this build on this machine run the set?
+bool isa_runs(Isa isa);
+// The best set that runs, or the one that the environment variable DK_ISA names when that one runs.
+Isa best_isa();
+const char* isa_name(Isa isa);                  // "x86_avx2"
+bool isa_from_name(const char* name, Isa* to);  // false: no such name
+
+}  // namespace dk
+
+// Every kernel family has, per ISA, one file <family>_<isa>.cc with one exported function that returns its table:
+//
+//   const GemmKernels* gemm_x86_avx2();
+//
+// and picks the table for best_isa() with
+//
+//   DK_KERNEL_SETS(gemm, GemmKernels)            // at namespace scope: declares those functions for this architecture
+//   const GemmKernels* k = DK_PICK_KERNELS(gemm);  // in a function of the same namespace
+#if defined(__x86_64__) || defined(_M_X64)
+#define DK_KERNEL_SETS(family, Table) \
+  const Table* family##_scalar();     \
+  const Table* family##_x86_sse41();  \
+  const Table* family##_x86_avx2();   \
+  const Table* family##_x86_avx512();
+#define DK_PICK_KERNELS(family)                                       \
+  (::dk::best_isa() == ::dk::Isa::x86_avx512  ? family##_x86_avx512() \
+   : ::dk::best_isa() == ::dk::Isa::x86_avx2  ? family##_x86_avx2()   \
+   : ::dk::best_isa() == ::dk::Isa::x86_sse41 ? family##_x86_sse41()  \
+                                              : family##_scalar())
+#elif defined(__aarch64__)
+#define DK_KERNEL_SETS(family, Table) \
+  const Table* family##_scalar();     \
+  const Table* family##_arm_neon();
+#define DK_PICK_KERNELS(family) (::dk::best_isa() == ::dk::Isa::arm_neon ? family##_arm_neon() : family##_scalar())
+#elif defined(__wasm_relaxed_simd__)
+#define DK_KERNEL_SETS(family, Table) const Table* family##_wasm_relaxed();
+#define DK_PICK_KERNELS(family) family##_wasm_relaxed()
+#elif defined(__wasm_simd128__)
+#define DK_KERNEL_SETS(family, Table) const Table* family##_wasm_simd128();
+#define DK_PICK_KERNELS(family) family##_wasm_simd128()
+#else
+#define DK_KERNEL_SETS(family, Table) const Table* family##_scalar();
+#define DK_PICK_KERNELS(family) family##_scalar()
+#endif
