@@ -1,13 +1,58 @@
-"""Convolutions, channels last: x [N, spatial..., C], weight [O, spatial..., C / groups] (OHWI), y [N, spatial..., O]."""
+"""Convolutions, channels last: x [N, spatial..., C], weight OHWI [O, spatial..., C / groups], y [N, spatial..., O]."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.graph.dims import DimLike, Shape
 from deploykit.ops.activation import ACT_ATTRS
-from deploykit.ops.core import Enum, op
+from deploykit.ops.core import Enum, Spec, op
+from deploykit.ops.epilogue import epilogue
+from deploykit.ops.numerics import wide
+from deploykit.ops.rules import error, product, require_kind, require_rank, require_same_dtype, show
+from deploykit.ops.windows import Window, correlate, pad_spatial, per_dim, window
 
 # strides, dilations: one per spatial dim, () means ones.  pads: all befores, then all afters (ONNX order), () means
 # zeros; pad_mode same_upper / same_lower computes them from the input size (odd one after / before) and wants pads ().
 GEOMETRY = dict(strides=(), dilations=(), pads=(), pad_mode=Enum("explicit", "same_upper", "same_lower"), groups=1)
+
+
+def differ(a: DimLike, b: DimLike) -> bool:
+    """True when two sizes are certainly not equal."""
+    return isinstance(a, int) and isinstance(b, int) and a != b
+
+
+def check_shape(what: str, spec: Spec | None, want: Shape) -> None:
+    """Raise unless an operand that is present has this shape, as far as known."""
+    if spec is None or spec.shape is None:
+        return
+    if len(spec.shape) != len(want) or any(map(differ, spec.shape, want)):
+        raise error(f"shape of {what}", show(spec.shape), show(want))
+
+
+def _spatial(x: Spec, weight: Spec) -> None:
+    """Raise unless the ranks fit 1 to 3 spatial dims."""
+    ranks = {len(s.shape) for s in (x, weight) if s.shape is not None}
+    if len(ranks) == 2 or any(not 3 <= r <= 5 for r in ranks):
+        raise error("ranks of x and weight", f"{show(x.shape)} and {show(weight.shape)}", "the same rank, 3 to 5")
+
+
+def conv_shape(x: Spec, weight: Spec, groups: int, **geometry: Any) -> Shape | None:
+    """Shape of a convolution's result; raises ShapeError where the operands do not fit."""
+    _spatial(x, weight)
+    if groups < 1:
+        raise error("groups", groups, "at least 1")
+    if x.shape is None or weight.shape is None:
+        return None
+    c, cg, o = x.shape[-1], weight.shape[-1], weight.shape[0]
+    if differ(c, cg * groups):
+        raise error("channels do not fit the weight", f"{c} channels", f"{cg} * {groups} groups = {cg * groups}")
+    if isinstance(o, int) and o % groups:
+        raise error("output channels", o, f"a multiple of groups = {groups}")
+    return (x.shape[0], *window(x.shape[1:-1], weight.shape[1:-1], **geometry).out, o)
 
 
 @op(130, "x, weight, bias?, residual? -> y", attrs=dict(**GEOMETRY, **ACT_ATTRS, act_after=False))
@@ -19,24 +64,252 @@ class conv:
     depthwise.  residual has the shape of y.
     """
 
+    def infer(x, weight, bias=None, residual=None, *, strides, dilations, pads, pad_mode, groups, **_):
+        dtype = require_same_dtype(x, weight, bias, residual)
+        require_kind(x, "f")
+        geometry = dict(strides=strides, dilations=dilations, pads=pads, pad_mode=pad_mode)
+        shape = conv_shape(x, weight, groups, **geometry)
+        if weight.shape is not None:
+            check_shape("bias", bias, weight.shape[:1])
+        if shape is not None:
+            check_shape("residual", residual, shape)
+        return Spec(dtype, shape)
 
-@op(131, "x, weight, bias? -> y", attrs=dict(**GEOMETRY, output_padding=(), output_shape=(), **ACT_ATTRS))
+    def reference(
+        x,
+        weight,
+        bias=None,
+        residual=None,
+        *,
+        strides,
+        dilations,
+        pads,
+        pad_mode,
+        groups,
+        act,
+        act_alpha,
+        act_beta,
+        act_after,
+    ):
+        w = window(x.shape[1:-1], weight.shape[1:-1], strides, dilations, pads, pad_mode)
+        y = correlate(wide(x), wide(weight), w, groups)
+        return epilogue(y, bias, residual, act, act_alpha, act_beta, act_after, x.dtype)
+
+
+def transposed_window(
+    size: tuple[DimLike, ...],
+    kernel: tuple[DimLike, ...],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    pads: tuple[int, ...],
+    pad_mode: str,
+    output_padding: tuple[int, ...],
+    output_shape: tuple[int, ...],
+) -> Window:
+    """Geometry of conv_transpose: ``out`` its output sizes, ``before`` what is cut off the full result at the start;
+    ``after`` is what is cut off the end (negative: zeros are added there)."""
+    n = len(size)
+    strides = per_dim("strides", strides, n, 1, 1)
+    dilations = per_dim("dilations", dilations, n, 1, 1)
+    extra = per_dim("output_padding", output_padding, n, 0, 0)
+    if len(pads) not in (0, 2 * n):
+        raise error("pads has the wrong length", pads, f"{2 * n} entries, all befores then all afters")
+    if len(output_shape) not in (0, n):
+        raise error("output_shape has the wrong length", output_shape, f"{n} spatial sizes")
+    out, before, after = [], [], []
+    for i in range(n):
+        reach = strides[i] * (size[i] - 1) + dilations[i] * (kernel[i] - 1) + 1
+        if output_shape or pad_mode != "explicit":
+            o = output_shape[i] if output_shape else size[i] * strides[i]
+            total = reach + extra[i] - o
+            # symbolic sizes cancel here: reach and size * stride grow alike
+            if isinstance(total, int):
+                total = max(total, 0)
+            b = total // 2 if pad_mode == "same_upper" else total - total // 2
+        else:
+            b = pads[i] if pads else 0
+            o = reach + extra[i] - b - (pads[n + i] if pads else 0)
+            if isinstance(o, int) and o < 1:
+                raise error(f"no output is left after padding (dim {i + 1})", o, "a positive size")
+        out.append(o)
+        before.append(b)
+        after.append(reach - b - o)
+    return Window(tuple(out), tuple(kernel), strides, dilations, tuple(before), tuple(after))
+
+
+@op(
+    131,
+    "x, weight, bias? -> y",
+    attrs=dict(**GEOMETRY, output_padding=(), output_shape=(), **ACT_ATTRS),
+)
 class conv_transpose:
-    """act(transposed convolution + bias); weight [C, spatial..., O / groups] (the ONNX weight [C, O/g, k...] channels last).
+    """act(transposed convolution + bias); weight [C, spatial..., O / groups], the ONNX weight [C, O/g, k...] with its
+    channels last.
 
     output size = stride * (size - 1) + output_padding + dilation * (kernel - 1) + 1 - pads.  output_shape (spatial
     sizes), when given, fixes the output and the pads follow: total = what the formula leaves over, split evenly with
     the odd one at the end for same_upper, at the start otherwise (ONNX ConvTranspose); same_* without output_shape
-    means output = input * stride.
+    means output = input * stride.  Where the formula gives less than that output, zeros follow at the end.
     """
 
+    def infer(x, weight, bias=None, *, strides, dilations, pads, pad_mode, groups, output_padding, output_shape, **_):
+        dtype = require_same_dtype(x, weight, bias)
+        require_kind(x, "f")
+        _spatial(x, weight)
+        if groups < 1:
+            raise error("groups", groups, "at least 1")
+        if x.shape is None or weight.shape is None:
+            return Spec(dtype, None)
+        c = x.shape[-1]
+        if differ(c, weight.shape[0]):
+            raise error("channels do not fit the weight", f"{c} channels", f"{weight.shape[0]}")
+        if isinstance(c, int) and c % groups:
+            raise error("channels are not a multiple of groups", c, f"a multiple of {groups}")
+        o = weight.shape[-1] * groups
+        check_shape("bias", bias, (o,))
+        w = transposed_window(
+            x.shape[1:-1], weight.shape[1:-1], strides, dilations, pads, pad_mode, output_padding, output_shape
+        )
+        return Spec(dtype, (x.shape[0], *w.out, o))
 
-@op(132, "x, weight, x_zero_point?, weight_zero_point? -> y", attrs=GEOMETRY, tolerance="exact", not_differentiable="integer op")
+    def reference(
+        x,
+        weight,
+        bias=None,
+        *,
+        strides,
+        dilations,
+        pads,
+        pad_mode,
+        groups,
+        output_padding,
+        output_shape,
+        act,
+        act_alpha,
+        act_beta,
+    ):
+        size = x.shape[1:-1]
+        w = transposed_window(
+            size, weight.shape[1:-1], strides, dilations, pads, pad_mode, output_padding, output_shape
+        )
+        xw, ww = wide(x), wide(weight)
+        cg, og = x.shape[-1] // groups, weight.shape[-1]
+        reach = [
+            s * (z - 1) + d * (k - 1) + 1 for s, z, d, k in zip(w.strides, size, w.dilations, w.kernel, strict=True)
+        ]
+        y = np.zeros((x.shape[0], *reach, groups * og), dtype=xw.dtype)
+        rows = xw.reshape(-1, groups, cg).transpose(1, 0, 2)
+        for index in np.ndindex(*w.kernel):
+            mats = ww[(slice(None), *index)].reshape(groups, cg, og)
+            part = (rows @ mats).transpose(1, 0, 2).reshape(x.shape[0], *size, groups * og)
+            place = tuple(
+                slice(i * d, i * d + (z - 1) * s + 1, s)
+                for i, d, z, s in zip(index, w.dilations, size, w.strides, strict=True)
+            )
+            y[(slice(None), *place)] += part
+        y = pad_spatial(y, tuple(-b for b in w.before), tuple(-a for a in w.after))
+        return epilogue(y, bias, None, act, act_alpha, act_beta, False, x.dtype)
+
+
+def shifted(x: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
+    """x - zero_point as float64: sums of products of such 9-bit numbers are exact there, and BLAS is fast."""
+    x = x.astype(np.float64)
+    return x if zero_point is None else x - np.asarray(zero_point).astype(np.float64)
+
+
+@op(
+    132,
+    "x, weight, x_zero_point?, weight_zero_point? -> y",
+    attrs=GEOMETRY,
+    tolerance="exact",
+    not_differentiable="integer op",
+)
 class conv_integer:
-    "Convolution of (x - x_zero_point) with (weight - weight_zero_point), 8-bit in, int32 out; padding adds zeros after the shift."
+    """Convolution of (x - x_zero_point) with (weight - weight_zero_point), 8-bit in, int32 out (wraps); padding adds
+    zeros after the shift.  x_zero_point is a scalar, weight_zero_point a scalar or one per output channel."""
+
+    def infer(x, weight, x_zero_point=None, weight_zero_point=None, *, groups, **geometry):
+        for which, s in (("x", x), ("weight", weight)):
+            if s.dtype not in (dtypes.int8, dtypes.uint8):
+                raise error(f"dtype of {which}", s.dtype, "int8 or uint8")
+        require_same_dtype(x, x_zero_point, what="x and x_zero_point")
+        require_same_dtype(weight, weight_zero_point, what="weight and weight_zero_point")
+        return Spec(dtypes.int32, conv_shape(x, weight, groups, **geometry))
+
+    def reference(
+        x,
+        weight,
+        x_zero_point=None,
+        weight_zero_point=None,
+        *,
+        strides,
+        dilations,
+        pads,
+        pad_mode,
+        groups,
+    ):
+        w = window(x.shape[1:-1], weight.shape[1:-1], strides, dilations, pads, pad_mode)
+        if weight_zero_point is not None and np.size(weight_zero_point) > 1:
+            weight_zero_point = np.reshape(weight_zero_point, (-1,) + (1,) * (weight.ndim - 1))
+        x_zero_point = None if x_zero_point is None else np.reshape(x_zero_point, ())
+        y = correlate(shifted(x, x_zero_point), shifted(weight, weight_zero_point), w, groups)
+        return y.astype(np.int64).astype(np.int32)
 
 
-@op(133, "x, weight, offset, bias?, mask? -> y", attrs=dict(strides=(), dilations=(), pads=(), groups=1, offset_groups=1))
+@op(
+    133,
+    "x, weight, offset, bias?, mask? -> y",
+    attrs=dict(strides=(), dilations=(), pads=(), groups=1, offset_groups=1),
+)
 class deform_conv:
     """2-D deformable convolution (Dai et al. 2017; v2 with mask).  x [N,H,W,C], weight OHWI, offset
-    [N, OH, OW, offset_groups * kh * kw * 2] with (y, x) pairs innermost, mask [N, OH, OW, offset_groups * kh * kw]."""
+    [N, OH, OW, offset_groups * kh * kw * 2] with (y, x) pairs innermost, mask [N, OH, OW, offset_groups * kh * kw].
+    Bilinear samples; a corner outside the input counts as zero."""
+
+    def infer(x, weight, offset, bias=None, mask=None, *, strides, dilations, pads, groups, offset_groups):
+        dtype = require_same_dtype(x, weight, offset, bias, mask)
+        require_kind(x, "f")
+        for which, s in (("x", x), ("weight", weight), ("offset", offset), ("mask", mask)):
+            require_rank(s, 4, what=which)
+        shape = conv_shape(x, weight, groups, strides=strides, dilations=dilations, pads=pads)
+        if shape is None:
+            return Spec(dtype, None)
+        c, o = x.shape[-1], weight.shape[0]
+        if offset_groups < 1 or (isinstance(c, int) and c % offset_groups):
+            raise error("channels are not a multiple of offset_groups", c, f"a multiple of {offset_groups}")
+        check_shape("bias", bias, (o,))
+        points = offset_groups * product(weight.shape[1:-1])
+        for which, s, n in (("offset", offset, points * 2), ("mask", mask, points)):
+            check_shape(which, s, (*shape[:-1], n))
+        return Spec(dtype, shape)
+
+    def reference(x, weight, offset, bias=None, mask=None, *, strides, dilations, pads, groups, offset_groups):
+        w = window(x.shape[1:-1], weight.shape[1:-1], strides, dilations, pads)
+        n, h, wd, c = x.shape
+        (oh, ow), (kh, kw) = w.out, w.kernel
+        xw, k = wide(x), kh * kw
+        off = wide(offset).reshape(n, oh, ow, offset_groups, kh, kw, 2)
+        grid_y = np.arange(oh)[:, None] * w.strides[0] - w.before[0] + np.arange(kh) * w.dilations[0]
+        grid_x = np.arange(ow)[:, None] * w.strides[1] - w.before[1] + np.arange(kw) * w.dilations[1]
+        py = off[..., 0] + grid_y[:, None, None, :, None].astype(off.dtype)
+        px = off[..., 1] + grid_x[None, :, None, None, :].astype(off.dtype)
+        by_group = xw.reshape(n, h, wd, offset_groups, c // offset_groups)
+        batch = np.arange(n).reshape(n, 1, 1, 1, 1, 1)
+        which = np.arange(offset_groups).reshape(offset_groups, 1, 1)
+        sampled = np.zeros((*py.shape, c // offset_groups), dtype=xw.dtype)
+        y0, x0 = np.floor(py), np.floor(px)
+        for dy in (0, 1):
+            for dx in (0, 1):
+                yi, xi = y0 + dy, x0 + dx
+                weight_here = (1 - np.abs(py - yi)) * (1 - np.abs(px - xi))
+                inside = (yi >= 0) & (yi < h) & (xi >= 0) & (xi < wd)
+                yc, xc = (np.clip(v, 0, m - 1).astype(np.int64) for v, m in ((yi, h), (xi, wd)))
+                corner = by_group[batch, yc, xc, which]
+                sampled += np.where(inside, weight_here, 0)[..., None] * corner
+        if mask is not None:
+            sampled *= wide(mask).reshape(n, oh, ow, offset_groups, kh, kw, 1)
+        cols = np.moveaxis(sampled, 3, 5).reshape(n * oh * ow, k, groups, c // groups)
+        cols = cols.transpose(2, 0, 1, 3).reshape(groups, n * oh * ow, -1)
+        mats = wide(weight).reshape(groups, weight.shape[0] // groups, -1).transpose(0, 2, 1)
+        y = (cols @ mats).transpose(1, 0, 2).reshape(n, oh, ow, weight.shape[0])
+        return epilogue(y, bias, None, "none", 0.0, 0.0, False, x.dtype)

@@ -2,8 +2,55 @@
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.graph.dims import Shape
 from deploykit.ops.activation import ACT_ATTRS
-from deploykit.ops.core import Required, op
+from deploykit.ops.core import Required, Spec, op
+from deploykit.ops.epilogue import epilogue
+from deploykit.ops.numerics import back, compute, is_float, wide
+from deploykit.ops.rules import (
+    broadcast_shapes,
+    error,
+    require_kind,
+    require_rank,
+    require_same_dtype,
+    show,
+    unify_dim,
+    unify_shapes,
+)
+
+
+def swap_last(x: np.ndarray) -> np.ndarray:
+    """The last two dims exchanged; vectors stay."""
+    return np.swapaxes(x, -1, -2) if x.ndim >= 2 else x
+
+
+def matmul_shape(
+    a: Shape | None, b: Shape | None, transpose_a: bool = False, transpose_b: bool = False
+) -> Shape | None:
+    """Shape of a matrix product by NumPy's rules; raises ShapeError.
+
+    >>> matmul_shape((5, 2, 3), (3, 4))
+    (5, 2, 4)
+    """
+    for which, s in (("a", a), ("b", b)):
+        if s == ():
+            raise error(f"shape of {which}", "a scalar", "rank 1 or more")
+    if a is None or b is None:
+        return None
+    if transpose_a and len(a) >= 2:
+        a = (*a[:-2], a[-1], a[-2])
+    if transpose_b and len(b) >= 2:
+        b = (*b[:-2], b[-1], b[-2])
+    inner = b[-1] if len(b) == 1 else b[-2]
+    unify_dim(a[-1], inner, f"inner sizes of {show(a)} and {show(b)}")
+    batch = broadcast_shapes(a[:-2], b[:-2])
+    assert batch is not None
+    return (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
 
 
 @op(
@@ -16,20 +63,136 @@ class matmul:
     matmul rules for vectors and batch dims.
 
     transpose_x swaps the last two dims of an operand of rank >= 2.  bias broadcasts against the product as in NumPy
-    (usually a vector [N]); residual has the shape of the result.
+    (usually a vector [N]); residual has the shape of the result.  Integers wrap.
     """
 
+    def infer(a, b, bias=None, residual=None, *, transpose_a, transpose_b, act, **_):
+        dtype = require_same_dtype(a, b, bias, residual)
+        require_kind(a, "fiu" if act == "none" else "f", "a")
+        shape = matmul_shape(a.shape, b.shape, transpose_a, transpose_b)
+        if bias is not None:
+            shape = broadcast_shapes(shape, bias.shape)
+        if residual is not None:
+            shape = unify_shapes(shape, residual.shape, "shapes of the result and of residual")
+        return Spec(dtype, shape)
 
-@op(121, "a, b, a_zero_point?, b_zero_point? -> y", onnx="MatMulInteger", tolerance="exact", not_differentiable="integer op")
+    def reference(
+        a, b, bias=None, residual=None, *, transpose_a, transpose_b, alpha, act, act_alpha, act_beta, act_after
+    ):
+        aw, bw = (wide(x) if is_float(x) else compute(x) for x in (a, b))
+        aw = swap_last(aw) if transpose_a else aw
+        bw = swap_last(bw) if transpose_b else bw
+        y = np.matmul(aw, bw)
+        if alpha != 1.0:
+            y = y * y.dtype.type(alpha)
+        return epilogue(y, bias, residual, act, act_alpha, act_beta, act_after, a.dtype)
+
+
+@op(
+    121,
+    "a, b, a_zero_point?, b_zero_point? -> y",
+    onnx="MatMulInteger",
+    tolerance="exact",
+    not_differentiable="integer op",
+)
 class matmul_integer:
-    "(a - a_zero_point) @ (b - b_zero_point) for 8-bit operands, int32 result; a's zero point per row, b's per column."
+    """(a - a_zero_point) @ (b - b_zero_point) for 8-bit operands, int32 result (wraps).  A zero point is a scalar, or a
+    vector with one per row of a, per column of b, or has the operand's rank with 1 in the summed dim."""
+
+    def infer(a, b, a_zero_point=None, b_zero_point=None):
+        for which, s in (("a", a), ("b", b)):
+            if s.dtype not in (dtypes.int8, dtypes.uint8):
+                raise error(f"dtype of {which}", s.dtype, "int8 or uint8")
+        require_same_dtype(a, a_zero_point, what="a and a_zero_point")
+        require_same_dtype(b, b_zero_point, what="b and b_zero_point")
+        return Spec(dtypes.int32, matmul_shape(a.shape, b.shape))
+
+    def reference(a, b, a_zero_point=None, b_zero_point=None):
+        # float64 through BLAS: products of 9-bit numbers add up exactly, far below 2^53
+        af, bf = a.astype(np.float64), b.astype(np.float64)
+        if a_zero_point is not None:
+            z = a_zero_point.astype(np.float64)
+            af = af - (z[:, None] if z.ndim == 1 and z.size > 1 and a.ndim > 1 else z)
+        if b_zero_point is not None:
+            bf = bf - b_zero_point.astype(np.float64)
+        return np.matmul(af, bf).astype(np.int64).astype(np.int32)
+
+
+def _parse_einsum(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
+    """Index letters of each operand and of the result; the dims behind an ellipsis are called .0, .1, ... from the
+    right.  Raises ShapeError."""
+    text = equation.replace(" ", "")
+    left, arrow, right = text.partition("->")
+    terms = left.split(",")
+    if not re.fullmatch(r"[A-Za-z.,]*(->[A-Za-z.]*)?", text) or any(
+        "." in t.replace("...", "", 1) for t in [*terms, right]
+    ):
+        raise error("cannot read the equation", repr(equation), "letters, commas, '...' and '->'")
+    if len(terms) != len(ranks):
+        raise error("number of operands", len(ranks), f"{len(terms)} in '{equation}'")
+
+    def letters(term: str, hidden: int) -> list[str]:
+        before, dots, after = term.partition("...")
+        return [*before, *(f".{i}" for i in reversed(range(hidden)) if dots), *after]
+
+    ins, most = [], 0
+    for term, rank in zip(terms, ranks, strict=True):
+        named = len(term.replace("...", ""))
+        hidden = rank - named if "..." in term else 0
+        if hidden < 0 or named + hidden != rank:
+            raise error(f"rank of the operand for '{term}'", rank, named)
+        most = max(most, hidden)
+        ins.append(letters(term, hidden))
+    if arrow:
+        out = letters(right, most)
+        if len(set(out)) != len(out) or not set(out) <= {c for t in ins for c in t}:
+            raise error("the result repeats or invents an index", repr(right))
+    else:
+        flat = [c for t in ins for c in t]
+        dots = [f".{i}" for i in reversed(range(most))]
+        out = [*dots, *sorted(c for c in set(flat) if flat.count(c) == 1 and not c.startswith("."))]
+    return ins, out
 
 
 @op(122, "xs* -> y", attrs=dict(equation=Required("str")), onnx="Einsum")
 class einsum:
     "Einstein summation as numpy.einsum: explicit or implicit output, ellipsis, repeated and batch indices."
 
+    def infer(*xs, equation):
+        dtype = require_same_dtype(*xs)
+        require_kind(xs[0], "fiu", "operands")
+        if any(x.shape is None for x in xs):
+            return Spec(dtype, None)
+        ins, out = _parse_einsum(equation, [len(x.shape) for x in xs])
+        sizes: dict = {}
+        for letters, x in zip(ins, xs, strict=True):
+            for c, d in zip(letters, x.shape, strict=True):
+                if c not in sizes:
+                    sizes[c] = d
+                elif c.startswith("."):
+                    sizes[c] = broadcast_shapes((sizes[c],), (d,))[0]
+                elif sizes[c] == 1:  # numpy lets a size of 1 broadcast under a letter, too
+                    sizes[c] = d
+                elif d != 1:
+                    sizes[c] = unify_dim(sizes[c], d, f"sizes of index '{c}'")
+        return Spec(dtype, tuple(sizes[c] for c in out))
+
+    def reference(*xs, equation):
+        ws = [wide(x) if is_float(x) else compute(x) for x in xs]
+        return back(np.einsum(equation.replace(" ", ""), *ws, optimize=len(ws) > 1), xs[0].dtype)
+
 
 @op(123, "x -> y", onnx="Det")
 class det:
-    "Determinant of the last two dims."
+    "Determinant of the last two dims (square)."
+
+    def infer(x):
+        require_kind(x, "f")
+        require_rank(x, 2, 99)
+        if x.shape is None:
+            return Spec(x.dtype, None)
+        unify_dim(x.shape[-1], x.shape[-2], "sizes of the last two dims")
+        return Spec(x.dtype, x.shape[:-2])
+
+    def reference(x):
+        return back(np.linalg.det(wide(x)), x.dtype)

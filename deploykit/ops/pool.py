@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from deploykit.ops.core import Enum, Required, op
+from typing import Any
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.graph.dims import Shape
+from deploykit.ops.core import Enum, Required, Spec, op
+from deploykit.ops.numerics import lowest, wide
+from deploykit.ops.rules import error, fresh_shape, require_index, require_kind, require_rank, values_of
+from deploykit.ops.windows import Window, per_dim, taps, window
 
 _WINDOW = dict(
     kernel=Required("ints"),
@@ -14,23 +23,134 @@ _WINDOW = dict(
 )
 
 
+def _pool_shape(x: Spec, kernel: tuple[int, ...], **geometry: Any) -> Shape | None:
+    if not 1 <= len(kernel) <= 3:
+        raise error("kernel", kernel, "1 to 3 sizes, one per spatial dim")
+    require_rank(x, len(kernel) + 2)
+    if x.shape is None:
+        window(tuple(1 << 30 for _ in kernel), kernel, **geometry)  # the attrs alone must make sense
+        return None
+    return (x.shape[0], *window(x.shape[1:-1], kernel, **geometry).out, x.shape[-1])
+
+
 @op(140, "x -> y, indices?", attrs=dict(**_WINDOW, column_major=False), tolerance="exact")
 class max_pool:
-    """Largest in each window; padding never wins.  indices (int64, shape of y): position of the winner in its
-    spatial plane, flattened row-major (or column-major), first of equals.  With ceil_mode a window must still start
-    inside the input or its leading padding (ONNX and PyTorch agree)."""
+    """Largest in each window, NaN if it holds one; padding never wins (a window of nothing but padding gives the
+    dtype's lowest value).  indices (int64, shape of y): position of the winner in its spatial plane, flattened
+    row-major (or column-major), first of equals.  With ceil_mode a window must still start inside the input or its
+    leading padding (ONNX and PyTorch agree)."""
+
+    def infer(x, *, column_major, **geometry):
+        require_kind(x, "fiu")
+        shape = _pool_shape(x, **geometry)
+        return Spec(x.dtype, shape), Spec(dtypes.int64, shape)
+
+    def reference(x, *, kernel, strides, dilations, pads, pad_mode, ceil_mode, column_major):
+        size = x.shape[1:-1]
+        w = window(size, kernel, strides, dilations, pads, pad_mode, ceil_mode)
+        n = len(kernel)
+        order = range(n) if column_major else reversed(range(n))
+        plane, stride = np.zeros((1, *size, 1), dtype=np.int64), 1
+        for i in order:
+            plane += (np.arange(size[i]) * stride).reshape([-1 if d == i + 1 else 1 for d in range(n + 2)])
+            stride *= size[i]
+        best = np.full((x.shape[0], *w.out, x.shape[-1]), lowest(x.dtype), dtype=x.dtype)
+        where = np.full(best.shape, -1, dtype=np.int64)
+        for (_, value), (_, position) in zip(taps(x, w, lowest(x.dtype)), taps(plane, w, -1), strict=True):
+            wins = (position >= 0) & ((where < 0) | (value > best) | ((value != value) & (best == best)))
+            best = np.where(wins, value, best)
+            where = np.where(wins, position, where)
+        return best, where
+
+
+def _counts(size: tuple[int, ...], w: Window, include_pad: bool) -> np.ndarray:
+    """How many elements each window averages over: [out...]."""
+    total = np.ones(w.out, dtype=np.int64)
+    for i in range(len(size)):
+        at = np.arange(w.out[i])[:, None] * w.strides[i] - w.before[i] + np.arange(w.kernel[i]) * w.dilations[i]
+        low, high = (-w.before[i], size[i] + w.after[i]) if include_pad else (0, size[i])
+        n = ((at >= low) & (at < high)).sum(axis=1)
+        total = total * n.reshape([-1 if d == i else 1 for d in range(len(size))])
+    return total
 
 
 @op(141, "x -> y", attrs=dict(**_WINDOW, count_include_pad=False))
 class avg_pool:
-    "Mean of each window; padding counts only when count_include_pad (the overhang of ceil_mode never does)."
+    """Mean of each window; padding counts only when count_include_pad (the overhang of ceil_mode never does); 0 where
+    nothing counts."""
+
+    def infer(x, *, count_include_pad, **geometry):
+        require_kind(x, "f")
+        return Spec(x.dtype, _pool_shape(x, **geometry))
+
+    def reference(x, *, kernel, strides, dilations, pads, pad_mode, ceil_mode, count_include_pad):
+        size = x.shape[1:-1]
+        w = window(size, kernel, strides, dilations, pads, pad_mode, ceil_mode)
+        xw = wide(x)
+        total = np.zeros((x.shape[0], *w.out, x.shape[-1]), dtype=xw.dtype)
+        for _, value in taps(xw, w):
+            total += value
+        counts = np.maximum(_counts(size, w, count_include_pad), 1).astype(xw.dtype)
+        return (total / counts[None, ..., None]).astype(x.dtype)
 
 
 @op(142, "x -> y", attrs=dict(**_WINDOW, p=2))
 class lp_pool:
-    "(sum |x|^p)^(1/p) of each window."
+    "(sum |x|^p)^(1/p) of each window, p >= 1."
+
+    def infer(x, *, p, **geometry):
+        require_kind(x, "f")
+        if p < 1:
+            raise error("p", p, "at least 1")
+        return Spec(x.dtype, _pool_shape(x, **geometry))
+
+    def reference(x, *, kernel, strides, dilations, pads, pad_mode, ceil_mode, p):
+        w = window(x.shape[1:-1], kernel, strides, dilations, pads, pad_mode, ceil_mode)
+        xw = wide(x)
+        total = np.zeros((x.shape[0], *w.out, x.shape[-1]), dtype=xw.dtype)
+        for _, value in taps(xw, w):
+            total += np.abs(value) ** p
+        return (total ** xw.dtype.type(1 / p)).astype(x.dtype)
 
 
-@op(143, "x, indices, output_shape? -> y", attrs=dict(kernel=Required("ints"), strides=(), pads=()), tolerance="exact")
+@op(
+    143,
+    "x, indices, output_shape? -> y",
+    attrs=dict(kernel=Required("ints"), strides=(), pads=()),
+    tolerance="exact",
+)
 class max_unpool:
-    "Scatter x to the plane positions in ``indices`` (as max_pool makes them), zeros elsewhere; output_shape is the full channels-last shape."
+    """Scatter x to the plane positions in ``indices`` (row-major, as max_pool makes them), zeros elsewhere; the last of
+    equal positions wins.  output_shape is the full channels-last shape; absent, each spatial size is
+    (size - 1) * stride - pads + kernel."""
+
+    def infer(x, indices, output_shape=None, *, kernel, strides, pads):
+        require_kind(x, "fiu")
+        require_index(indices, "indices")
+        require_index(output_shape, "output_shape")
+        require_rank(x, len(kernel) + 2)
+        wanted = values_of(output_shape)
+        if wanted is not None:
+            return Spec(x.dtype, tuple(wanted))
+        if x.shape is None:
+            return Spec(x.dtype, None)
+        if output_shape is not None:
+            return Spec(x.dtype, (x.shape[0], *fresh_shape(len(kernel)), x.shape[-1]))
+        return Spec(x.dtype, (x.shape[0], *_unpooled(x.shape[1:-1], kernel, strides, pads), x.shape[-1]))
+
+    def reference(x, indices, output_shape=None, *, kernel, strides, pads):
+        if output_shape is not None:
+            shape = tuple(int(d) for d in output_shape)
+        else:
+            shape = (x.shape[0], *_unpooled(x.shape[1:-1], kernel, strides, pads), x.shape[-1])
+        y = np.zeros((shape[0], int(np.prod(shape[1:-1])), shape[-1]), dtype=x.dtype)
+        flat = indices.reshape(x.shape[0], -1, x.shape[-1])
+        np.put_along_axis(y, flat, x.reshape(flat.shape), axis=1)
+        return y.reshape(shape)
+
+
+def _unpooled(size: tuple, kernel: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...]) -> tuple:
+    n = len(kernel)
+    strides = per_dim("strides", strides, n, 1, 1)
+    pads = per_dim("pads", pads, 2 * n, 0, 0)
+    return tuple((size[i] - 1) * strides[i] - pads[i] - pads[n + i] + kernel[i] for i in range(n))
