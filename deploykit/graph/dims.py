@@ -61,8 +61,8 @@ class Dim:
     def parse(text: str) -> int | Dim:
         """Read what ``str`` prints: names, integers, + - * // % min max and brackets.
 
-        >>> Dim.parse("(n + 2) // 2")
-        ((n + 2) // 2)
+        >>> Dim.parse("(n + 3) // 2")
+        (((n + 1) // 2) + 1)
         """
         return _Parser(text).parse()
 
@@ -197,12 +197,14 @@ def _binary(op: str, a: DimLike, b: DimLike) -> DimLike:
             return a
         if a == b:
             return 1
-        if isinstance(b, int) and isinstance(a, Dim) and b != 0:
-            # pull out the part that divides exactly: (4n + 3) // 4 == n + 3 // 4
-            whole = {m: c // b for m, c in a.terms.items() if c % b == 0}
-            rest = _norm({m: c for m, c in a.terms.items() if c % b})
-            if whole and (isinstance(rest, int) or set(whole) != {()}):
-                return _norm(whole) + _binary("//", rest, b)  # type: ignore[operator]
+        if isinstance(b, int) and isinstance(a, Dim) and b > 0:
+            # pull out what divides exactly, and the number down to [0, b): (4n + m + 5) // 4 == n + 1 + (m + 1) // 4,
+            # so that equal sizes reached by different roads have one form: (n - 1) // 2 + 1 == (n + 1) // 2
+            whole = {m: c // b for m, c in a.terms.items() if m and c % b == 0}
+            number, left = divmod(a.terms.get((), 0), b)
+            if whole or number:
+                rest = _norm({(): left, **{m: c for m, c in a.terms.items() if m and c % b}})
+                return _norm({(): number, **whole}) + _binary("//", rest, b)
         if isinstance(a, Dim) and isinstance(b, Dim) and len(b.terms) == 1:
             q = _exact_div(a, b)
             if q is not None:
