@@ -1,0 +1,277 @@
+"""What a handler sees of one ONNX node: its inputs, attributes and version, and the means to emit our ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deploykit.converters.importers.onnx.scope import Body, Optional, Scope, Sequence
+from deploykit.dtypes import DType, float32
+from deploykit.errors import FormatError, UnsupportedError
+from deploykit.graph import Value
+
+
+class Inline(Exception):
+    """Raised by a handler that leaves this form of its op to the function body in the ONNX standard."""
+
+
+class Skip(Exception):
+    """Raised when a result depends on something already noted as a problem."""
+
+
+class Call:
+    """One node being imported.
+
+    ``version`` is the version of the operator set in force, ``since`` that of the op's own definition (Softmax in
+    opset 15 has since 13).  Input ``i`` is read with ``x(i)`` (a Value that must be there), ``opt(i)`` (or None) or
+    ``item(i)`` (also a sequence or optional).
+    """
+
+    def __init__(self, importer: Any, scope: Scope, proto: Any, name: str, since: int) -> None:
+        self.importer = importer
+        self.scope = scope
+        self.proto = proto
+        self.name = name
+        self.since = since
+        self.domain = proto.domain if proto.domain != "ai.onnx" else ""
+        self.op_type: str = proto.op_type
+        self.version = scope.opsets.get(self.domain, since)
+        self.items = [scope.lookup(n) if n else None for n in proto.input]
+        self.outputs = list(proto.output)
+        self._attrs = {}
+        for a in proto.attribute:
+            if a.ref_attr_name:
+                if a.ref_attr_name in scope.attrs:
+                    self._attrs[a.name] = scope.attrs[a.ref_attr_name]
+            else:
+                self._attrs[a.name] = a
+
+    # ---- inputs
+    def item(self, i: int) -> Any:
+        """Input ``i`` or None when absent; an optional that holds something counts as what it holds."""
+        v = self.items[i] if i < len(self.items) else None
+        return v
+
+    def opt(self, i: int) -> Value | None:
+        """Input ``i`` as a tensor, or None when absent."""
+        v = self.item(i)
+        if isinstance(v, Optional):
+            v = v.item
+        if isinstance(v, Sequence):
+            raise UnsupportedError(f"input {i} is a sequence where a tensor is expected")
+        return v
+
+    def x(self, i: int = 0) -> Value:
+        """Input ``i`` as a tensor that must be present."""
+        v = self.opt(i)
+        if v is None:
+            raise FormatError(f"required input {i} is missing")
+        return v
+
+    @property
+    def n(self) -> int:
+        """Number of inputs written in the node."""
+        return len(self.items)
+
+    def xs(self) -> list[Value]:
+        """All inputs, which must be present."""
+        return [self.x(i) for i in range(self.n)]
+
+    def wants(self, i: int) -> bool:
+        """Whether output ``i`` is used."""
+        return i < len(self.outputs) and bool(self.outputs[i])
+
+    def known(self, v: Value | None) -> np.ndarray | None:
+        """The data of a value where it is known while importing."""
+        return self.scope.body.builder.known(v)
+
+    def static(self, i: int, what: str) -> np.ndarray:
+        """The data of input ``i``, which must be known while importing."""
+        data = self.known(self.x(i))
+        if data is None:
+            raise UnsupportedError(
+                f"{what} (input {i}, '{self.proto.input[i]}') is computed at run time; only a constant is supported here. "
+                f"Fix the input shapes (input_shapes=) if it is computed from them, or fold it with onnxsim"
+            )
+        return data
+
+    def rank(self, v: Value | None = None) -> int:
+        """Rank of a value (default input 0), which must be known."""
+        v = self.x(0) if v is None else v
+        if v.shape is None:
+            raise UnsupportedError(f"the rank of '{v.name}' is not known. Give the shapes of the model's inputs (input_shapes=)")
+        return len(v.shape)
+
+    def shape(self, v: Value | None = None) -> tuple:
+        """Shape of a value (default input 0); its rank must be known, its dims may be symbolic."""
+        self.rank(v)
+        return (self.x(0) if v is None else v).shape  # type: ignore[return-value]
+
+    def axis(self, value: int, rank: int) -> int:
+        """A non-negative axis; raises FormatError when out of range."""
+        if not -rank <= value < rank:
+            raise FormatError(f"axis {value} is out of range for rank {rank}")
+        return value % rank
+
+    # ---- attributes
+    def has(self, name: str) -> bool:
+        """Whether the attribute is written in the node."""
+        return name in self._attrs
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute in Python form: int, float, str, list, TensorProto, GraphProto; the default when not written."""
+        a = self._attrs.get(name)
+        return default if a is None else attribute_value(a)
+
+    def ints(self, name: str, default: Iterable[int] | None = None) -> list[int] | None:
+        """An attribute holding integers."""
+        v = self.attr(name)
+        if v is None:
+            return None if default is None else list(default)
+        return [int(i) for i in v]
+
+    def attr_names(self) -> set[str]:
+        """Names of the attributes written in the node."""
+        return set(self._attrs)
+
+    def attr_protos(self) -> dict[str, Any]:
+        """The attributes by name, references resolved."""
+        return dict(self._attrs)
+
+    # ---- emitting
+    @property
+    def body(self) -> Body:
+        """The graph under construction."""
+        return self.scope.body
+
+    def op(self, name: str, *inputs: Any, outputs: int | None = None, **attrs: Any) -> Any:
+        """Append one of our ops; see :meth:`Body.emit`."""
+        return self.body.emit(name, list(inputs), attrs, f"{self.name}/{name}", outputs)
+
+    def const(self, data: Any, dtype: Any = None) -> Value:
+        """A constant."""
+        return self.body.constant(data, f"{self.name}/const", dtype)
+
+    def i64(self, *values: int) -> Value:
+        """A constant int64 vector."""
+        return self.const(np.array(values, np.int64))
+
+    def scalar(self, value: float, like: Value | DType) -> Value:
+        """A constant scalar of the dtype of ``like``."""
+        dtype = like if isinstance(like, DType) else like.dtype
+        assert dtype is not None
+        return self.const(np.array(value).astype(dtype.np))
+
+    def cast(self, x: Value, dtype: Any) -> Value:
+        """x converted to dtype, or x itself when it has it."""
+        from deploykit import dtypes
+
+        return x if x.dtype is dtypes.dtype(dtype) else self.op("cast", x, dtype=dtypes.dtype(dtype).name)
+
+    def transpose(self, x: Value, perm: Iterable[int]) -> Value:
+        """Transposed x; constants are viewed, not copied; nothing for the identity."""
+        p = tuple(perm)
+        if p == tuple(range(len(p))):
+            return x
+        if x.is_constant:
+            assert x.data is not None
+            return self.body.constant(x.data.transpose(p), x.name)
+        return self.op("transpose", x, perm=p)
+
+    def last(self, x: Value) -> Value:
+        """[N, C, spatial...] -> [N, spatial..., C]."""
+        r = self.rank(x)
+        return x if r <= 2 else self.transpose(x, (0, *range(2, r), 1))
+
+    def first(self, x: Value) -> Value:
+        """[N, spatial..., C] -> [N, C, spatial...]."""
+        r = self.rank(x)
+        return x if r <= 2 else self.transpose(x, (0, r - 1, *range(1, r - 1)))
+
+    def reshape(self, x: Value, *shape: Any) -> Value:
+        """x in another shape: ints, one of them may be -1."""
+        return self.op("reshape", x, self.i64(*shape), allow_zero=0 in shape and -1 not in shape)
+
+    def dims(self, x: Value, start: int = 0, end: int | None = None) -> Value:
+        """int64 vector of dims [start:end] of x."""
+        return self.op("shape_of", x, start=start, **({} if end is None else {"end": end}))
+
+    def unsupported(self, what: str) -> UnsupportedError:
+        """An error to raise; the importer adds op and node name."""
+        return UnsupportedError(what)
+
+    def widened(self, x: Value) -> tuple[Value, DType | None]:
+        """x as float32 and the dtype to go back to when it is a 16-bit float; else x and None."""
+        if x.dtype is not None and x.dtype.kind == "f" and x.dtype.bits == 16:
+            return self.cast(x, float32), x.dtype
+        return x, None
+
+
+
+def attribute_value(a: Any) -> Any:
+    """An AttributeProto in Python form (strings decoded, tensors and graphs as protos)."""
+    t = a.type
+    if t == 1:
+        return a.f
+    if t == 2:
+        return a.i
+    if t == 3:
+        return a.s.decode("utf-8", "replace")
+    if t == 4:
+        return a.t
+    if t == 5:
+        return a.g
+    if t == 6:
+        return list(a.floats)
+    if t == 7:
+        return list(a.ints)
+    if t == 8:
+        return [s.decode("utf-8", "replace") for s in a.strings]
+    if t == 9:
+        return list(a.tensors)
+    if t == 10:
+        return list(a.graphs)
+    if t == 13:
+        return a.tp
+    return None
+
+
+@dataclass
+class Handler:
+    """One registered handler: for versions of its op from ``since`` until the next one's."""
+
+    domain: str
+    op_type: str
+    since: int
+    run: Callable[[Call], Any]
+    until: int | None = None
+
+
+HANDLERS: dict[tuple[str, str], list[Handler]] = {}
+
+
+def handles(*op_types: str, since: int = 1, until: int | None = None, domain: str = "") -> Callable[[Any], Any]:
+    """Register the decorated function for these op types from opset version ``since`` (to ``until``, inclusive).
+
+    It gets a :class:`Call` and returns the output item, or a list of them.
+    """
+
+    def register(f: Callable[[Call], Any]) -> Callable[[Call], Any]:
+        for t in op_types:
+            entries = HANDLERS.setdefault((domain, t), [])
+            entries.append(Handler(domain, t, since, f, until))
+            entries.sort(key=lambda h: -h.since)
+        return f
+
+    return register
+
+
+def find_handler(domain: str, op_type: str, version: int) -> Handler | None:
+    """The handler for an op type in a version of its domain's operator set."""
+    for h in HANDLERS.get((domain, op_type), ()):
+        if h.since <= version and (h.until is None or version <= h.until):
+            return h
+    return None
