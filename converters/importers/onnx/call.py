@@ -93,7 +93,7 @@ class Call:
         data = self.known(self.x(i))
         if data is None:
             raise UnsupportedError(
-                f"{what} (input {i}, '{self.proto.input[i]}') is computed at run time; only a constant is supported here. "
+                f"{what} (input {i}, '{self.proto.input[i]}') is computed at run time; only a constant is supported. "
                 f"Fix the input shapes (input_shapes=) if it is computed from them, or fold it with onnxsim"
             )
         return data
@@ -102,7 +102,9 @@ class Call:
         """Rank of a value (default input 0), which must be known."""
         v = self.x(0) if v is None else v
         if v.shape is None:
-            raise UnsupportedError(f"the rank of '{v.name}' is not known. Give the shapes of the model's inputs (input_shapes=)")
+            raise UnsupportedError(
+                f"the rank of '{v.name}' is not known. Give the shapes of the model's inputs (input_shapes=)"
+            )
         return len(v.shape)
 
     def shape(self, v: Value | None = None) -> tuple:
@@ -208,7 +210,6 @@ class Call:
         if x.dtype is not None and x.dtype.kind == "f" and x.dtype.bits == 16:
             return self.cast(x, float32), x.dtype
         return x, None
-
 
 
 def attribute_value(a: Any) -> Any:

@@ -91,7 +91,9 @@ def if_(c: Call) -> Any:
     for body, items in zip(bodies, forms, strict=True):
         inner = dict(body.captured())
         for outer in captures:
-            body.graph.inputs.append(inner.get(outer) or Value(body.builder.unique(outer.name), outer.dtype, outer.shape))
+            body.graph.inputs.append(
+                inner.get(outer) or Value(body.builder.unique(outer.name), outer.dtype, outer.shape)
+            )
         for item in items:
             for v in _flatten(item):
                 body.builder.output(v)
@@ -128,7 +130,14 @@ def loop(c: Call) -> Any:
 
 
 def run_loop(
-    c: Call, name: str, trip: Value | None, condition: Value | None, initial: list[Value], names: list[str], build: Any, outputs: int
+    c: Call,
+    name: str,
+    trip: Value | None,
+    condition: Value | None,
+    initial: list[Value],
+    names: list[str],
+    build: Any,
+    outputs: int,
 ) -> list[Value]:
     """Emit ``loop``.  ``build(body, scope, carried)`` imports the body once and returns (condition, carried, scanned).
 

@@ -271,5 +271,3 @@ def bernoulli(c: Call) -> Value:
 def multinomial(c: Call) -> Value:
     dtype = dtype_of(c.attr("dtype", 6), "the result").name
     return c.op("multinomial", c.x(), samples=c.attr("sample_size", 1), seed=_seed(c), dtype=dtype)
-
-

@@ -201,7 +201,9 @@ def instance_norm(c: Call) -> Value:
     if not isinstance(channels, int):
         channels = c.shape(scale)[0]
     if not isinstance(channels, int):
-        raise c.unsupported("the number of channels is not known. Give the shapes of the model's inputs (input_shapes=)")
+        raise c.unsupported(
+            "the number of channels is not known. Give the shapes of the model's inputs (input_shapes=)"
+        )
     return c.first(c.op("group_norm", c.last(x), scale, bias, groups=channels, epsilon=c.attr("epsilon", 1e-5)))
 
 
@@ -215,7 +217,9 @@ def group_norm(c: Call) -> Value:
 
 def _per_channel(c: Call, v: Value, channels: Any, groups: int) -> Value:
     if not isinstance(channels, int):
-        raise c.unsupported("the number of channels is not known. Give the shapes of the model's inputs (input_shapes=)")
+        raise c.unsupported(
+            "the number of channels is not known. Give the shapes of the model's inputs (input_shapes=)"
+        )
     wide = c.op("expand", c.op("unsqueeze", v, c.i64(1)), c.i64(groups, channels // groups))
     return c.reshape(wide, channels)
 

@@ -116,5 +116,3 @@ def qlinear_conv(c: Call) -> Value:
     if bias is not None:
         acc = c.op("add", acc, bias)
     return c.first(requantize(c, acc, c.op("mul", x_scale, w_scale), y_scale, y_zero))
-
-

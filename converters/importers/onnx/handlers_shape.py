@@ -178,7 +178,12 @@ def resize(
     axes = [c.axis(a, rank) for a in axes] if axes else list(range(rank))
     args = [roi, scales, sizes]
     keep = [i for i, a in enumerate(axes) if a >= 2]
-    if rank in (3, 4, 5) and keep and roi is None and _copies(c, scales, sizes, [i for i, a in enumerate(axes) if a < 2]):
+    if (
+        rank in (3, 4, 5)
+        and keep
+        and roi is None
+        and _copies(c, scales, sizes, [i for i, a in enumerate(axes) if a < 2])
+    ):
         if len(keep) < len(axes):
             args = [None if v is None else c.op("gather", v, c.i64(*keep)) for v in args]
         y = c.op("resize", c.last(x), *args, axes=[axes[i] - 1 for i in keep], **attrs)

@@ -115,12 +115,14 @@ class Importer:
         standard = any(_domain(n) == "" for n in self.model.graph.node)
         if version is None:
             if standard:
-                raise FormatError(f"{self.weights.name} does not say which opset its ops belong to (IR version 1 or 2?).")
+                raise FormatError(
+                    f"{self.weights.name} does not say which opset its ops belong to (IR version 1 or 2?)."
+                )
             self.opsets[""] = newest
         elif version > newest:
             raise UnsupportedError(
-                f"{self.weights.name} uses opset {version}; the installed onnx {onnx.__version__} knows up to {newest}. "
-                f"Upgrade it (pip install -U onnx) or export with an older opset."
+                f"{self.weights.name} uses opset {version}; the installed onnx {onnx.__version__} knows up to "
+                f"{newest}. Upgrade it (pip install -U onnx) or export with an older opset."
             )
         elif version < OLDEST and standard:
             raise UnsupportedError(
@@ -164,7 +166,9 @@ class Importer:
         names = [i.name for i in g.input]
         for name in self.input_shapes:
             if name not in names:
-                raise InputError(f"input_shapes: the model has no input '{name}'; it has {', '.join(map(repr, names))}.")
+                raise InputError(
+                    f"input_shapes: the model has no input '{name}'; it has {', '.join(map(repr, names))}."
+                )
 
     # ---- graphs
     def load(self, scope: Scope, g: Any) -> None:
@@ -222,7 +226,9 @@ class Importer:
                 raise InputError(
                     f"input_shapes: '{info.name}' has {len(tensor.shape.dim)} dims; got {len(shape)}: {list(shape)}."
                 )
-            dims = tuple(d if isinstance(d, int) and d >= 0 else symbol(str(d), info.name, i) for i, d in enumerate(shape))
+            dims = tuple(
+                d if isinstance(d, int) and d >= 0 else symbol(str(d), info.name, i) for i, d in enumerate(shape)
+            )
         elif tensor.HasField("shape"):
             dims = tuple(_dim(d, info.name, i) for i, d in enumerate(tensor.shape.dim))
         return body.input(info.name, dtype, dims)
@@ -368,8 +374,6 @@ def _dim(d: Any, owner: str, axis: int) -> int | Dim:
     if kind == "dim_value" and d.dim_value >= 0:
         return d.dim_value
     return symbol(d.dim_param if kind == "dim_param" else "", owner, axis)
-
-
 
 
 # the handlers register themselves; they come last because some need names from this module

@@ -205,7 +205,7 @@ class Weights:
         self.files: dict[Path, np.ndarray] = {}
 
     def array(self, t: TensorProto) -> np.ndarray:
-        """The tensor's data, read-only where it is a view.  Raises FormatError (damaged), UnsupportedError (strings)."""
+        """The tensor's data, read-only where it is a view.  Raises FormatError (damaged), UnsupportedError."""
         from onnx import TensorProto
 
         what = f"tensor '{t.name}'" if t.name else "a tensor"

@@ -120,7 +120,9 @@ class Body:
                 many = [self.constant(np.asarray(k, v.dtype.np), v.name) for k, v in zip(known, many, strict=True)]
         return many[0] if single else many
 
-    def _fold(self, p: Any, ins: list[Value | None], attrs: dict[str, Any], outputs: int | None) -> list[np.ndarray] | None:
+    def _fold(
+        self, p: Any, ins: list[Value | None], attrs: dict[str, Any], outputs: int | None
+    ) -> list[np.ndarray] | None:
         if p.reference is None or {"effect", "random"} & p.flags or p.family == "control":
             return None
         arrays = []
