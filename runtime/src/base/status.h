@@ -7,16 +7,16 @@ namespace dk {
 
 enum class Code : int32_t {
   ok = 0,
-  format = 1,       // DK-FORMAT: the file is damaged or not a .dk file
-  version = 2,      // DK-VERSION: the file is newer than the engine, or uses an unknown op
-  shape = 3,        // DK-SHAPE: shapes or dtypes of an op do not fit
-  input = 4,        // DK-INPUT: a wrong name, shape or dtype given by the caller
-  index = 5,        // DK-INDEX: an index in the data is out of range
-  memory = 6,       // DK-MEMORY: an allocation failed or a limit was reached
-  unsupported = 7,  // DK-UNSUPPORTED: no kernel for this op, dtype or attr
-  io = 8,           // DK-IO: the operating system refused
-  internal = 9,     // DK-INTERNAL: a bug in the engine
-  need_value = 100, // only inside planning: the shape depends on data that is not known yet
+  format = 1,        // DK-FORMAT: the file is damaged or not a .dk file
+  version = 2,       // DK-VERSION: the file is newer than the engine, or uses an unknown op
+  shape = 3,         // DK-SHAPE: shapes or dtypes of an op do not fit
+  input = 4,         // DK-INPUT: a wrong name, shape or dtype given by the caller
+  index = 5,         // DK-INDEX: an index in the data is out of range
+  memory = 6,        // DK-MEMORY: an allocation failed or a limit was reached
+  unsupported = 7,   // DK-UNSUPPORTED: no kernel for this op, dtype or attr
+  io = 8,            // DK-IO: the operating system refused
+  internal = 9,      // DK-INTERNAL: a bug in the engine
+  need_value = 100,  // only inside planning: the shape depends on data that is not known yet
 };
 
 struct [[nodiscard]] Status {
@@ -26,9 +26,9 @@ struct [[nodiscard]] Status {
   constexpr bool ok() const { return code == Code::ok; }
 };
 
-#define DK_TRY(expr)                          \
-  do {                                        \
-    ::dk::Status dk_try_status = (expr);      \
+#define DK_TRY(expr)                               \
+  do {                                             \
+    ::dk::Status dk_try_status = (expr);           \
     if (!dk_try_status.ok()) return dk_try_status; \
   } while (0)
 

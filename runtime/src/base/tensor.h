@@ -20,9 +20,13 @@ struct Tensor {
   }
   size_t bytes() const { return static_cast<size_t>(count()) * dtype_size(dtype); }
   template <class T>
-  T* as() { return static_cast<T*>(data); }
+  T* as() {
+    return static_cast<T*>(data);
+  }
   template <class T>
-  const T* as() const { return static_cast<const T*>(data); }
+  const T* as() const {
+    return static_cast<const T*>(data);
+  }
 };
 
 template <class T>

@@ -6,9 +6,10 @@
 //   run      once per inference: no allocation, no checks except of data (indices).
 //
 // Rules: the input data pointers seen in prepare are valid only where `is_const(i)`; everything is contiguous and
-// row-major; buffers of the engine have kSlack readable bytes behind their end and 64-byte alignment (caller-owned
-// inputs are copied when they lack either); an input may be the same buffer as another input, an output never overlaps
-// an input except where OpDef::inplace allows it.  Zero-size tensors are legal everywhere: data may then be null.
+// row-major; kSlack bytes behind the end of every input may be read (their content means nothing); data are aligned to
+// their element size, and to 64 bytes unless they come from the caller or lie inside a concatenated buffer: load and
+// store activations unaligned.  Packed weights, state and scratch are 64-byte aligned.  An input may be the same buffer
+// as another input, an output never overlaps an input except where OpDef::inplace allows it.  Zero-size tensors are legal everywhere: data may then be null.
 #pragma once
 #include "base/status.h"
 #include "base/tensor.h"

@@ -1,0 +1,103 @@
+#include "engine/opset.h"
+
+#include "ops/op.h"
+
+namespace dk {
+namespace {
+
+constexpr uint16_t code(Opcode o) { return static_cast<uint16_t>(o); }
+
+struct Choice {
+  uint16_t opcode;
+  const char* attr;
+};
+
+constexpr bool same(const char* a, const char* b) {
+  while (*a && *a == *b) ++a, ++b;
+  return *a == *b;
+}
+
+struct RawAttr {
+  uint16_t opcode;
+  uint8_t index;
+  AttrInfo info;
+};
+
+constexpr RawAttr kRawAttrs[] = {
+#define DK_ATTR(op, index, name, kind, required, value) \
+  {code(Opcode::op##_), index, {#name, AttrKind::kind##_, required != 0, 0, static_cast<double>(value)}},
+#include "../schema/opset.inc"
+};
+
+constexpr Choice kChoices[] = {
+#define DK_ENUM(op, attr, word, value) {code(Opcode::op##_), #attr},
+#include "../schema/opset.inc"
+};
+
+constexpr OpInfo kRawOps[] = {
+#define DK_OP(opcode, name, since, required, fixed, variadic, fixed_out, variadic_out, flags) \
+  {opcode, #name, since, required, fixed, variadic, fixed_out, variadic_out, flags, 0, 0},
+#include "../schema/opset.inc"
+};
+
+constexpr int kOps = sizeof kRawOps / sizeof *kRawOps;
+constexpr int kAttrs = sizeof kRawAttrs / sizeof *kRawAttrs;
+
+struct Table {
+  OpInfo ops[kOps];
+  AttrInfo attrs[kAttrs];
+};
+
+// Joins the three lists: both are ordered by opcode in the file.
+constexpr Table join() {
+  Table t{};
+  int a = 0;
+  for (int i = 0; i < kOps; ++i) {
+    t.ops[i] = kRawOps[i];
+    t.ops[i].first_attr = static_cast<uint16_t>(a);
+    while (a < kAttrs && kRawAttrs[a].opcode == t.ops[i].opcode) {
+      t.attrs[a] = kRawAttrs[a].info;
+      for (const Choice& c : kChoices)
+        if (c.opcode == kRawAttrs[a].opcode && same(c.attr, t.attrs[a].name)) ++t.attrs[a].choices;
+      ++a;
+    }
+    t.ops[i].n_attrs = static_cast<uint8_t>(a - t.ops[i].first_attr);
+  }
+  return t;
+}
+
+constexpr Table kTable = join();
+
+constexpr bool sound() {
+  int a = 0;
+  for (const OpInfo& op : kTable.ops) {
+    if (op.n_attrs > kMaxAttrs || op.first_attr != a) return false;
+    for (int i = 0; i < op.n_attrs; ++i)
+      if (kRawAttrs[a + i].index != i) return false;
+    a += op.n_attrs;
+  }
+  for (int i = 1; i < kOps; ++i)
+    if (kTable.ops[i - 1].opcode >= kTable.ops[i].opcode) return false;
+  return a == kAttrs;
+}
+static_assert(sound(), "opset.inc: opcodes must rise, attrs must follow their op in index order");
+
+}  // namespace
+
+const AttrInfo& OpInfo::attr(int i) const { return kTable.attrs[first_attr + i]; }
+
+const OpInfo* op_info(uint16_t opcode) {
+  int low = 0, high = kOps - 1;
+  while (low <= high) {
+    int mid = (low + high) / 2;
+    if (kTable.ops[mid].opcode == opcode) return &kTable.ops[mid];
+    if (kTable.ops[mid].opcode < opcode) {
+      low = mid + 1;
+    } else {
+      high = mid - 1;
+    }
+  }
+  return nullptr;
+}
+
+}  // namespace dk

@@ -1,0 +1,197 @@
+#include "engine/pool.h"
+
+#if defined(__linux__)
+#include <errno.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+#endif
+
+#include "base/cpus.h"
+#include "base/mem.h"
+
+namespace dk {
+
+#if defined(__linux__)
+namespace {
+
+constexpr uint64_t kSpinNs = 100'000;
+
+uint64_t now_ns() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
+
+void pause() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// The futex looks at the low half of the word: the parts and 24 bits of the region number.  A wait that misses a change
+// because those 24 bits came round is harmless: the caller does the part itself.
+uint32_t* low_half(uint64_t* word) {
+  return reinterpret_cast<uint32_t*>(word) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
+}
+
+pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
+ThreadPool* g_free;
+bool g_fork_hook;
+
+// The child of a fork has none of the threads: it forgets the pools (and the lock, which another thread may have held).
+void forget_in_child() {
+  g_free = nullptr;
+  g_lock = PTHREAD_MUTEX_INITIALIZER;
+}
+
+}  // namespace
+
+ThreadPool* ThreadPool::acquire(int threads) {
+  if (threads <= 1) return nullptr;
+  int workers = (threads > kMaxWorkers + 1 ? kMaxWorkers + 1 : threads) - 1;
+  pthread_mutex_lock(&g_lock);
+  if (!g_fork_hook) g_fork_hook = pthread_atfork(nullptr, nullptr, forget_in_child) == 0;
+  ThreadPool** at = &g_free;
+  while (*at && (*at)->workers_ != workers) at = &(*at)->next_;
+  ThreadPool* pool = *at;
+  if (pool) *at = pool->next_;
+  pthread_mutex_unlock(&g_lock);
+  if (!pool) {
+    pool = static_cast<ThreadPool*>(mem_alloc_zeroed(sizeof(ThreadPool)));
+    if (!pool) return nullptr;
+    if (!pool->start(workers)) {
+      if (pool->workers_ == 0) {
+        mem_free(pool);
+        return nullptr;
+      }
+    }
+  }
+  pool->wake();
+  return pool;
+}
+
+void ThreadPool::release() {
+  pthread_mutex_lock(&g_lock);
+  next_ = g_free;
+  g_free = this;
+  pthread_mutex_unlock(&g_lock);
+}
+
+bool ThreadPool::start(int workers) {
+  pthread_attr_t attr;
+  if (pthread_attr_init(&attr)) return false;
+  pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+  pthread_attr_setstacksize(&attr, 1 << 20);
+  sigset_t all, old;  // signals of the program are not for our threads
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &old);
+  for (int i = 0; i < workers; ++i) {
+    worker_[i].pool = this;
+    worker_[i].index = i;
+    pthread_t thread;
+    if (pthread_create(&thread, &attr, &ThreadPool::main, &worker_[i])) break;
+    ++workers_;
+  }
+  pthread_sigmask(SIG_SETMASK, &old, nullptr);
+  pthread_attr_destroy(&attr);
+  return workers_ == workers;
+}
+
+void* ThreadPool::main(void* worker) {
+  Worker* w = static_cast<Worker*>(worker);
+  w->pool->work(*w);
+  return nullptr;
+}
+
+void ThreadPool::work(Worker& w) {
+  FlushDenormals mode;
+  uint64_t seen = 0;
+  for (;;) {
+    uint64_t word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
+    if (word == seen) {
+      uint64_t until = now_ns() + kSpinNs;
+      do {
+        for (int i = 0; i < 64 && word == seen; ++i) {
+          pause();
+          word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
+        }
+      } while (word == seen && now_ns() < until);
+      if (word == seen) {
+        __atomic_fetch_add(&parked_, 1, __ATOMIC_SEQ_CST);
+        if (__atomic_load_n(&word_, __ATOMIC_SEQ_CST) == seen)
+          syscall(SYS_futex, low_half(&word_), FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(seen), nullptr, nullptr, 0);
+        __atomic_fetch_sub(&parked_, 1, __ATOMIC_SEQ_CST);
+        continue;
+      }
+    }
+    seen = word;
+    uint64_t region = word >> 8;
+    int parts = static_cast<int>(word & 255), part = w.index + 1;
+    if (part >= parts) continue;
+    uint64_t before = __atomic_load_n(&w.claimed, __ATOMIC_RELAXED);
+    if (before >= region ||
+        !__atomic_compare_exchange_n(&w.claimed, &before, region, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+      continue;  // the caller was faster
+    // The caller cannot leave this region before `done`, so the job stands still.
+    fn_(arg_, n_ * part / parts, n_ * (part + 1) / parts, part);
+    __atomic_store_n(&w.done, region, __ATOMIC_RELEASE);
+  }
+}
+
+void ThreadPool::wake() {
+  if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST) == 0) return;
+  // A region without parts: spinning workers see it and go on spinning.
+  __atomic_store_n(&word_, ((word_ >> 8) + 1) << 8, __ATOMIC_SEQ_CST);
+  syscall(SYS_futex, low_half(&word_), FUTEX_WAKE_PRIVATE, workers_, nullptr, nullptr, 0);
+}
+
+void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
+  if (parts > lanes()) parts = lanes();
+  if (parts > n) parts = n < 1 ? 1 : static_cast<int>(n);
+  if (parts <= 1) {
+    fn(arg, 0, n, 0);
+    return;
+  }
+  fn_ = fn;
+  arg_ = arg;
+  n_ = n;
+  uint64_t region = (word_ >> 8) + 1;
+  __atomic_store_n(&word_, region << 8 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
+  if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST))
+    syscall(SYS_futex, low_half(&word_), FUTEX_WAKE_PRIVATE, workers_, nullptr, nullptr, 0);
+  fn(arg, 0, n / parts, 0);
+  for (int part = 1; part < parts; ++part) {
+    Worker& w = worker_[part - 1];
+    uint64_t before = __atomic_load_n(&w.claimed, __ATOMIC_RELAXED);
+    if (before < region &&
+        __atomic_compare_exchange_n(&w.claimed, &before, region, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED)) {
+      fn(arg, n * part / parts, n * (part + 1) / parts, part);
+      __atomic_store_n(&w.done, region, __ATOMIC_RELAXED);
+    }
+  }
+  for (int part = 1; part < parts; ++part) {
+    Worker& w = worker_[part - 1];
+    for (unsigned spins = 0; __atomic_load_n(&w.done, __ATOMIC_ACQUIRE) != region;) {
+      if (++spins < 2000) {
+        pause();
+      } else {
+        sched_yield();  // the worker lost its CPU in the middle of its part
+      }
+    }
+  }
+}
+
+#else  // no threads here
+ThreadPool* ThreadPool::acquire(int) { return nullptr; }
+void ThreadPool::release() {}
+void ThreadPool::run(int64_t n, int, Fn fn, void* arg) { fn(arg, 0, n, 0); }
+#endif
+
+}  // namespace dk

@@ -1,0 +1,54 @@
+// Fork-join over a handful of threads.
+//
+// A region costs about 0.4 us while the workers spin and 7-17 us when one must be woken, so a run wakes them once at
+// its start and they spin between regions for up to kSpinNs before they park on a futex.  The split is static: part k
+// of a region runs as lane k.  A part whose worker has not begun by the time the caller is through with its own part is
+// done by the caller: a late or descheduled worker delays nobody.
+//
+// Pools are kept by the process and lent to one run at a time; runs on several threads get pools of their own.
+#pragma once
+#include <cstdint>
+
+namespace dk {
+
+class ThreadPool {
+ public:
+  using Fn = void (*)(void* arg, int64_t begin, int64_t end, int lane);
+
+  // A pool of `threads` lanes (the caller is lane 0) with its workers awake; null for threads <= 1, and when threads
+  // cannot be had: then everything runs on the caller.  Give it back with release.
+  static ThreadPool* acquire(int threads);
+  void release();
+
+  int lanes() const { return workers_ + 1; }
+  // fn over [0, n) in at most `parts` equal pieces; returns when all are done.
+  void run(int64_t n, int parts, Fn fn, void* arg);
+
+ private:
+  struct Worker;
+  static void* main(void* worker);
+  bool start(int workers);
+  void work(Worker& w);
+  void wake();
+
+  struct alignas(64) Worker {
+    uint64_t claimed;  // last region whose part of this worker somebody began
+    uint64_t done;     // last region whose part of this worker is finished
+    ThreadPool* pool;
+    int index;
+  };
+  static constexpr int kMaxWorkers = 63;
+
+  alignas(64) uint64_t word_ = 0;  // region number << 8 | parts
+  alignas(64) uint32_t parked_ = 0;
+  // the job of the current region, written before word_
+  alignas(64) Fn fn_ = nullptr;
+  void* arg_ = nullptr;
+  int64_t n_ = 0;
+  int parts_ = 0;
+  int workers_ = 0;
+  ThreadPool* next_ = nullptr;
+  Worker worker_[kMaxWorkers];
+};
+
+}  // namespace dk
