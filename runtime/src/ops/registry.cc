@@ -1,7 +1,9 @@
 #include "ops/registry.h"
 
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
-#define DK_OP_FILES(X)
+#define DK_OP_FILES(X) \
+  X(shape) \
+  X(shape_move)
 
 namespace dk {
 #define X(name) extern const OpList ops_##name;
