@@ -47,7 +47,12 @@ class Net:
         x = self.node("Conv", x, w, kernel_shape=[k, k], strides=[stride, stride], pads=[p] * 4, group=groups)
         if bn:
             r = self.rng
-            args = [r.uniform(0.5, 1.5, cout), r.normal(0, 0.1, cout), r.normal(0, 0.1, cout), r.uniform(0.5, 1.5, cout)]
+            args = [
+                r.uniform(0.5, 1.5, cout),
+                r.normal(0, 0.1, cout),
+                r.normal(0, 0.1, cout),
+                r.uniform(0.5, 1.5, cout),
+            ]
             x = self.node("BatchNormalization", x, *[self.weight(a, "bn") for a in args])
         return x
 
@@ -74,7 +79,15 @@ def mobilenetv2(batch: int | str = 1, size: int = 224) -> onnx.ModelProto:
     net = Net()
     x = net.relu6(net.conv("x", 3, 32, 3, 2))
     c = 32
-    for t, cout, n, s in [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]:
+    for t, cout, n, s in [
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ]:
         for i in range(n):
             stride, h, y = (s if i == 0 else 1), c * t, x
             if t != 1:

@@ -1,0 +1,176 @@
+"""``deploykit bench``: interleaved timing in one process, outputs compared."""
+
+from __future__ import annotations
+
+import gc
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from deploykit.cli import common
+from deploykit.cli.common import console, size
+from deploykit.errors import InputError, UnsupportedError
+
+PEERS = ("onnxruntime", "litert")
+
+
+@click.command(short_help="Measure speed.")
+@common.model_argument()
+@common.threads_option
+@click.option("--runs", type=click.IntRange(3), default=50, show_default=True, help="Timed runs of each runtime.")
+@click.option("--against", default="", metavar="LIST", help=f"Other runtimes: {', '.join(PEERS)} (comma-separated).")
+@click.option("--source", type=click.Path(exists=True, path_type=Path), help="The model for the others: .onnx.")
+@click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Input file: .npy .npz .png .jpg .wav.")
+@click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Sizes of made-up inputs.")
+@click.option("--profile", is_flag=True, help="Time per node.")
+@common.json_option
+def command(
+    model: Path,
+    threads: int | None,
+    runs: int,
+    against: str,
+    source: Path | None,
+    inputs: tuple[str, ...],
+    shapes: tuple[str, ...],
+    profile: bool,
+    as_json: bool,
+) -> int:
+    """Time MODEL (.dk; a .onnx is converted first).  With --against, the runtimes take turns run by run in one process
+    with the same threads and inputs, so a busy machine disturbs all alike; ratios are medians of paired runs.
+
+    \b
+    Examples:
+      deploykit bench model.dk --threads 1
+      deploykit bench model.onnx --against onnxruntime --threads 2
+      deploykit bench model.dk --profile
+    """
+    from deploykit import runners
+    from deploykit.interpreter import Interpreter
+
+    if model.suffix == ".onnx":
+        from deploykit.api import convert
+        from deploykit.graph.dkfile import to_bytes
+
+        source = source or model
+        data: Path | bytes = to_bytes(convert(model, verify=False).graph)
+    else:
+        data = model
+    started = time.perf_counter()
+    ours = Interpreter(data, threads=threads)
+    load = time.perf_counter() - started
+    n = threads or 0
+    contenders: dict[str, Any] = {"deploykit": ours}
+    for name in filter(None, (a.strip() for a in against.split(","))):
+        contenders[name] = _peer(name, source, n)
+
+    runner = runners.DkRunner(data, threads)
+    if inputs:
+        feeds = common.read_inputs(inputs, ours.inputs, ours.metadata)
+    else:
+        found = runners.working_inputs(
+            next((c for k, c in contenders.items() if k != "deploykit"), runner), 0, common.parse_shapes(shapes)
+        )
+        if found is None:
+            raise InputError("no sizes for the symbolic dims were found that the model accepts; give --input-shape.")
+        feeds = found[0]
+    result = measure(contenders, feeds, runs)
+    result |= {
+        "threads": n,
+        "runs": runs,
+        "inputs": {k: list(v.shape) for k, v in feeds.items()},
+        "load_ms": load * 1e3,
+    }
+    ours.run(feeds)
+    m = ours.memory
+    result["memory"] = {"arena": m.arena, "packed": m.packed, "weights": m.weights}
+    if profile:
+        result["profile"] = [r.__dict__ for r in ours.profile(feeds, max(3, runs // 2))]
+    if as_json:
+        common.emit_json(result)
+    else:
+        show(result)
+    return 0 if all(r.get("agrees", True) for r in result["runtimes"].values()) else 1
+
+
+def _peer(name: str, source: Path | None, threads: int) -> Any:
+    from deploykit import runners
+
+    if name not in PEERS:
+        raise InputError(f"--against: no runtime '{name}'; allowed: {', '.join(PEERS)}.")
+    if name == "litert":
+        raise UnsupportedError("--against litert needs a .tflite model; TFLite import is not part of this version.")
+    if source is None or source.suffix != ".onnx":
+        raise InputError("--against onnxruntime needs the .onnx model too: give --source model.onnx.")
+    if not runners.have_onnxruntime():
+        raise UnsupportedError("onnxruntime is not installed: pip install 'deploykit[bench]'.")
+    return runners.OnnxRuntimeRunner(source, threads or None)
+
+
+def measure(contenders: dict[str, Any], feeds: dict[str, np.ndarray], runs: int) -> dict[str, Any]:
+    """Times in milliseconds of each contender, taken in turn; ratios to the first, pair by pair."""
+    from deploykit.runners import difference
+
+    outputs = {k: c.run(feeds) for k, c in contenders.items()}
+    for c in contenders.values():
+        c.run(feeds)
+    times: dict[str, list[float]] = {k: [] for k in contenders}
+    names = list(contenders)
+    gc.disable()
+    try:
+        for i in range(runs):
+            for k in names if i % 2 == 0 else reversed(names):
+                t = time.perf_counter()
+                contenders[k].run(feeds)
+                times[k].append((time.perf_counter() - t) * 1e3)
+    finally:
+        gc.enable()
+    first = names[0]
+    rows: dict[str, Any] = {}
+    for k in names:
+        t = np.array(times[k])
+        rows[k] = {"min_ms": t.min(), "median_ms": np.median(t), "p90_ms": np.percentile(t, 90)}
+        if k != first:
+            rows[k]["ratio"] = float(np.median(t / np.array(times[first])))
+            worst = 0.0
+            for name, v in outputs[first].items():
+                other = outputs[k].get(name)
+                if other is not None:
+                    d, scale = difference(other, v)
+                    worst = max(worst, d / scale if scale else d)
+            rows[k]["largest_difference"] = worst
+            rows[k]["agrees"] = bool(worst <= 1e-3)
+    return {"runtimes": rows}
+
+
+def show(r: dict[str, Any]) -> None:
+    """Print the result."""
+    shapes = ", ".join(f"{k} {v}" for k, v in r["inputs"].items())
+    console.print(f"{shapes}; {r['threads'] or 'all'} threads; {r['runs']} runs; loaded in {r['load_ms']:.1f} ms")
+    t = common.table("runtime", ">min ms", ">median ms", ">p90 ms", ">its time / ours", ">difference")
+    for name, row in r["runtimes"].items():
+        ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
+        d = f"{row['largest_difference']:.1e}" if "ratio" in row else ""
+        t.add_row(name, f"{row['min_ms']:.3f}", f"{row['median_ms']:.3f}", f"{row['p90_ms']:.3f}", ratio, d)
+    console.print(t)
+    if not all(row.get("agrees", True) for row in r["runtimes"].values()):
+        console.print("[red]the outputs differ by more than 1e-3 of the largest output[/red]: see `deploykit compare`")
+    m = r["memory"]
+    console.print(f"arena {size(m['arena'])}, packed weights {size(m['packed'])}, file weights {size(m['weights'])}")
+    if "profile" in r:
+        total = sum(p["microseconds"] for p in r["profile"]) or 1
+        t = common.table("node", "op", "kernel", ">us", ">%", ">GFLOP/s")
+        for p in sorted(r["profile"], key=lambda p: -p["microseconds"])[:40]:
+            us = p["microseconds"]
+            t.add_row(
+                p["name"],
+                p["op"],
+                p["detail"],
+                f"{us:.1f}",
+                f"{100 * us / total:.1f}",
+                f"{p['gflops']:.1f}" if p["gflops"] else "",
+            )
+        console.print(t)
+        console.print(f"sum of nodes: {total / 1e3:.3f} ms")

@@ -1,0 +1,182 @@
+"""What the sub-commands share: console, JSON output, shape options, reading of input files, tables."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from deploykit.errors import InputError
+
+console = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def emit_json(data: Any) -> None:
+    """Print one JSON document on standard output."""
+
+    def plain(x: Any) -> Any:
+        if isinstance(x, np.ndarray):
+            return x.tolist()
+        if isinstance(x, np.generic):
+            return x.item()
+        if isinstance(x, Path):
+            return str(x)
+        return str(x)
+
+    click.echo(json.dumps(data, indent=2, default=plain))
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
+threads_option = click.option(
+    "--threads", type=click.IntRange(1, 256), default=None, help="Threads; default: DK_THREADS or all allowed CPUs."
+)
+
+
+def model_argument(name: str = "model") -> Callable[[Any], Any]:
+    """A path to a model file that must exist."""
+    return click.argument(name, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def parse_shapes(values: tuple[str, ...]) -> dict[str, list[int | str]]:
+    """``NAME:1,3,224,224`` (a dim may be a word: it stays symbolic) to a dict.
+
+    >>> parse_shapes(("x:1,3,h,w",))
+    {'x': [1, 3, 'h', 'w']}
+    """
+    out: dict[str, list[int | str]] = {}
+    for text in values:
+        name, sep, dims = text.rpartition(":")
+        if not sep or not name:
+            raise click.BadParameter(f"{text!r}: expected NAME:1,3,224,224", param_hint="--input-shape")
+        out[name] = [int(d) if d.strip().lstrip("-").isdigit() else d.strip() for d in dims.split(",") if d.strip()]
+        if any(isinstance(d, int) and d < 0 for d in out[name]):
+            raise click.BadParameter(f"{text!r}: dims are sizes >= 0 or names", param_hint="--input-shape")
+    return out
+
+
+def size(n: float) -> str:
+    """Bytes for people.
+
+    >>> size(2_500_000)
+    '2.5 MB'
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000 or unit == "GB":
+            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
+        n /= 1000
+    return ""
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """A plain table; columns that begin with '>' are right-aligned."""
+    t = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for c in columns:
+        t.add_column(c.lstrip(">"), justify="right" if c.startswith(">") else "left", overflow="fold")
+    return t
+
+
+def spec_text(spec: Any) -> str:
+    """``float32[1,3,224,224]``."""
+    dims = "?" if spec.shape is None else ",".join(str(d) for d in spec.shape)
+    return f"{spec.dtype}[{dims}]"
+
+
+def read_inputs(values: tuple[str, ...], specs: list[Any], metadata: dict[str, Any]) -> dict[str, np.ndarray]:
+    """``NAME=FILE`` (or just FILE when the model has one input) to arrays fit for the specs.
+
+    .npy as it is; .npz gives every array in it by name; .png, .jpg and the like are resized to the input and scaled as
+    the model's ``preprocessing`` metadata says (default: to 0..1 for floats, as it is for uint8); .wav becomes mono
+    floats in -1..1.
+    """
+    out: dict[str, np.ndarray] = {}
+    by_name = {s.name: s for s in specs}
+    for text in values:
+        name, sep, file = text.partition("=")
+        if not sep:
+            name, file = "", text
+        path = Path(file)
+        if not path.is_file():
+            raise click.BadParameter(f"{file!r}: no such file", param_hint="--input")
+        if path.suffix == ".npz" and not name:
+            with np.load(path, allow_pickle=False) as z:
+                out.update({k: z[k] for k in z.files})
+            continue
+        if not name:
+            if len(specs) != 1:
+                raise click.BadParameter(
+                    f"{text!r}: say which input: {', '.join(by_name)} (NAME=FILE)", param_hint="--input"
+                )
+            name = specs[0].name
+        if name not in by_name:
+            raise InputError(f"the model has no input '{name}'; its inputs: {', '.join(map(repr, by_name))}.")
+        out[name] = _read(path, by_name[name], metadata.get("preprocessing", {}))
+    return out
+
+
+def _read(path: Path, spec: Any, preprocessing: dict[str, Any]) -> np.ndarray:
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    if suffix == ".npz":
+        with np.load(path, allow_pickle=False) as z:
+            return z[z.files[0]]
+    if suffix == ".wav":
+        return _read_wav(path, spec)
+    if suffix in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"):
+        return read_image(path, spec, preprocessing)
+    raise InputError(f"{path}: files of kind '{suffix}' are not known here; use .npy, .npz, .png, .jpg or .wav.")
+
+
+def read_image(path: Path, spec: Any, preprocessing: dict[str, Any]) -> np.ndarray:
+    """An image file as a batch of one in the layout and size of the spec."""
+    from PIL import Image
+
+    if spec.shape is None or len(spec.shape) not in (3, 4):
+        raise InputError(f"input '{spec.name}' is {spec_text(spec)}: not an image.")
+    shape = list(spec.shape)[-3:]
+    first = isinstance(shape[0], int) and shape[0] in (1, 3, 4) and shape[2] not in (1, 3, 4)
+    channels, h, w = (shape[0], shape[1], shape[2]) if first else (shape[2], shape[0], shape[1])
+    image = Image.open(path).convert({1: "L", 4: "RGBA"}.get(channels, "RGB"))
+    width = w if isinstance(w, int) else image.width
+    height = h if isinstance(h, int) else image.height
+    array = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+    array = array[..., None] if array.ndim == 2 else array
+    if spec.dtype not in ("uint8", "int8"):
+        low, high = preprocessing.get("range", (0.0, 1.0))
+        floats = array.astype(np.float32) / 255 * (high - low) + low
+        mean, std = (np.asarray(preprocessing.get(k, v), np.float32) for k, v in (("mean", 0), ("std", 1)))
+        array = (floats - mean) / std
+    elif spec.dtype == "int8":
+        array = (array.astype(np.int16) - 128).astype(np.int8)
+    if first:
+        array = array.transpose(2, 0, 1)
+    return np.ascontiguousarray(array.reshape((1,) * (len(spec.shape) - 3) + array.shape))
+
+
+def _read_wav(path: Path, spec: Any) -> np.ndarray:
+    import wave
+
+    with wave.open(str(path), "rb") as f:
+        if f.getsampwidth() != 2:
+            raise InputError(f"{path}: {8 * f.getsampwidth()}-bit samples; only 16-bit PCM .wav files are read.")
+        data = np.frombuffer(f.readframes(f.getnframes()), "<i2").reshape(-1, f.getnchannels())
+    mono = data.mean(axis=1)
+    array = mono.astype(np.int16) if spec.dtype == "int16" else (mono / 32768).astype(np.float32)
+    if spec.shape is not None and len(spec.shape) > 1:
+        n = spec.shape[-1] if isinstance(spec.shape[-1], int) and spec.shape[-1] > 1 else None
+        array = np.resize(array, n) if n else array
+        array = array.reshape((1,) * (len(spec.shape) - 1) + array.shape)
+    return array
+
+
+def is_terminal() -> bool:
+    """Whether progress bars make sense."""
+    return sys.stderr.isatty()

@@ -1,0 +1,97 @@
+"""``deploykit convert``."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli import common
+from deploykit.cli.common import console, size
+
+
+@click.command(short_help="Convert a model to .dk or .onnx.")
+@common.model_argument()
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk or .onnx.")
+@click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Fix or name an input's dims.")
+@click.option("--verify/--no-verify", default=True, help="Run source and result on the same inputs (default: yes).")
+@click.option("--verify-passes", is_flag=True, help="Also run both sides of every rewrite: slow, names a wrong pass.")
+@click.option("--quantize", type=click.Choice(["fp16", "dynamic", "int8", "int4", "auto"]), help="Not in this version.")
+@click.option("--calibration", type=click.Path(path_type=Path), help="Not in this version.")
+@click.option("--strip-names", is_flag=True, help="Leave out inner names: smaller, but harder to debug.")
+@common.json_option
+def command(
+    model: Path,
+    output: Path,
+    shapes: tuple[str, ...],
+    verify: bool,
+    verify_passes: bool,
+    quantize: str | None,
+    calibration: Path | None,
+    strip_names: bool,
+    as_json: bool,
+) -> int:
+    """Convert MODEL (.onnx, .dk), optimise it, and check the result against its source.
+
+    The file is written only when the check passes; a failure leaves nothing behind.
+
+    \b
+    Examples:
+      deploykit convert model.onnx -o model.dk
+      deploykit convert model.onnx -o model.dk --input-shape x:1,3,h,w
+      deploykit convert model.dk -o back.onnx
+    """
+    from deploykit.api import convert
+
+    quiet = as_json or not common.is_terminal()
+    status: Any = contextlib.nullcontext() if quiet else common.err.status(f"converting {model.name} ...")
+    with status:
+        report = convert(
+            model,
+            output,
+            quantize=quantize,
+            calibration=calibration,
+            input_shapes=common.parse_shapes(shapes),
+            verify=verify,
+            verify_passes=verify_passes,
+            names=not strip_names,
+        )
+    if as_json:
+        common.emit_json(report.to_json())
+    else:
+        show(report)
+    return 0
+
+
+def show(report: Any) -> None:
+    """Print what a conversion did."""
+    before = Path(report.source).stat().st_size if Path(report.source).is_file() else 0
+    console.print(
+        f"[bold]{report.source}[/bold] ({size(before)}) -> [bold]{report.output}[/bold] ({size(report.output_bytes)})"
+    )
+    t = common.table("pass", ">changes", ">ms", "what")
+    for p in report.passes:
+        if p.changes:
+            t.add_row(p.name, str(p.changes), f"{p.seconds * 1e3:.0f}", p.summary)
+    console.print(t)
+    console.print(f"nodes: {report.nodes_before} -> {report.nodes_after}; transposes left: {report.transposes_left}")
+    verification(report.verification)
+    console.print(f"done in {report.seconds:.1f} s. Next: [bold]deploykit bench {report.output}[/bold]")
+
+
+def verification(v: dict[str, Any] | None) -> None:
+    """Print the outcome of the check against the source."""
+    if v is None:
+        console.print("[yellow]not verified[/yellow] (--no-verify)")
+    elif v["status"] == "skipped":
+        console.print(f"[yellow]not verified[/yellow]: {v['reason']}")
+    else:
+        worst = max(v["outputs"], key=lambda r: r["max_error"] / (r["allowed"] or 1), default=None)
+        console.print(f"[green]verified[/green] against {v['tool']} on {len({r['seed'] for r in v['outputs']})} inputs")
+        if worst:
+            console.print(
+                f"  largest difference {worst['max_error']:.2g} in '{worst['name']}' "
+                f"(largest output {worst['max_output']:.3g}, allowed {worst['allowed']:.2g})"
+            )

@@ -1,0 +1,118 @@
+"""``deploykit inspect``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploykit.cli import common
+from deploykit.cli.common import console, size, spec_text
+
+
+@click.command(short_help="Show what is in a model.")
+@common.model_argument()
+@click.option("--nodes", is_flag=True, help="Print the whole graph as text.")
+@common.json_option
+def command(model: Path, nodes: bool, as_json: bool) -> int:
+    """Show inputs, outputs, ops, sizes, metadata and the memory plan of MODEL (.dk; .onnx is read as it stands).
+
+    \b
+    Examples:
+      deploykit inspect model.dk
+      deploykit inspect model.dk --nodes | less
+      deploykit inspect model.onnx --json
+    """
+    from deploykit.api import import_graph
+    from deploykit.ops.infer import infer_graph
+
+    graph = import_graph(model)
+    infer_graph(graph)
+    info = describe(model, graph)
+    if as_json:
+        common.emit_json(info)
+        return 0
+    if nodes:
+        click.echo(graph.summary())
+        return 0
+    console.print(f"[bold]{model}[/bold] {size(info['bytes'])}, {info['nodes']} nodes, weights {size(info['weights'])}")
+    for side in ("inputs", "outputs"):
+        for s in info[side]:
+            console.print(f"  {side[:-1]:6} [bold]{s['name']}[/bold] {s['type']}", markup=True)
+    for name, v in info["variables"].items():
+        console.print(f"  variable {name} {v}")
+    t = common.table("op", ">count", ">weights")
+    for op, row in info["ops"].items():
+        t.add_row(op, str(row["count"]), size(row["weights"]))
+    console.print(t)
+    fused = ", ".join(f"{k} {v}" for k, v in info["fused"].items())
+    console.print(f"fused into conv and matmul: {fused or 'nothing'}; transposes: {info['transposes']}")
+    m = info.get("memory")
+    if m and "error" in m:
+        console.print(f"memory plan: {m['error']}")
+    elif m:
+        console.print(
+            f"memory plan for {m['shapes']}: arena {size(m['arena'])}, packed weights {size(m['packed'])}, "
+            f"nodes with data-dependent shapes {m['nodes_dynamic']}"
+        )
+    for key, value in info["metadata"].items():
+        text = str(value)
+        console.print(f"{key}: {text if len(text) < 100 else text[:100] + ' ...'}", markup=False)
+    return 0
+
+
+def describe(path: Path, graph: Any) -> dict[str, Any]:
+    """Everything the command prints, as data."""
+    ops: Counter[str] = Counter()
+    weights: Counter[str] = Counter()
+    fused: Counter[str] = Counter()
+    seen: set[int] = set()
+    for g in graph.walk():
+        for n in g.nodes:
+            ops[n.op] += 1
+            for v in n.inputs:
+                if v is not None and v.data is not None and id(v.data) not in seen:
+                    seen.add(id(v.data))
+                    weights[n.op] += v.data.nbytes
+            if n.op in ("conv", "matmul", "conv_transpose"):
+                if n.attrs.get("act", "none") != "none":
+                    fused[n.attrs["act"]] += 1
+                if n.op != "conv_transpose" and len(n.inputs) > 3 and n.inputs[3] is not None:
+                    fused["residual"] += 1
+
+    def specs(values: list[Any], names: list[str]) -> list[dict[str, str]]:
+        return [{"name": k, "type": spec_text(v)} for k, v in zip(names, values, strict=True)]
+
+    info = {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "inputs": specs(graph.inputs, [v.name for v in graph.inputs]),
+        "outputs": specs(graph.outputs, graph.public_outputs),
+        "variables": {v.name: f"{v.initial.dtype}{list(v.initial.shape)}" for v in graph.variables},
+        "signatures": ["main", *graph.signatures],
+        "nodes": sum(ops.values()),
+        "weights": sum(weights.values()),
+        "ops": {k: {"count": c, "weights": weights[k]} for k, c in ops.most_common()},
+        "fused": dict(fused),
+        "transposes": ops["transpose"],
+        "metadata": graph.metadata,
+    }
+    if path.suffix == ".dk":
+        info["memory"] = _memory(path)
+    return info
+
+
+def _memory(path: Path) -> dict[str, Any]:
+    """Plan for the first sizes of the symbolic dims that the model accepts."""
+    from dataclasses import asdict
+
+    from deploykit.runners import DkRunner, working_inputs
+
+    runner = DkRunner(path)
+    found = working_inputs(runner)
+    if found is None:
+        return {"error": "no sizes were found that the model accepts"}
+    shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in found[0].items())
+    return {"shapes": shapes, **asdict(runner.session.memory)}

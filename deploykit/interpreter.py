@@ -1,0 +1,208 @@
+"""Run a ``.dk`` file on the native engine.
+
+>>> import deploykit as dk                                             # doctest: +SKIP
+>>> model = dk.Interpreter("model.dk", threads=2)                      # doctest: +SKIP
+>>> model.inputs                                                       # doctest: +SKIP
+[TensorSpec(name='x', shape=(1, 224, 224, 3), dtype='float32', quantization=None)]
+>>> y = model.run({"x": image})["y"]                                   # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deploykit import dtypes, native
+from deploykit.errors import InputError
+from deploykit.graph.dims import Dim, Shape
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Name, shape (dims are ints or symbols; None when the rank is not known), dtype name, quantization of an input or
+    output."""
+
+    name: str
+    shape: Shape | None
+    dtype: str
+    quantization: Any = None
+
+    def __str__(self) -> str:
+        dims = "?" if self.shape is None else ",".join(str(d) for d in self.shape)
+        return f"'{self.name}': {self.dtype or '?'}[{dims}]"
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes used by a session: the arena of the current plan, weights (mapped from the file), packed weights, peak of
+    tensors whose shape is known only at run time.  ``nodes_dynamic`` counts the nodes that make such tensors."""
+
+    arena: int
+    weights: int
+    packed: int
+    dynamic: int
+    plans: int
+    nodes_dynamic: int
+
+
+@dataclass(frozen=True)
+class ProfileRow:
+    """One node of the plan: time in microseconds is the mean over the calls."""
+
+    name: str
+    op: str
+    detail: str
+    calls: int
+    microseconds: float
+    gflops: float
+
+
+class Interpreter:
+    """A loaded model with its memory: set up once, run often, from one thread at a time.
+
+    model: path of a ``.dk`` file (memory-mapped), or its bytes.  threads: default DK_THREADS, else the CPUs this
+    process may use.  signature: name of another entry point.  keep_values: keep every intermediate tensor readable
+    through :meth:`value` after a run (no buffer is reused: for debugging).
+
+    Raises FormatError for damaged or foreign files, InputError for a signature the file does not have.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | bytes,
+        threads: int | None = None,
+        signature: str | None = None,
+        *,
+        keep_values: bool = False,
+        profile: bool = False,
+        max_memory: int = 0,
+    ) -> None:
+        self._model = (
+            native.Model.from_bytes(model) if isinstance(model, bytes) else native.Model.open(os.fspath(model))
+        )
+        self._threads = threads or 0
+        self._signature = signature
+        self._flags = (native.PROFILE if profile else 0) | (native.KEEP_VALUES if keep_values else 0)
+        self._session = native.Session(self._model, self._threads, signature, max_memory, self._flags)
+        self.inputs = [self._spec(s) for s in self._session.input_specs()]
+        self.outputs = [self._spec(s) for s in self._session.output_specs()]
+        self._index = {s.name: i for i, s in enumerate(self.inputs)}
+        self._np = [dtypes.dtype(s.dtype).np for s in self.inputs]
+
+    def _spec(self, s: native.RawSpec) -> TensorSpec:
+        shape = None if s.dims is None else tuple(d if d >= 0 else Dim.parse(self._model.dim_name(d)) for d in s.dims)
+        return TensorSpec(s.name, shape, dtypes.BY_CODE[s.dtype].name if s.dtype else "")
+
+    @property
+    def signatures(self) -> list[str]:
+        """Names of all entry points; the first is "main"."""
+        return self._model.signatures()
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What the file says of itself: labels, preprocessing, source, converter version."""
+        return {k: json.loads(v) for k, v in self._model.metadata().items()}
+
+    @property
+    def memory(self) -> Memory:
+        """Memory of this session in bytes."""
+        return Memory(**self._session.memory())
+
+    def run(self, *args: Any, **named: Any) -> dict[str, np.ndarray]:
+        """Outputs by name for inputs given as one dict, positionally, or by keyword.
+
+        Arrays must have the dtype of the spec (Python numbers and lists are converted when nothing is lost).  Raises
+        InputError that lists every wrong name, shape and dtype.
+        """
+        feeds = self._feeds(args, named)
+        arrays = self._check(feeds)
+        outs = self._session.run(arrays)
+        return {spec.name: array for spec, array in zip(self.outputs, outs, strict=True)}
+
+    def _feeds(self, args: tuple[Any, ...], named: dict[str, Any]) -> Mapping[str, Any]:
+        if len(args) == 1 and isinstance(args[0], Mapping):
+            return {**args[0], **named}
+        if len(args) > len(self.inputs):
+            raise InputError(f"run: got {len(args)} inputs, expected {len(self.inputs)}: {self._expected()}.")
+        return {**{s.name: a for s, a in zip(self.inputs, args, strict=False)}, **named}
+
+    def _expected(self) -> str:
+        return "; ".join(map(str, self.inputs)) or "none"
+
+    def _check(self, feeds: Mapping[str, Any]) -> list[np.ndarray]:
+        problems = [f"no input is named {n!r}" for n in feeds if n not in self._index]
+        problems += [f"input '{s.name}' is missing" for s in self.inputs if s.name not in feeds]
+        arrays: list[np.ndarray] = []
+        sizes: dict[str, tuple[int, str]] = {}
+        for spec, want in zip(self.inputs, self._np, strict=True):
+            if spec.name not in feeds:
+                continue
+            a = self._convert(feeds[spec.name], want)
+            if a.dtype != want:
+                problems.append(
+                    f"input '{spec.name}': got dtype {a.dtype}, expected {spec.dtype}; use .astype('{spec.dtype}')"
+                )
+            problems += self._shape_problems(spec, a.shape, sizes)
+            arrays.append(a)
+        if problems:
+            raise InputError("run: " + "; ".join(problems) + f". The model's inputs: {self._expected()}.")
+        return arrays
+
+    @staticmethod
+    def _convert(value: Any, want: np.dtype) -> np.ndarray:
+        if isinstance(value, (np.ndarray, np.generic)):
+            return np.asarray(value)
+        a = np.asarray(value)
+        # Python numbers carry no dtype of their own: take the model's when the values survive
+        return a.astype(want) if a.dtype.kind in "biuf" and np.array_equal(a.astype(want).astype(a.dtype), a) else a
+
+    @staticmethod
+    def _shape_problems(spec: TensorSpec, shape: tuple[int, ...], sizes: dict[str, tuple[int, str]]) -> list[str]:
+        if spec.shape is None:
+            return []
+        got = list(shape)
+        if len(shape) != len(spec.shape):
+            return [f"input '{spec.name}': got shape {got}, expected rank {len(spec.shape)}: {spec}"]
+        for have, want in zip(shape, spec.shape, strict=True):
+            if isinstance(want, int) and have != want:
+                return [f"input '{spec.name}': got shape {got}, expected {list(spec.shape)}"]
+            if isinstance(want, Dim):
+                first = sizes.setdefault(str(want), (have, spec.name))
+                if first[0] != have:
+                    return [f"input '{spec.name}': dim '{want}' is {have}, but {first[0]} in input '{first[1]}'"]
+        return []
+
+    def value(self, name: str) -> np.ndarray | None:
+        """An intermediate tensor of the last run by its name in the file (needs keep_values); None if there is none."""
+        return self._session.value(name)
+
+    def variable(self, name: str) -> np.ndarray:
+        """Current value of a variable of the model."""
+        v = self._session.variable(name)
+        if v is None:
+            raise InputError(f"the model has no variable '{name}'.")
+        return v
+
+    def reset(self) -> None:
+        """Set every variable back to its initial value."""
+        self._session.reset()
+
+    def profile(self, inputs: Mapping[str, Any], runs: int = 20) -> list[ProfileRow]:
+        """Run ``runs`` times (after one warm-up) and return the mean time of each node, in plan order."""
+        session = native.Session(self._model, self._threads, self._signature, 0, self._flags | native.PROFILE)
+        arrays = self._check(inputs)
+        session.run(arrays)
+        session.profile_clear()
+        for _ in range(runs):
+            session.run(arrays)
+        rows = []
+        for r in session.profile():
+            us = r["nanoseconds"] / 1e3 / max(1, r["calls"])
+            gflops = r["flops"] / us / 1e3 if us else 0.0
+            rows.append(ProfileRow(r["name"], r["op"], r["detail"], r["calls"], us, gflops))
+        return rows

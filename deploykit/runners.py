@@ -1,0 +1,223 @@
+"""Run a model file whatever its format: ``.dk`` on our engine, ``.onnx`` by onnxruntime or, where that is missing,
+by onnx's own reference evaluator.  Used by ``convert`` (verification), ``compare``, ``bench`` and ``run``."""
+
+from __future__ import annotations
+
+import itertools
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.errors import DeploykitError, UnsupportedError
+from deploykit.graph.dims import Dim
+from deploykit.interpreter import Interpreter, TensorSpec
+
+
+class Runner(Protocol):
+    """Anything with named inputs and outputs; ``tool`` says by whom it is run."""
+
+    tool: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        ...
+
+
+class DkRunner:
+    """A .dk file (or its bytes) on our engine."""
+
+    def __init__(self, model: Path | bytes, threads: int | None = None, keep_values: bool = False) -> None:
+        self.session = Interpreter(model, threads=threads, keep_values=keep_values)
+        self.tool = "deploykit"
+        self.inputs, self.outputs = self.session.inputs, self.session.outputs
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        return self.session.run(feeds)
+
+
+_ORT_TYPES = {
+    "float": "float32",
+    "double": "float64",
+    "float16": "float16",
+    "bfloat16": "bfloat16",
+    **{f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
+    "bool": "bool",
+}
+
+
+class OnnxRuntimeRunner:
+    """An .onnx file on onnxruntime's CPU provider."""
+
+    def __init__(self, model: Path | bytes, threads: int | None = None, optimize: bool = True) -> None:
+        import onnxruntime as ort
+
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        if threads:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        if not optimize:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        source = model if isinstance(model, bytes) else str(model)
+        self.session = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self.tool = f"onnxruntime {ort.__version__}"
+        self.inputs = [self._spec(v) for v in self.session.get_inputs()]
+        self.outputs = [self._spec(v) for v in self.session.get_outputs()]
+
+    @staticmethod
+    def _spec(v: Any) -> TensorSpec:
+        kind = v.type.removeprefix("tensor(").removesuffix(")")
+        shape = tuple(
+            d if isinstance(d, int) else Dim.symbol(str(d or f"?{v.name}_{i}")) for i, d in enumerate(v.shape)
+        )
+        return TensorSpec(v.name, shape, _ORT_TYPES.get(kind, kind))
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        names = [o.name for o in self.outputs]
+        return dict(zip(names, self.session.run(names, feeds), strict=True))
+
+
+class OnnxReferenceRunner:
+    """An .onnx file by onnx's reference evaluator: slow, but always installed with Deploykit."""
+
+    def __init__(self, model: Path | bytes, threads: int | None = None, optimize: bool = True) -> None:
+        import onnx
+        from onnx.reference import ReferenceEvaluator
+
+        self.model = onnx.load(str(model)) if isinstance(model, Path) else onnx.load_from_string(model)
+        self.session = ReferenceEvaluator(self.model)
+        self.tool = f"onnx {onnx.__version__} reference evaluator"
+        baked = {t.name for t in self.model.graph.initializer}
+        self.inputs = [self._spec(v) for v in self.model.graph.input if v.name not in baked]
+        self.outputs = [self._spec(v) for v in self.model.graph.output]
+
+    @staticmethod
+    def _spec(v: Any) -> TensorSpec:
+        import onnx
+
+        t = v.type.tensor_type
+        dims: list[int | Dim] = []
+        for i, d in enumerate(t.shape.dim):
+            known = d.WhichOneof("value") == "dim_value" and d.dim_value >= 0
+            dims.append(d.dim_value if known else Dim.symbol(d.dim_param or f"?{v.name}_{i}"))
+        return TensorSpec(v.name, tuple(dims), dtypes.dtype(onnx.helper.tensor_dtype_to_np_dtype(t.elem_type)).name)
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        names = [o.name for o in self.outputs]
+        return dict(zip(names, (np.asarray(x) for x in self.session.run(names, feeds)), strict=True))
+
+
+def have_onnxruntime() -> bool:
+    """Whether onnxruntime can be imported."""
+    import importlib.util
+
+    return importlib.util.find_spec("onnxruntime") is not None
+
+
+def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True) -> Runner:
+    """The best runner for a model file by its suffix."""
+    if path.suffix == ".dk":
+        return DkRunner(path, threads)
+    if path.suffix == ".onnx":
+        return open_onnx(path, threads, optimize=optimize)
+    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be run here; allowed: .dk, .onnx.")
+
+
+def open_onnx(model: Path | bytes, threads: int | None = None, *, optimize: bool = True) -> Runner:
+    """onnxruntime where installed and able to load the model, else onnx's reference evaluator."""
+    if have_onnxruntime():
+        try:
+            return OnnxRuntimeRunner(model, threads, optimize)
+        except Exception as e:  # a too new opset or IR version: its own exception types, not importable without it
+            reason = str(e).splitlines()[0]
+            try:
+                return OnnxReferenceRunner(model, threads, optimize)
+            except Exception:
+                raise UnsupportedError(f"onnxruntime cannot load this model: {reason}") from None
+    return OnnxReferenceRunner(model, threads, optimize)
+
+
+# ------------------------------------------------------------------------------------------------ made-up inputs
+# Sizes tried, in this order, for symbolic dims other than the batch until the source model accepts one.
+GUESSES = (64, 224, 128, 512, 48, 32, 576, 256, 96, 160, 320, 1, 16000)
+
+
+def shape_guesses(specs: list[TensorSpec]) -> Iterator[dict[str, int]]:
+    """Sizes for the symbols of the inputs: the leading dim (the batch) 1, all the others alike; guess after guess."""
+    batch: set[str] = set()
+    other: set[str] = set()
+    for s in specs:
+        for i, d in enumerate(s.shape or ()):
+            if isinstance(d, Dim):
+                (batch if i == 0 and len(s.shape or ()) > 1 else other).update(d.names)
+    other -= batch
+    base = dict.fromkeys(sorted(batch), 1)
+    if not other:
+        yield base
+        return
+    for guess in GUESSES:
+        yield {**base, **dict.fromkeys(sorted(other), guess)}
+
+
+def random_inputs(
+    specs: list[TensorSpec], sizes: dict[str, int], seed: int = 0, shapes: dict[str, list[int | str]] | None = None
+) -> dict[str, np.ndarray]:
+    """Seeded inputs: floats uniform in 0..1, integers 0 or 1, bool coins; the same numbers for the same name and shape.
+
+    >>> spec = TensorSpec("x", (1, Dim.symbol("n")), "float32")
+    >>> random_inputs([spec], {"n": 3})["x"].shape
+    (1, 3)
+    """
+    out = {}
+    for s in specs:
+        want = (shapes or {}).get(s.name) or s.shape or ()
+        dims = [Dim.symbol(d) if isinstance(d, str) else d for d in want]
+        shape = tuple(int(d.subs(sizes)) if isinstance(d, Dim) else d for d in dims)  # type: ignore[arg-type]
+        rng = np.random.default_rng([seed, zlib.crc32(s.name.encode())])
+        t = dtypes.dtype(s.dtype)
+        if t.kind == "f":
+            out[s.name] = rng.random(shape, np.float32).astype(t.np)
+        else:
+            out[s.name] = rng.integers(0, 2, shape).astype(t.np)
+    return out
+
+
+def working_inputs(
+    runner: Runner, seed: int = 0, shapes: dict[str, list[int | str]] | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]] | None:
+    """(inputs, outputs) of the first guess at the symbolic sizes that the model accepts, or None."""
+    for sizes in itertools.islice(shape_guesses(runner.inputs), len(GUESSES)):
+        try:
+            feeds = random_inputs(runner.inputs, sizes, seed, shapes)
+        except TypeError:  # a symbol in --input-shape that is no symbol of the model
+            return None
+        try:
+            return feeds, runner.run(feeds)
+        except DeploykitError:
+            continue
+        except Exception:  # onnxruntime and onnx raise their own kinds
+            continue
+    return None
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
+    """(largest |a - b|, largest |a|); equal infinities and NaNs are equal, unequal ones an infinite difference."""
+    if a.shape != b.shape:
+        return float("inf"), 0.0
+    if a.size == 0:
+        return 0.0, 0.0
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        d = np.abs(x - y)
+    d[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+    finite = np.abs(x[np.isfinite(x)])
+    return float(np.where(np.isnan(d), np.inf, d).max()), float(finite.max()) if finite.size else 0.0
