@@ -532,3 +532,15 @@ class NativeSession:
     def profile_clear(self) -> None:
         """Forget the times."""
         self._lib.dk_session_profile_clear(self._handle)
+
+
+def describe() -> dict[str, Any]:
+    """What the loaded engine says of itself: version, api, isa (kernel set in use), features (of the CPU), cpus."""
+    lib = library()
+    return {
+        "version": _text(lib.dk_version()),
+        "api": lib.dk_api_version(),
+        "isa": _text(lib.dk_isa()),
+        "features": _text(lib.dk_cpu_features()),
+        "cpus": lib.dk_cpu_count(),
+    }

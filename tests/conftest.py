@@ -1,0 +1,17 @@
+"""Makes ``tests`` importable (``from tests.support import ...``) without putting the checkout on ``sys.path``, where the
+source tree would hide the installed package."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if "tests" not in sys.modules:
+    spec = importlib.util.spec_from_file_location("tests", HERE / "__init__.py", submodule_search_locations=[str(HERE)])
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["tests"] = module
+    spec.loader.exec_module(module)
