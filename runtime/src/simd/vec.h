@@ -160,6 +160,12 @@ DK_INL int_of<V> first(int n) {
   return iota<V>() < n;
 }
 
+// Halves.
+DK_INL f32x4 low(f32x8 v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3); }
+DK_INL f32x4 high(f32x8 v) { return __builtin_shufflevector(v, v, 4, 5, 6, 7); }
+DK_INL f32x8 low(f32x16 v) { return __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7); }
+DK_INL f32x8 high(f32x16 v) { return __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15); }
+
 template <class V>
 using elem_of = __typeof__(V{}[0] + 0);
 
@@ -194,12 +200,18 @@ DK_INL void store_n(void* p, V v, int n) {
     return;
   }
 #endif
-#if defined(__AVX2__) && !defined(DK_SIMD_SCALAR)
-  if constexpr (sizeof(V) == 32) {
-    _mm256_maskstore_ps(static_cast<float*>(p), bits<__m256i>(first<V>(n)), bits<__m256>(v));
-    return;
+  if constexpr (sizeof(V) == 32) {  // in pieces: AMD's masked stores take 40 operations
+    f32x8 w = bits<f32x8>(v);
+    float* q = static_cast<float*>(p);
+    f32x4 part = low(w);
+    if (n & 8) return store(p, v);
+    if (n & 4) {
+      store(q, part);
+      q += 4;
+      part = high(w);
+    }
+    return store_n(q, part, n & 3);
   }
-#endif
   if constexpr (sizeof(V) == 16) {
     char* q = static_cast<char*>(p);
     if (n & 4) return store(p, v);
@@ -285,8 +297,6 @@ DK_INL float hmin(f32x4 v) {
   float a = v[0] < v[2] ? v[0] : v[2], b = v[1] < v[3] ? v[1] : v[3];
   return a < b ? a : b;
 }
-DK_INL f32x4 low(f32x8 v) { return f32x4{v[0], v[1], v[2], v[3]}; }
-DK_INL f32x4 high(f32x8 v) { return f32x4{v[4], v[5], v[6], v[7]}; }
 
 #if defined(DK_SIMD_SCALAR)
 #elif defined(__SSE4_1__)
@@ -367,8 +377,6 @@ DK_INL f32x4 vceil(f32x4 a) { return bits<f32x4>(wasm_f32x4_ceil(bits<v128_t>(a)
 DK_INL f32x4 vtrunc(f32x4 a) { return bits<f32x4>(wasm_f32x4_trunc(bits<v128_t>(a))); }
 #endif
 
-DK_INL f32x8 low(f32x16 v) { return f32x8{v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]}; }
-DK_INL f32x8 high(f32x16 v) { return f32x8{v[8], v[9], v[10], v[11], v[12], v[13], v[14], v[15]}; }
 DK_INL float sum(f32x8 v) { return sum(low(v) + high(v)); }
 DK_INL float sum(f32x16 v) { return sum(low(v) + high(v)); }
 DK_INL float hmax(f32x8 v) { return hmax(vmax(low(v), high(v))); }

@@ -1,0 +1,174 @@
+#include "kernels/gemm/gemm.h"
+
+#include "base/cpu.h"
+
+namespace dk {
+
+DK_KERNEL_SETS(gemm, GemmKernels)
+const GemmKernels* gemm_kernels() { return DK_PICK_KERNELS(gemm); }
+
+GemmLayout gemm_layout(const GemmKernels* kernels, int64_t rows, int64_t n) {
+  GemmLayout l;
+  l.n = n;
+  l.rows = rows;
+  l.main = kernels->main;
+  l.panels = n / l.main.nr;
+  const int64_t rest = n - l.panels * l.main.nr;
+  if (rest == 0) return l;
+  l.has_last = true;
+  // The narrowest panel that holds the rest; a wide one swallows the last main panel, rather than one half empty.
+  if (rest > kernels->narrow.nr) {
+    l.last = kernels->main;
+  } else if (l.panels > 0) {
+    l.last = kernels->wide;
+    --l.panels;
+  } else {
+    l.last = kernels->narrow;
+  }
+  return l;
+}
+
+void gemm_pack(const GemmKernels* kernels, const GemmLayout& layout, float* packed, const float* b, int64_t row,
+               int64_t col, int64_t p0, int64_t p1) {
+  for (int64_t p = p0; p < p1; ++p) {
+    const int64_t column = layout.column(p);
+    kernels->pack(packed + column * layout.rows, b + column * col, layout.rows, layout.columns(p), layout.shape(p).nr,
+                  row, col);
+  }
+}
+
+void gemm_set_activation(GemmEpilogue* e, int act, float alpha, float beta) {
+  switch (act) {
+    case 0: return;
+    case 1: e->low = 0.0f; return;
+    case 2: e->low = 0.0f, e->high = 6.0f; return;
+    case 3: e->low = alpha, e->high = beta; return;
+    default:
+      e->finish = true;
+      e->act = act;
+      e->alpha = alpha;
+      e->beta = beta;
+  }
+}
+
+static void fill_matrix(const GemmRows* self, int64_t m0, int64_t m, const float** to, int64_t) {
+  const GemmMatrix* a = static_cast<const GemmMatrix*>(self);
+  const float* row = a->a + m0 * a->lda;
+  for (int64_t i = 0; i < m; ++i, row += a->lda) to[i] = row;
+}
+
+GemmMatrix::GemmMatrix(const float* a, int64_t lda) : GemmRows{fill_matrix}, a(a), lda(lda) {}
+
+bool gemm_in_place(const GemmLayout& layout) {
+  // The last row is read to the end of the last panel.
+  return (layout.padded() - layout.n) * 4 <= 64;
+}
+
+// Rows of A that go through all panels before the next ones.  Small enough that they and a panel stay in L2, so that a
+// panel is loaded into L2 once per chunk; large enough that this is rare.
+static int64_t chunk_rows(const GemmProblem& p) {
+  const int64_t row_bytes = p.layout->rows * 4;
+  const int mr = p.layout->main.mr;
+  int64_t rows = (128 << 10) / (row_bytes > 0 ? row_bytes : 1);
+  if (rows < 2 * mr) rows = 2 * mr;
+  const int64_t most = kGemmMaxPointers / p.taps;
+  if (rows > most) rows = most;
+  if (rows < 1) rows = 1;
+  return rows;
+}
+
+void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const GemmLayout& l = *p.layout;
+  const GemmEpilogue& e = *p.epilogue;
+  if (p.taps > kGemmMaxPointers) __builtin_trap();  // callers split such kernels
+  const float* pointers[kGemmMaxPointers];
+  const int64_t chunk = chunk_rows(p);
+  const int64_t chunks = (m1 - m0 + chunk - 1) / chunk;
+
+  GemmTile t;
+  t.taps = p.taps;
+  t.k = p.k;
+  t.a_shift = p.a_shift;
+  t.ldc = p.ldc;
+  t.ldr = e.ldr;
+  t.low = e.finish ? -__builtin_inff() : e.low;
+  t.high = e.finish ? __builtin_inff() : e.high;
+  t.residual_first = e.residual_first;
+
+  for (int64_t ch = 0; ch < chunks; ++ch) {
+    const int64_t c0 = m0 + (m1 - m0) * ch / chunks, c1 = m0 + (m1 - m0) * (ch + 1) / chunks;
+    const int64_t rows = c1 - c0;
+    p.rows->fill(p.rows, c0, rows, pointers, rows);
+    t.a_stride = rows;
+    int64_t panel = p0;
+    while (panel < p1) {
+      const int64_t column = l.column(panel);
+      const GemmShape& shape = l.shape(panel);
+      t.b = p.packed ? p.packed + column * l.rows : p.b + column;
+      t.ldb = p.packed ? shape.nr : p.ldb;
+      t.bias = e.bias + column;
+      int together = 1;  // panels
+      if (rows == 1 && p.packed && panel < l.panels) {
+        int64_t most = (p1 < l.panels ? p1 : l.panels) - panel;
+        together = static_cast<int>(most < 4 ? most : 4);
+      }
+      t.n = together > 1 ? together * shape.nr : l.columns(panel);
+      const int64_t blocks = (rows + shape.mr - 1) / shape.mr;
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
+        const int m = static_cast<int>(r1 - r0);
+        t.a = pointers + r0;
+        t.c = p.c + (c0 + r0) * p.ldc + column;
+        const float* residual = e.residual ? e.residual + (c0 + r0) * e.ldr + column : nullptr;
+        t.residual = e.finish ? nullptr : residual;
+        if (together > 1)
+          p.kernels->row(&t, together, shape.nr * l.rows);
+        else
+          shape.fn[m - 1](&t);
+        if (e.finish) {
+          GemmFinish f;
+          f.c = t.c;
+          f.ldc = p.ldc;
+          f.m = m;
+          f.n = t.n;
+          f.scale = e.scale;
+          f.bias = e.bias2 ? e.bias2 + (c0 + r0) * e.bias2_row + column * e.bias2_col : nullptr;
+          f.bias_row = e.bias2_row;
+          f.bias_col = e.bias2_col;
+          f.act = e.act;
+          f.alpha = e.alpha;
+          f.beta = e.beta;
+          f.residual = residual;
+          f.ldr = e.ldr;
+          f.residual_first = e.residual_first;
+          p.kernels->finish(&f);
+        }
+      }
+      panel += together;
+    }
+  }
+}
+
+GemmSplit gemm_split(const GemmProblem& p, int threads) {
+  const GemmLayout& l = *p.layout;
+  const int64_t blocks = (p.m + l.main.mr - 1) / l.main.mr, panels = l.count();
+  GemmSplit s;
+  // Every thread reads all of what is not split: split the larger side, unless it has too few units to share evenly.
+  s.by_panels = l.n > p.m;
+  if (s.by_panels ? panels < 4 * threads && blocks > panels : blocks < 4 * threads && panels > blocks)
+    s.by_panels = !s.by_panels;
+  s.units = s.by_panels ? panels : blocks;
+  // A thread needs about 2 us of work, 150,000 multiply-adds.
+  const int64_t unit = l.rows * (s.by_panels ? p.m * l.main.nr : l.n * l.main.mr);
+  s.grain = 1 + 150000 / (unit > 0 ? unit : 1);
+  return s;
+}
+
+void gemm_run_units(const GemmProblem& p, const GemmSplit& s, int64_t u0, int64_t u1) {
+  if (s.by_panels) return gemm_run(p, 0, p.m, u0, u1);
+  const int64_t mr = p.layout->main.mr;
+  const int64_t m1 = u1 * mr < p.m ? u1 * mr : p.m;
+  gemm_run(p, u0 * mr, m1, 0, p.layout->count());
+}
+
+}  // namespace dk
