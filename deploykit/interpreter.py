@@ -82,31 +82,31 @@ class Interpreter:
         profile: bool = False,
         max_memory: int = 0,
     ) -> None:
-        self._model = (
-            native.Model.from_bytes(model) if isinstance(model, bytes) else native.Model.open(os.fspath(model))
-        )
-        self._threads = threads or 0
-        self._signature = signature
-        self._flags = (native.PROFILE if profile else 0) | (native.KEEP_VALUES if keep_values else 0)
-        self._session = native.Session(self._model, self._threads, signature, max_memory, self._flags)
-        self.inputs = [self._spec(s) for s in self._session.input_specs()]
-        self.outputs = [self._spec(s) for s in self._session.output_specs()]
+        self._model = native.NativeModel(model)
+        self._options: dict[str, Any] = {"signature": signature, "threads": threads or 0, "max_memory": max_memory}
+        self._session = native.NativeSession(self._model, profile=profile, keep_values=keep_values, **self._options)
+        self.inputs = [self._spec(s) for s in self._session.inputs]
+        self.outputs = [self._spec(s) for s in self._session.outputs]
         self._index = {s.name: i for i, s in enumerate(self.inputs)}
         self._np = [dtypes.dtype(s.dtype).np for s in self.inputs]
 
-    def _spec(self, s: native.RawSpec) -> TensorSpec:
-        shape = None if s.dims is None else tuple(d if d >= 0 else Dim.parse(self._model.dim_name(d)) for d in s.dims)
-        return TensorSpec(s.name, shape, dtypes.BY_CODE[s.dtype].name if s.dtype else "")
+    @staticmethod
+    def _spec(s: native.NativeSpec) -> TensorSpec:
+        def dim(d: int | str | None) -> int | Dim:
+            return d if isinstance(d, int) else Dim.parse(d) if d else Dim.symbol("?")
+
+        shape = None if s.shape is None else tuple(dim(d) for d in s.shape)
+        return TensorSpec(s.name, shape, s.dtype.name if s.dtype else "")
 
     @property
     def signatures(self) -> list[str]:
         """Names of all entry points; the first is "main"."""
-        return self._model.signatures()
+        return self._model.signatures
 
     @property
     def metadata(self) -> dict[str, Any]:
         """What the file says of itself: labels, preprocessing, source, converter version."""
-        return {k: json.loads(v) for k, v in self._model.metadata().items()}
+        return {k: json.loads(v) for k, v in self._model.metadata.items()}
 
     @property
     def memory(self) -> Memory:
@@ -121,7 +121,7 @@ class Interpreter:
         """
         feeds = self._feeds(args, named)
         arrays = self._check(feeds)
-        outs = self._session.run(arrays)
+        outs = self._session(*arrays)
         return {spec.name: array for spec, array in zip(self.outputs, outs, strict=True)}
 
     def _feeds(self, args: tuple[Any, ...], named: dict[str, Any]) -> Mapping[str, Any]:
@@ -194,15 +194,14 @@ class Interpreter:
 
     def profile(self, inputs: Mapping[str, Any], runs: int = 20) -> list[ProfileRow]:
         """Run ``runs`` times (after one warm-up) and return the mean time of each node, in plan order."""
-        session = native.Session(self._model, self._threads, self._signature, 0, self._flags | native.PROFILE)
+        session = native.NativeSession(self._model, profile=True, **self._options)
         arrays = self._check(inputs)
-        session.run(arrays)
+        session(*arrays)
         session.profile_clear()
         for _ in range(runs):
-            session.run(arrays)
+            session(*arrays)
         rows = []
         for r in session.profile():
-            us = r["nanoseconds"] / 1e3 / max(1, r["calls"])
-            gflops = r["flops"] / us / 1e3 if us else 0.0
-            rows.append(ProfileRow(r["name"], r["op"], r["detail"], r["calls"], us, gflops))
+            us = r.nanoseconds / 1e3 / max(1, r.calls)
+            rows.append(ProfileRow(r.name, r.op, r.detail, r.calls, us, r.flops / us / 1e3 if us else 0.0))
         return rows

@@ -61,7 +61,7 @@ def collect() -> dict[str, Any]:
     try:
         from deploykit import native
 
-        engine = {"ok": True, **native.info()}
+        engine = {"ok": True, **native.describe()}
     except Exception as e:  # whatever is wrong with the library: the doctor says it, and does not die of it
         engine = {"ok": False, "error": str(e)}
     packages = {}
