@@ -23,7 +23,7 @@ def enabled() -> bool:
 
 
 def verify_graph(graph: Graph, *, when: str = "", node_check: Callable[[Node], Iterator[str]] | None = None) -> None:
-    """Raise GraphError with all problems of a graph, its bodies and signatures; ``when`` says after what ("pass 'cse'").
+    """Raise GraphError with all problems of a graph, its bodies and signatures; ``when`` says after what ("pass cse").
 
     Checked: values are defined once, before use, and know their producer; bodies are closed and belong to one node;
     names of inputs, node results and public outputs are unique; dims are non-negative numbers or expressions that can
@@ -109,8 +109,8 @@ def _one(g: Graph, path: str, owners: dict[Value, str]) -> Iterator[str]:
     for n in g.nodes:
         if not isinstance(n.op, str) or not n.op:
             yield f"{path}: a node without an op"
-        for v in n.inputs:
-            if v is None or v in defined:
+        for v in filter(None, n.inputs):
+            if v in defined:
                 continue
             if v.is_constant:
                 yield from _constant(v, path)
@@ -118,12 +118,11 @@ def _one(g: Graph, path: str, owners: dict[Value, str]) -> Iterator[str]:
                 why = "itself" if produced[v] is n else f"{_label(produced[v])}, which comes later or in a cycle"
                 yield f"{path}: {_label(n)} reads '{v.name}' of {why}"
             else:
-                yield f"{path}: {_label(n)} reads '{v.name}', which nothing here defines; bodies take captures as inputs"
-        for v in n.outputs:
-            if v is not None:
-                if v.producer is not n:
-                    yield f"{path}: '{v.name}' is a result of {_label(n)} but names another producer"
-                yield from define(v, _label(n))
+                yield f"{path}: {_label(n)} reads '{v.name}', which nothing here defines (bodies take captures)"
+        for v in filter(None, n.outputs):
+            if v.producer is not n:
+                yield f"{path}: '{v.name}' is a result of {_label(n)} but names another producer"
+            yield from define(v, _label(n))
     for v in g.outputs:
         if v not in defined:
             if v.is_constant:
@@ -142,7 +141,8 @@ def _constant(v: Value, path: str) -> Iterator[str]:
     if v.producer is not None:
         yield f"{path}: constant '{v.name}' has a producer"
     if v.dtype is not dtypes.dtype(v.data.dtype) or v.shape != tuple(v.data.shape):
-        yield f"{path}: constant '{v.name}' says {v.dtype}{list(v.shape or ())} but holds {v.data.dtype}{list(v.data.shape)}"
+        held = f"{v.data.dtype}{list(v.data.shape)}"
+        yield f"{path}: constant '{v.name}' says {v.dtype}{list(v.shape or ())} but holds {held}"
 
 
 def _shape(v: Value, path: str) -> Iterator[str]:

@@ -14,7 +14,6 @@ from deploykit.ops import (  # noqa: F401
     attention,
     control,
     conv,
-    convert,
     elementwise,
     image,
     index,
@@ -27,7 +26,6 @@ from deploykit.ops import (  # noqa: F401
     reduce,
     shape,
     signal,
-    unary,
 )
 from deploykit.ops.builder import GraphBuilder
 from deploykit.ops.core import BY_OPCODE, REGISTRY, F, Op, Spec, get
