@@ -130,10 +130,10 @@ def measure(contenders: dict[str, Any], feeds: dict[str, np.ndarray], runs: int)
     first = names[0]
     rows: dict[str, Any] = {}
     for k in names:
-        t = np.array(times[k])
-        rows[k] = {"min_ms": t.min(), "median_ms": np.median(t), "p90_ms": np.percentile(t, 90)}
+        ms = np.array(times[k])
+        rows[k] = {"min_ms": ms.min(), "median_ms": np.median(ms), "p90_ms": np.percentile(ms, 90)}
         if k != first:
-            rows[k]["ratio"] = float(np.median(t / np.array(times[first])))
+            rows[k]["ratio"] = float(np.median(ms / np.array(times[first])))
             worst = 0.0
             for name, v in outputs[first].items():
                 other = outputs[k].get(name)

@@ -64,7 +64,7 @@ def collect() -> dict[str, Any]:
         engine = {"ok": True, **native.describe()}
     except Exception as e:  # whatever is wrong with the library: the doctor says it, and does not die of it
         engine = {"ok": False, "error": str(e)}
-    packages = {}
+    packages: dict[str, dict[str, str | None]] = {}
     for name in ("numpy", "onnx", "flatbuffers", "pillow"):
         packages[name] = {"version": importlib.metadata.version(name), "use": "always needed", "install": ""}
     for name, (how, use) in OPTIONAL.items():

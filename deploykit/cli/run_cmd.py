@@ -63,7 +63,7 @@ def command(
         from deploykit.graph.dkfile import atomic_write
 
         with atomic_write(output) as f:
-            np.savez(f, **outputs)
+            np.savez(f, **outputs)  # type: ignore[arg-type]
     labels = metadata.get("labels")
     if as_json:
         common.emit_json({k: summary(v, labels, top) for k, v in outputs.items()})

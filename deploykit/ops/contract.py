@@ -32,7 +32,7 @@ def stored(a: Attr, value: object) -> object:
 def loaded(a: Attr, value: object) -> object:
     """Inverse of :func:`stored`."""
     if a.kind == "enum":
-        return a.choices[value]  # type: ignore[index]
+        return a.choices[value]  # type: ignore[call-overload]
     if a.kind == "dtype":
         return dtypes.BY_CODE[value].name if value else ""  # type: ignore[index]
     if a.kind == "bool":
