@@ -1,0 +1,1 @@
+"""Benchmark programs (not tests: nothing here asserts on time)."""
