@@ -145,7 +145,7 @@ def correlate(x: np.ndarray, weight: np.ndarray, w: Window, groups: int) -> np.n
     """Cross-correlation of [N, spatial..., C] with OHWI weights: [N, out..., O], in the dtype of x."""
     n_out, cg = weight.shape[0], weight.shape[-1]
     y = np.zeros((x.shape[0], *w.out, n_out), dtype=np.result_type(x, weight))
-    if y.size == 0:
+    if y.size == 0 or cg == 0:
         return y
     if cg == 1:  # depthwise: one multiply-add over the whole tensor per tap
         m = n_out // groups

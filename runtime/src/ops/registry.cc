@@ -2,6 +2,7 @@
 
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
 #define DK_OP_FILES(X) \
+  X(conv) \
   X(shape) \
   X(shape_move)
 

@@ -1,6 +1,6 @@
-// Geometry of sliding windows, for conv and pool: the attrs strides, dilations, pads, pad_mode (and ceil_mode) of an op,
-// checked and complete.  One, two or three spatial dims are always written as three, with ones in front, so that kernels
-// have one form.  The arithmetic is that of deploykit/ops/windows.py.
+// Geometry of sliding windows, for conv and pool: the attrs strides, dilations, pads, pad_mode (and ceil_mode) of an
+// op, checked and complete.  One, two or three spatial dims are always written as three, with ones in front, so that
+// kernels have one form.  The arithmetic is that of deploykit/ops/windows.py.
 #pragma once
 #include "ops/op.h"
 

@@ -1,0 +1,162 @@
+"""The engine's convolutions against the passports' references: random geometry, every algorithm, every dtype."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from deploykit import dtypes
+from deploykit.errors import DeploykitError
+from deploykit.native import run_op
+from deploykit.ops.activation import ACTIVATIONS
+from deploykit.ops.core import get
+
+# Largest error relative to the largest result.
+TOLERANCE = {"float64": 1e-12, "float32": 2e-6, "float16": 1e-3, "bfloat16": 8e-3}
+
+
+def normal(rng, shape, dtype="float32"):
+    return rng.normal(size=shape).astype(dtypes.dtype(dtype).np)
+
+
+def weights(rng, shape, dtype="float32"):
+    """Scaled so that sums have the size of x: then the error of a sum is small against 1, whatever act makes of it."""
+    return (rng.normal(size=shape) / np.sqrt(max(1, np.prod(shape[1:])))).astype(dtypes.dtype(dtype).np)
+
+
+def check(name, inputs, attrs, threads=1):
+    op = get(name)
+    want = op.reference(*inputs, **op.complete(attrs))
+    got = run_op(name, inputs, attrs, threads=threads)[0]
+    assert got.dtype == want.dtype and got.shape == want.shape, (got.shape, want.shape)
+    if want.size == 0:
+        return got
+    g, w = got.astype(np.float64), want.astype(np.float64)
+    if want.dtype.kind in "iu":
+        np.testing.assert_array_equal(got, want)
+    else:
+        error = np.abs(g - w).max() / max(np.abs(w).max(), 0.5)
+        assert error <= TOLERANCE[dtypes.dtype(want.dtype).name], f"{error:.2e} {attrs} {[np.shape(i) for i in inputs]}"
+    return got
+
+
+def geometry(rng, rank, kernel):
+    strides = tuple(int(v) for v in rng.integers(1, 4, rank))
+    dilations = tuple(int(v) for v in rng.integers(1, 3, rank))
+    pads = tuple(int(v) for v in rng.integers(0, 3, 2 * rank))
+    size = tuple(
+        max(1, d * (k - 1) + 1 - pads[i] - pads[rank + i]) + int(rng.integers(0, 9 if rank < 3 else 4))
+        for i, (k, d) in enumerate(zip(kernel, dilations, strict=True))
+    )
+    attrs = dict(strides=strides, dilations=dilations)
+    mode = rng.integers(0, 5)
+    if mode < 3:
+        attrs["pads"] = pads
+    else:
+        attrs["pad_mode"] = ("same_upper", "same_lower")[mode - 3]
+    return size, attrs
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["dense", "few", "groups", "depthwise", "multiplier"])
+def test_conv(rank, kind):
+    rng = np.random.default_rng(rank * 10 + len(kind))
+    for i in range(30 if rank < 3 else 12):
+        kernel = tuple(int(v) for v in rng.integers(1, 6 if rank < 3 else 4, rank))
+        size, attrs = geometry(rng, rank, kernel)
+        n, groups = int(rng.integers(1, 3)), 1
+        if kind == "dense":
+            cg, og = int(rng.integers(9, 40)), int(rng.integers(1, 70))
+        elif kind == "few":
+            cg, og = int(rng.integers(1, 9)), int(rng.integers(1, 40))
+        elif kind == "groups":
+            groups, cg, og = int(rng.integers(2, 5)), int(rng.integers(2, 12)), int(rng.integers(1, 20))
+        else:
+            groups, cg, og = int(rng.integers(2, 70)), 1, 1 if kind == "depthwise" else int(rng.integers(2, 5))
+        x = normal(rng, (n, *size, groups * cg))
+        w = weights(rng, (groups * og, *kernel, cg))
+        bias = normal(rng, groups * og) if i % 3 else None
+        attrs["groups"] = groups
+        y = check("conv", [x, w, bias], attrs)
+        residual = normal(rng, y.shape)
+        attrs.update(act=ACTIVATIONS[i % len(ACTIVATIONS)], act_after=bool(i % 2), act_alpha=0.3, act_beta=0.7)
+        check("conv", [x, w, bias, residual], attrs)
+
+
+@pytest.mark.parametrize("act", ACTIVATIONS)
+@pytest.mark.parametrize("kind", ["pointwise", "depthwise"])
+def test_conv_epilogue(act, kind):
+    rng = np.random.default_rng(3)
+    groups = 1 if kind == "pointwise" else 21
+    w = weights(rng, (21, 1, 1, 21) if groups == 1 else (21, 3, 3, 1))
+    x = normal(rng, (1, 5, 7, 21)) * 3
+    attrs = dict(groups=groups, act=act, act_alpha=0.1, act_beta=0.9, pads=() if groups == 1 else (1, 1, 1, 1))
+    for residual in (None, normal(rng, (1, 5, 7, 21))):
+        for after in (False, True):
+            check("conv", [x, w, normal(rng, 21), residual], dict(attrs, act_after=after))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_conv_dtypes(dtype):
+    rng = np.random.default_rng(4)
+    for groups, cg, og, k in ((1, 20, 17, 3), (1, 3, 8, 3), (2, 5, 4, 1), (9, 1, 1, 3), (1, 16, 16, 1)):
+        x, w = normal(rng, (2, 6, 7, groups * cg), dtype), weights(rng, (groups * og, k, k, cg), dtype)
+        attrs = dict(groups=groups, pads=(k // 2,) * 4, act="silu")
+        bias = normal(rng, groups * og, dtype)
+        check("conv", [x, w, bias], attrs)
+        check("conv", [x, w, bias, normal(rng, (2, 6, 7, groups * og), dtype)], dict(attrs, act_after=True))
+
+
+def test_conv_threads_agree():
+    rng = np.random.default_rng(5)
+    cases = [
+        ((1, 20, 20, 24), (40, 3, 3, 24), 1),
+        ((1, 40, 40, 3), (33, 3, 3, 3), 1),
+        ((1, 7, 7, 200), (120, 1, 1, 200), 1),
+        ((1, 40, 40, 64), (64, 3, 3, 1), 64),
+        ((2, 20, 20, 32), (32, 3, 3, 8), 4),
+    ]
+    for shape, weight, groups in cases:
+        inputs = [normal(rng, shape), weights(rng, weight), normal(rng, weight[0])]
+        attrs = dict(groups=groups, pads=(weight[1] // 2,) * 4)
+        one = check("conv", inputs, attrs)
+        for threads in (2, 3, 5):
+            np.testing.assert_array_equal(one, run_op("conv", inputs, attrs, threads=threads)[0])
+
+
+def test_conv_many_taps():
+    rng = np.random.default_rng(6)
+    x = normal(rng, (1, 40, 40, 10))
+    check("conv", [x, weights(rng, (3, 36, 36, 10)), normal(rng, 3)], dict(act="relu"))
+    check("conv", [x.astype(np.float16), weights(rng, (3, 36, 36, 10), "float16"), normal(rng, 3, "float16")], {})
+    check("conv", [normal(rng, (1, 5000, 1)), weights(rng, (7, 2048, 1))], dict(strides=(100,), pads=(50, 3)))
+
+
+def test_conv_empty_and_odd():
+    rng = np.random.default_rng(7)
+    check("conv", [normal(rng, (0, 5, 5, 4)), normal(rng, (6, 3, 3, 4))], {})
+    check("conv", [normal(rng, (1, 5, 5, 0)), normal(rng, (6, 3, 3, 0)), normal(rng, 6)], {})
+    check("conv", [normal(rng, (1, 5, 5, 3)), normal(rng, (0, 3, 3, 3))], {})
+    check("conv", [normal(rng, (1, 9, 9, 3)), normal(rng, (5, 3, 3, 3))], dict(pads=(-1, -2, 0, -1)))
+    check("conv", [normal(rng, (1, 9, 9, 12)), normal(rng, (5, 3, 3, 12))], dict(pads=(-1, -2, 0, -1)))
+    check("conv", [normal(rng, (1, 9, 9, 12)), normal(rng, (12, 3, 3, 1))], dict(pads=(-1, -2, 0, -1), groups=12))
+    check("conv", [normal(rng, (1, 2, 2, 12)), normal(rng, (12, 3, 3, 1))], dict(pads=(4, 4, 4, 4), groups=12))
+
+
+def test_conv_errors():
+    x, w = np.zeros((1, 5, 5, 4), np.float32), np.zeros((6, 3, 3, 4), np.float32)
+    for inputs, attrs in (
+        ([x, w], dict(groups=2)),
+        ([x, np.zeros((6, 3, 3, 3), np.float32)], {}),
+        ([x, np.zeros((6, 7, 7, 4), np.float32)], {}),
+        ([x, w, np.zeros(5, np.float32)], {}),
+        ([x, w, None, np.zeros((1, 5, 5, 6), np.float32)], {}),
+        ([x, w.astype(np.float64)], {}),
+        ([x.astype(np.int32), w.astype(np.int32)], {}),
+        ([x, w], dict(strides=(0, 1))),
+        ([x, w], dict(strides=(1,))),
+        ([x, w], dict(pads=(1 << 40, 0, 0, 0))),
+        ([x[0, 0], w[0, 0]], {}),
+    ):
+        with pytest.raises(DeploykitError):
+            run_op("conv", inputs, attrs)
