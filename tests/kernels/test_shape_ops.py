@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deploykit.errors import DeploykitError
-from deploykit.native import run_op
+from tests.support.engine import run_op
 
 DTYPES = [np.uint8, np.float16, np.float32, np.int64]
 rng = np.random.default_rng(7)

@@ -4,7 +4,10 @@
 #define DK_OP_FILES(X) \
   X(conv) \
   X(shape) \
-  X(shape_move)
+  X(shape_move) \
+  X(index) \
+  X(index_scatter) \
+  X(index_select)
 
 namespace dk {
 #define X(name) extern const OpList ops_##name;
