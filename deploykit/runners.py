@@ -221,3 +221,17 @@ def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
     d[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
     finite = np.abs(x[np.isfinite(x)])
     return float(np.where(np.isnan(d), np.inf, d).max()), float(finite.max()) if finite.size else 0.0
+
+
+def onnx_with_all_outputs(path: Path) -> OnnxRuntimeRunner:
+    """onnxruntime on a model whose inner tensors (of the outermost graph) are outputs too."""
+    import onnx
+
+    model = onnx.load(str(path))
+    have = {o.name for o in model.graph.output}
+    for node in model.graph.node:
+        for name in node.output:
+            if name and name not in have:
+                have.add(name)
+                model.graph.output.append(onnx.ValueInfoProto(name=name))
+    return OnnxRuntimeRunner(model.SerializeToString(), 1, optimize=False)

@@ -28,6 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.converters.report", "deploykit.converters.pipeline", "deploykit.converters"),
     ("deploykit.interpreter",),
     ("deploykit.runners",),
+    ("deploykit.trace",),
     ("deploykit.api",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]

@@ -217,17 +217,10 @@ def _binary(op: str, a: DimLike, b: DimLike) -> DimLike:
         if isinstance(b, int) and isinstance(a, Dim) and all(c % b == 0 for c in a.terms.values()):
             return 0
     elif op in ("min", "max"):
-        if isinstance(a, int) and isinstance(b, int):
-            return min(a, b) if op == "min" else max(a, b)
-        if a == b:
-            return a
-        d = a - b
-        if isinstance(d, int):  # same symbols: the difference decides
-            return (a if d < 0 else b) if op == "min" else (a if d > 0 else b)
-        if op == "max" and isinstance(a, int) and a <= 0 and is_non_negative(b):
-            return b
-        if op == "max" and isinstance(b, int) and b <= 0 and is_non_negative(a):
-            return a
+        if is_non_negative(a - b):
+            return b if op == "min" else a
+        if is_non_negative(b - a):
+            return a if op == "min" else b
     return Dim({(((op, a, b), 1),): 1})
 
 

@@ -14,6 +14,7 @@ from deploykit.ops import (  # noqa: F401
     attention,
     control,
     conv,
+    convert,
     elementwise,
     image,
     index,
@@ -26,6 +27,7 @@ from deploykit.ops import (  # noqa: F401
     reduce,
     shape,
     signal,
+    unary,
 )
 from deploykit.ops.builder import GraphBuilder
 from deploykit.ops.core import BY_OPCODE, REGISTRY, F, Op, Spec, get

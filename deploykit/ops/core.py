@@ -317,6 +317,8 @@ class _Functions:
     """All ops as attributes, looked up late, for writing gradients and decompositions: ``F.add(x, F.relu(y))``."""
 
     def __getattr__(self, name: str) -> Op:
+        if name.startswith("__"):  # inspection by tools, not an op
+            raise AttributeError(name)
         return get(name)
 
 

@@ -31,7 +31,7 @@ def coerce(op: Op, inputs: list[Any]) -> list[Any]:
     that would cut off its fraction; elsewhere numbers are int64 or float64, and an empty list is an empty int64 vector.
     """
     weak = None
-    if op.family in ("elementwise", "activation"):
+    if op.family in ("elementwise", "unary", "convert", "activation"):
         names = [o.name for o in op.operands]
         weak = next(
             (x.dtype for n, x in zip(names, inputs, strict=False) if n != "condition" and hasattr(x, "dtype")), None

@@ -21,6 +21,13 @@ def scalar(value: float, like: Any) -> np.ndarray:
     return np.asarray(value).astype(np_dtype(like))
 
 
+def constant_of(x: Any) -> np.ndarray | None:
+    """The data of an argument that is known while tracing (an array, or a graph constant), else None."""
+    if isinstance(x, (np.ndarray, np.generic)):
+        return np.asarray(x)
+    return getattr(x, "data", None) if not hasattr(x, "__array__") else np.asarray(x)
+
+
 def rank_of(x: Any) -> int:
     """The rank, which gradients that move axes must know."""
     if x.shape is None:
@@ -91,3 +98,15 @@ def sum_to(g: Any, x: Any) -> Any:
     differ = F.non_zero(F.not_equal(F.shape_of(g), want))
     axes = F.reshape(differ, np.array([-1]))
     return F.reshape(F.reduce_sum(g, axes, keepdims=True, noop_if_empty=True), F.shape_of(x), allow_zero=True)
+
+
+def scatter_axis(g: Any, index: Any, size: Any, axis: int) -> Any:
+    """The gradient of taking places ``index`` (an int64 vector) along an axis of length ``size`` (an int64 scalar):
+    zeros of that length, to which the slices of g are added at their places."""
+    rank = rank_of(g)
+    front = [axis, *(i for i in range(rank) if i != axis)]
+    moved = F.transpose(g, perm=front) if axis else g
+    rest = F.shape_of(moved, start=1) if not static(moved.shape) else np.array(moved.shape[1:], np.int64)
+    zeros = F.fill(F.concat(F.unsqueeze(size, np.array([0])), rest, axis=0), scalar(0, g))
+    out = F.scatter_nd(zeros, F.unsqueeze(index, np.array([1])), moved, reduction="add")
+    return F.transpose(out, perm=tuple(int(i) for i in np.argsort(front))) if axis else out

@@ -213,43 +213,62 @@ def _unrolled(c: Call, g: Any, trip: Value | None, condition: Value | None, item
 # ---- Scan
 @handles("Scan", since=9)
 def scan(c: Call) -> Any:
-    g = c.attr("body")
-    n_scan = c.attr("num_scan_inputs")
-    n_state = c.n - n_scan
-    n_out = len(g.output) - n_state
+    g, n = c.attr("body"), c.attr("num_scan_inputs")
+    n_state = c.n - n
     xs = c.xs()
-    axes_in = [c.axis(a, c.rank(x)) for a, x in zip(c.ints("scan_input_axes", [0] * n_scan), xs[n_state:], strict=True)]  # type: ignore[arg-type]
-    back_in = c.ints("scan_input_directions", [0] * n_scan) or []
-    axes_out = c.ints("scan_output_axes", [0] * n_out) or []
-    back_out = c.ints("scan_output_directions", [0] * n_out) or []
-    first = xs[n_state]
-    trip = c.op("reshape", c.dims(first, axes_in[0], axes_in[0] + 1), c.i64())
-    last = c.op("sub", trip, c.const(np.int64(1))) if any(back_in) else None
+    axes = c.ints("scan_input_axes", [0] * n) or []
+    axes = [c.axis(a, c.rank(x)) for a, x in zip(axes, xs[n_state:], strict=True)]
+    results = run_scan(c, g, xs[:n_state], xs[n_state:], axes, c.ints("scan_input_directions", [0] * n) or [])
+    n_out = len(g.output) - n_state
+    back = c.ints("scan_output_directions", [0] * n_out) or []
+    axes = c.ints("scan_output_axes", [0] * n_out) or []
+    for k in range(n_state, len(results)):
+        y = results[k]
+        if back[k - n_state]:
+            y = c.op("reverse", y, axes=[0])
+        rank = c.rank(y)
+        axis = c.axis(axes[k - n_state], rank)
+        results[k] = c.transpose(y, [*range(1, axis + 1), 0, *range(axis + 1, rank)])
+    return results
+
+
+@handles("Scan", since=8, until=8)
+def scan_8(c: Call) -> Any:
+    """Opset 8 scans axis 1 and treats axis 0 of everything as a batch of independent scans."""
+    g, n = c.attr("body"), c.attr("num_scan_inputs")
+    if c.opt(0) is not None:
+        raise c.unsupported("sequence_lens (opset 8 only); export with opset 9 or later")
+    xs = [c.x(i) for i in range(1, c.n)]
+    batch = c.shape(xs[-1])[0]
+    if not isinstance(batch, int) or batch > UNROLL_LIMIT:
+        raise c.unsupported("a batch size that is not known (opset 8 only); export with opset 9 or later")
+    back = c.ints("directions", [0] * n) or []
+    columns: list[list[Value]] = []
+    for b in range(batch):
+        own = [c.op("gather", x, c.const(np.int64(b))) for x in xs]
+        columns.append(run_scan(c, g, own[:-n], own[-n:], [0] * n, back))
+    rows = zip(*columns, strict=True)
+    return [c.op("concat", *(c.op("unsqueeze", v, c.i64(0)) for v in row), axis=0) for row in rows]
+
+
+def run_scan(c: Call, g: Any, state: list[Value], xs: list[Value], axes: list[int], backward: list[int]) -> list[Value]:
+    """Emit a scan as a loop; scanned results are stacked along axis 0, in order of computation."""
+    trip = c.op("reshape", c.dims(xs[0], axes[0], axes[0] + 1), c.i64())
+    last = c.op("sub", trip, c.const(np.int64(1))) if any(backward) else None
 
     def build(body: Body, scope: Scope, carried: list[Value]) -> list[Value]:
         at = body.graph.inputs[0]
         back = None if last is None else body.emit("sub", [body.capture(last), at], {}, "from_the_end")
         items = list(carried)
-        for x, axis, reverse in zip(xs[n_state:], axes_in, back_in, strict=True):
+        for x, axis, reverse in zip(xs, axes, backward, strict=True):
             items.append(body.emit("gather", [body.capture(x), back if reverse else at], {"axis": axis}, "step"))
         for info, item in zip(g.input, items, strict=True):
             scope.env[info.name] = item
         got = _run_body(c, scope, g)
         return [body.graph.inputs[1], *got]
 
-    state = [i.name for i in g.input[:n_state]]
-    names = [f"{c.name}/iteration", f"{c.name}/condition", *state]
-    results = run_loop(c, g.name, trip, None, xs[:n_state], names, build, len(c.outputs))
-    for k in range(n_state, len(results)):
-        y = results[k]
-        if back_out[k - n_state]:
-            y = c.op("reverse", y, axes=[0])
-        rank = c.rank(y)
-        axis = c.axis(axes_out[k - n_state], rank)
-        if axis:
-            y = c.transpose(y, [*range(1, axis + 1), 0, *range(axis + 1, rank)])
-        results[k] = y
-    return results
+    names = [f"{c.name}/iteration", f"{c.name}/condition", *(i.name for i in g.input[: len(state)])]
+    return run_loop(c, g.name, trip, None, state, names, build, len(g.output))
 
 
 # ---- sequences

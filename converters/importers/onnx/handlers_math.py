@@ -8,7 +8,7 @@ import numpy as np
 
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.converters.importers.onnx.reader import dtype_of
-from deploykit.dtypes import float32
+from deploykit.dtypes import bool_, float32, uint8
 from deploykit.graph import Value
 
 
@@ -159,7 +159,11 @@ def cast_like(c: Call) -> Value:
 
 @handles("BitCast")
 def bit_cast(c: Call) -> Value:
-    return c.op("bitcast", c.x(), dtype=dtype_of(c.attr("to"), "the target").name)
+    x, dtype = c.x(), dtype_of(c.attr("to"), "the target")
+    if dtype is bool_:
+        return c.cast(c.op("bitcast", x, dtype="uint8") if x.dtype is not uint8 else x, bool_)
+    x = c.cast(x, uint8) if x.dtype is bool_ else x  # bools are bytes of 0 and 1
+    return x if x.dtype is dtype else c.op("bitcast", x, dtype=dtype.name)
 
 
 # ---- reductions

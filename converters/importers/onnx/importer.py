@@ -112,9 +112,8 @@ class Importer:
 
         version = self.opsets.get("")
         newest = onnx.defs.onnx_opset_version()
-        standard = any(_domain(n) == "" for n in self.model.graph.node)
         if version is None:
-            if standard:
+            if any(_domain(n) == "" for n in self.model.graph.node):
                 raise FormatError(
                     f"{self.weights.name} does not say which opset its ops belong to (IR version 1 or 2?)."
                 )
@@ -123,11 +122,6 @@ class Importer:
             raise UnsupportedError(
                 f"{self.weights.name} uses opset {version}; the installed onnx {onnx.__version__} knows up to "
                 f"{newest}. Upgrade it (pip install -U onnx) or export with an older opset."
-            )
-        elif version < OLDEST and standard:
-            raise UnsupportedError(
-                f"{self.weights.name} uses opset {version}; the oldest supported one is {OLDEST}. "
-                f"Raise it with onnx.version_converter.convert_version(model, 13)."
             )
 
     def _scan(self, graph: Any, opsets: dict[str, int], seen: set) -> None:
@@ -147,6 +141,11 @@ class Importer:
             version = opsets.get(domain)
             schema = functions.schema_of(domain, node.op_type, version) if version is not None else None
             since = schema.since_version if schema is not None else version or 1
+            if domain == "" and version is not None and version < OLDEST and _too_old(node.op_type, since):
+                why = f"its form of opset {version} is not supported; the oldest understood opset is {OLDEST}"
+                hint = "Raise it with onnx.version_converter.convert_version(model, 13)"
+                self.problem(UnsupportedError(f"{why}. {hint}"), _name(node), _full(node))
+                continue
             if find_handler(domain, node.op_type, since) or table.find_op(domain, node.op_type, since):
                 continue
             if functions.has_body(schema):
@@ -314,7 +313,8 @@ class Importer:
             self.walk(scope, f.node)
         finally:
             self.depth -= 1
-        return [scope.lookup(name) for name in f.output[: len(call.outputs)]]
+        names = f.output[: len(call.outputs)]
+        return [scope.lookup(name) if call.wants(k) else None for k, name in enumerate(names)]
 
     def _name_results(self, scope: Scope, node: Any, name: str, results: list[Any], before: int) -> None:
         fresh = {id(n) for n in scope.body.graph.nodes[before:]}
@@ -343,6 +343,12 @@ def _name(node: Any) -> str:
 def _full(node: Any) -> str:
     d = _domain(node)
     return f"{d}::{node.op_type}" if d else node.op_type
+
+
+def _too_old(op_type: str, since: int) -> bool:
+    """Whether the op changed between the version ``since`` and the oldest opset that is understood."""
+    schema = functions.schema_of("", op_type, OLDEST)
+    return schema is None or schema.since_version != since
 
 
 def _why_not(domain: str, version: int | None, schema: Any) -> str:
@@ -378,8 +384,10 @@ def _dim(d: Any, owner: str, axis: int) -> int | Dim:
 
 # the handlers register themselves; they come last because some need names from this module
 from deploykit.converters.importers.onnx import (  # noqa: E402, F401
+    handlers_contrib,
     handlers_control,
     handlers_math,
+    handlers_ml,
     handlers_nn,
     handlers_rnn,
     handlers_shape,

@@ -86,6 +86,7 @@ def read_model(source: Any) -> tuple[ModelProto, Weights]:
         raise FormatError(f"{name} is damaged: it does not parse as an ONNX protobuf ({e}).") from None
     if not model.HasField("graph"):
         raise FormatError(f"{name} is not an ONNX model: it holds no graph.")
+    _check_text(name, model.graph, *model.functions)
     return model, Weights(name, data, base)
 
 
@@ -103,6 +104,25 @@ def _sniff(name: str, buf: memoryview) -> None:
         raise FormatError(f"{name} is a text file (XML or JSON), not a model.")
     if not any(head) and not any(bytes(buf[: 1 << 16])):
         raise FormatError(f"{name} holds only zero bytes; the download or copy did not finish.")
+
+
+def _check_text(name: str, *graphs: Any) -> None:
+    """Raise when a name is not UTF-8 (the parser then gives bytes)."""
+    for g in graphs:
+        words: list[Any] = [g.name]
+        if hasattr(g, "initializer"):
+            words += [v.name for v in (*g.input, *g.output, *g.initializer)]
+        else:
+            words += [g.domain, *g.input, *g.output]
+        for n in g.node:
+            words += [n.name, n.op_type, n.domain, *n.input, *n.output]
+            for a in n.attribute:
+                words += [a.name, a.ref_attr_name]
+                if a.HasField("g"):
+                    _check_text(name, a.g)
+        for w in words:
+            if not isinstance(w, str):
+                raise FormatError(f"{name} is damaged: the name {w!r} is not UTF-8 text.")
 
 
 class _Walk:

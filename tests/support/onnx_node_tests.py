@@ -1,0 +1,263 @@
+"""ONNX's own node tests, run whole: model -> importer -> a runner -> the outputs the suite expects.
+
+    python -m tests.support.onnx_node_tests --runner engine --table conformance.md
+
+Which cases count.  ``collect_testcases`` of onnx 1.23.2 makes 1,884 node cases.  *Counted* are those whose inputs and
+outputs are all plain tensors (not sequences, optionals or strings) of types NumPy has natively (bool, the integers of
+8 to 64 bits, float16, float32, float64), and whose model imports only the released domains ``ai.onnx`` and
+``ai.onnx.ml``: 1,605 + 4 = 1,609.  Run but not counted: 191 cases with bfloat16, float8, float4, and 4- and 2-bit
+integers, and 29 of the preview domains (22 ``ai.onnx.preview``, 7 ``ai.onnx.preview.training``).  Left out entirely:
+26 with strings and 29 whose inputs or outputs are not tensors.
+
+A case passes when every output has the expected dtype and shape and agrees within the suite's own tolerances.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import re
+import sys
+import time
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+NATIVE = frozenset(
+    getattr(TensorProto, t)
+    for t in "FLOAT DOUBLE FLOAT16 INT8 UINT8 INT16 UINT16 INT32 UINT32 INT64 UINT64 BOOL".split()
+)
+RELEASED = frozenset(["", "ai.onnx", "ai.onnx.ml"])
+PASSED, FAILED, UNSUPPORTED = "passed", "failed", "not supported"
+
+# (model) -> (inputs by name) -> outputs in order; the first call may refuse with UnsupportedError
+Runner = Callable[[onnx.ModelProto], Callable[[dict[str, np.ndarray]], list[Any]]]
+
+
+@dataclass(frozen=True)
+class NodeCase:
+    """One case of the suite: ``op`` is the op under test, also for cases expanded into a function body."""
+
+    name: str
+    op: str
+    model: onnx.ModelProto
+    data_sets: list[tuple[list[Any], list[Any]]]
+    rtol: float
+    atol: float
+    counted: bool
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of a case; ``reason`` is empty when it passed."""
+
+    name: str
+    op: str
+    status: str
+    reason: str = ""
+
+
+def _array(x: Any) -> np.ndarray:
+    return numpy_helper.to_array(x) if isinstance(x, TensorProto) else np.asarray(x)
+
+
+@functools.cache
+def collect(counted_only: bool = False) -> tuple[NodeCase, ...]:
+    """All cases whose inputs and outputs are tensors of numbers, in name order."""
+    from onnx.backend.test.case.node import collect_testcases
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tests = collect_testcases(None)
+    ops: dict[str, str] = {}
+    for t in tests:
+        nodes = t.model.graph.node
+        ops[t.name] = nodes[-1].op_type if len(nodes) else "empty"
+    out = []
+    for t in tests:
+        infos = [*t.model.graph.input, *t.model.graph.output]
+        if any(v.type.WhichOneof("value") != "tensor_type" for v in infos):
+            continue
+        types = {v.type.tensor_type.elem_type for v in infos}
+        if TensorProto.STRING in types:
+            continue
+        counted = types <= NATIVE and all(o.domain in RELEASED for o in t.model.opset_import)
+        if counted_only and not counted:
+            continue
+        base = re.sub(r"_expanded.*$", "", t.name)
+        out.append(NodeCase(t.name, ops.get(base, ops[t.name]), t.model, t.data_sets, t.rtol, t.atol, counted))
+    return tuple(sorted(out, key=lambda c: c.name))
+
+
+# ---- runners
+def reference_runner(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], list[Any]]:
+    """Importer, then the NumPy references of the passports."""
+    from deploykit.converters.importers.onnx import import_onnx
+    from deploykit.ops.reference import run_graph
+
+    graph = import_onnx(model)
+    return lambda inputs: run_graph(graph, inputs)
+
+
+def engine_runner(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], list[Any]]:
+    """The product: convert to .dk bytes, load them in the native engine; no reference anywhere."""
+    from deploykit.converters.importers.onnx import import_onnx
+    from deploykit.converters.pipeline import optimize
+    from deploykit.graph.dkfile import to_bytes
+    from deploykit.interpreter import Interpreter
+
+    graph, _ = optimize(import_onnx(model))
+    session = Interpreter(to_bytes(graph), threads=1)
+    names = [s.name for s in session.outputs]
+
+    def run(inputs: dict[str, np.ndarray]) -> list[Any]:
+        got = session.run(inputs)
+        return [got[n] for n in names]
+
+    return run
+
+
+def onnxruntime_runner(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], list[Any]]:
+    """The same model, as it is, in onnxruntime on the CPU."""
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception as e:  # pybind exceptions have no common base
+        raise NotImplementedError(str(e).splitlines()[0]) from None
+    return lambda inputs: session.run(None, inputs)
+
+
+RUNNERS: dict[str, Runner] = {
+    "reference": reference_runner,
+    "engine": engine_runner,
+    "onnxruntime": onnxruntime_runner,
+}
+
+
+# ---- running and comparing
+def run_case(case: NodeCase, runner: Runner) -> Result:
+    """Run one case; never raises."""
+    from deploykit.errors import UnsupportedError
+
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            run = runner(case.model)
+            for given, expected in case.data_sets:
+                inputs = {v.name: _array(x) for v, x in zip(case.model.graph.input, given, strict=False)}
+                problem = difference(run(inputs), [_array(x) for x in expected], case.rtol, case.atol)
+                if problem:
+                    return Result(case.name, case.op, FAILED, problem)
+    except (UnsupportedError, NotImplementedError) as e:
+        return Result(case.name, case.op, UNSUPPORTED, _line(e))
+    except Exception as e:
+        return Result(case.name, case.op, FAILED, f"{type(e).__name__}: {_line(e)}")
+    return Result(case.name, case.op, PASSED)
+
+
+def _line(e: BaseException) -> str:
+    return " ".join(str(e).split())[:400]
+
+
+def difference(got: Iterable[Any], want: list[np.ndarray], rtol: float, atol: float) -> str:
+    """What is wrong with the outputs, or ''."""
+    got = [np.asarray(g) for g in got]
+    if len(got) != len(want):
+        return f"{len(got)} outputs, expected {len(want)}"
+    for i, (g, w) in enumerate(zip(got, want, strict=True)):
+        if g.dtype != w.dtype:
+            return f"output {i} is {g.dtype}, expected {w.dtype}"
+        if g.shape != w.shape:
+            return f"output {i} has shape {g.shape}, expected {w.shape}"
+        a, b = (x.astype(np.float64) if x.dtype.kind not in "biu" else x for x in (g, w))
+        try:
+            np.testing.assert_allclose(a, b, rtol=rtol, atol=atol)
+        except AssertionError as e:
+            lines = [s for s in str(e).splitlines() if "Mismatch" in s or "Max" in s or "nan" in s]
+            return f"output {i} differs: " + "; ".join(lines)
+    return ""
+
+
+def run_all(runner: Runner, cases: Iterable[NodeCase]) -> list[Result]:
+    """Run many cases, in order."""
+    return [run_case(c, runner) for c in cases]
+
+
+# ---- reports
+def table(
+    results: list[Result], other: list[Result] | None = None, names: tuple[str, str] = ("", "onnxruntime")
+) -> str:
+    """Markdown: passed / failed / not supported by op, then the cases that do not pass with their reasons."""
+    by_op: dict[str, Counter[str]] = defaultdict(Counter)
+    for r in results:
+        by_op[r.op][r.status] += 1
+    theirs: Counter[str] = Counter(r.op for r in other or [] if r.status == PASSED)
+    total = Counter(r.status for r in results)
+    head = ["op", "cases", PASSED, FAILED, UNSUPPORTED] + ([f"{names[1]} passed"] if other is not None else [])
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+
+    def row(op: str, c: Counter[str], n: int) -> str:
+        cells = [op, str(sum(c.values())), *(str(c[s]) for s in (PASSED, FAILED, UNSUPPORTED))]
+        return "| " + " | ".join(cells + ([str(n)] if other is not None else [])) + " |"
+
+    lines += [row(op, by_op[op], theirs[op]) for op in sorted(by_op)]
+    lines.append(row("**all**", total, sum(theirs.values())))
+    rest = [r for r in results if r.status != PASSED]
+    if rest:
+        lines += ["", "Not passing:", ""] + [f"- `{r.name}` ({r.op}), {r.status}: {r.reason}" for r in rest]
+    return "\n".join(lines) + "\n"
+
+
+def read_exceptions(path: Path) -> dict[str, str]:
+    """The committed list: ``case: reason`` per line, # starts a comment."""
+    out = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        line = line.strip()
+        if line and not line.startswith("#"):
+            name, _, reason = line.partition(":")
+            out[name.strip()] = reason.strip()
+    return out
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line; exit code 0."""
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("--runner", choices=RUNNERS, default="engine")
+    p.add_argument("--only", default="", help="regular expression on case names")
+    p.add_argument("--uncounted", action="store_true", help="also narrow types and preview domains")
+    p.add_argument("--against", action="store_true", help="also run onnxruntime")
+    p.add_argument("--table", help="write the Markdown table here")
+    p.add_argument("-v", "--verbose", action="store_true", help="print every case that does not pass")
+    a = p.parse_args(argv)
+    cases = [c for c in collect(not a.uncounted) if re.search(a.only, c.name)]
+    start = time.perf_counter()
+    results = run_all(RUNNERS[a.runner], cases)
+    seconds = time.perf_counter() - start
+    other = run_all(onnxruntime_runner, cases) if a.against else None
+    if a.table:
+        Path(a.table).write_text(table(results, other), encoding="utf-8")
+    if a.verbose:
+        for r in results:
+            if r.status != PASSED:
+                print(f"{r.name} ({r.op}), {r.status}: {r.reason}")
+    count = Counter(r.status for r in results)
+    print(f"{a.runner}: {count[PASSED]} of {len(results)} passed, {count[FAILED]} failed, "
+          f"{count[UNSUPPORTED]} not supported, {seconds:.1f} s")  # fmt: skip
+    if other is not None:
+        print(f"onnxruntime: {sum(r.status == PASSED for r in other)} passed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
