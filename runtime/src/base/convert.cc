@@ -199,7 +199,7 @@ void store_wide(DType t, const float* in, int64_t n, void* out, bool saturate) {
   } else if (t == DType::bf16) {
     for (int64_t i = 0; i < n; ++i) h[i] = bf16_from_f32(in[i]);
   } else if (t == DType::f8e8m0fnu) {
-    for (int64_t i = 0; i < n; ++i) b[i] = e8m0_from_f32(in[i]);
+    for (int64_t i = 0; i < n; ++i) b[i] = e8m0_from_f32(in[i], saturate);
   } else if (is_small_float(t)) {
     SmallFloat s = small_float(t);
     for (int64_t i = 0; i < n; ++i) b[i] = small_from_f32(in[i], s, saturate);

@@ -11,12 +11,12 @@
 
 namespace dk {
 
-static inline uint32_t bits_of(float f) {
+static inline uint32_t f32_bits(float f) {
   uint32_t u;
   memcpy(&u, &f, 4);
   return u;
 }
-static inline float float_of(uint32_t u) {
+static inline float f32_from_bits(uint32_t u) {
   float f;
   memcpy(&f, &u, 4);
   return f;
@@ -28,18 +28,20 @@ static inline float f32_from_f16(uint16_t h) {
   uint32_t o = (h & 0x7fffu) << 13;
   uint32_t e = o & 0x0f800000u;
   uint32_t normal = o + (112u << 23);
-  uint32_t special = o + (224u << 23);                                         // infinity and NaN
-  uint32_t tiny = bits_of(float_of(o + (113u << 23)) - float_of(113u << 23));  // subnormal: renormalised by subtracting
+  uint32_t special = o + (224u << 23);  // infinity and NaN
+  uint32_t tiny =
+      f32_bits(f32_from_bits(o + (113u << 23)) - f32_from_bits(113u << 23));  // subnormal: renormalised by subtracting
   uint32_t r = e == 0x0f800000u ? special : normal;
   r = e == 0 ? tiny : r;
-  return float_of(r | (h & 0x8000u) << 16);
+  return f32_from_bits(r | (h & 0x8000u) << 16);
 }
 
 static inline uint16_t f16_from_f32(float f) {
-  uint32_t u = bits_of(f);
+  uint32_t u = f32_bits(f);
   uint32_t sign = u >> 16 & 0x8000u;
   u &= 0x7fffffffu;
-  uint32_t tiny = bits_of(float_of(u) + 0.5f) - 0x3f000000u;  // the addition aligns the mantissa and rounds to even
+  uint32_t tiny =
+      f32_bits(f32_from_bits(u) + 0.5f) - 0x3f000000u;        // the addition aligns the mantissa and rounds to even
   uint32_t normal = (u + 0xc8000fffu + (u >> 13 & 1)) >> 13;  // rebias the exponent by -112, round to even
   uint32_t r = u < 0x38800000u ? tiny : normal;
   r = u >= 0x47800000u ? 0x7c00u : r;
@@ -47,10 +49,10 @@ static inline uint16_t f16_from_f32(float f) {
   return static_cast<uint16_t>(r | sign);
 }
 
-static inline float f32_from_bf16(uint16_t h) { return float_of(static_cast<uint32_t>(h) << 16); }
+static inline float f32_from_bf16(uint16_t h) { return f32_from_bits(static_cast<uint32_t>(h) << 16); }
 
 static inline uint16_t bf16_from_f32(float f) {
-  uint32_t u = bits_of(f);
+  uint32_t u = f32_bits(f);
   uint32_t r = (u + 0x7fffu + (u >> 16 & 1)) >> 16;
   r = (u & 0x7fffffffu) > 0x7f800000u ? ((u >> 16 & 0x8000u) | 0x7fc0u) : r;
   return static_cast<uint16_t>(r);
@@ -61,9 +63,9 @@ static inline uint16_t f16_from_f64(double d) {
   float f = static_cast<float>(d);
   double back = f;
   if (back != d && d == d) {
-    uint32_t u = bits_of(f);
+    uint32_t u = f32_bits(f);
     bool away = (d < 0 ? -back : back) > (d < 0 ? -d : d);
-    f = float_of((away ? u - 1 : u) | 1);
+    f = f32_from_bits((away ? u - 1 : u) | 1);
   }
   return f16_from_f32(f);
 }
@@ -91,19 +93,19 @@ static inline float f32_from_small(uint8_t code, const SmallFloat& s) {
   uint32_t width = s.ebits + s.mbits;
   uint32_t magnitude = code & ((1u << width) - 1);
   uint32_t sign = static_cast<uint32_t>(code >> width & 1) << 31;
-  if (s.fnuz && code == 0x80) return float_of(0x7fc00000u);
+  if (s.fnuz && code == 0x80) return f32_from_bits(0x7fc00000u);
   if (magnitude > s.max)
-    return float_of(sign | (magnitude == s.overflow && s.nan != s.overflow ? 0x7f800000u : 0x7fc00000u));
+    return f32_from_bits(sign | (magnitude == s.overflow && s.nan != s.overflow ? 0x7f800000u : 0x7fc00000u));
   uint32_t e = magnitude >> s.mbits;
   float m = static_cast<float>(magnitude & ((1u << s.mbits) - 1));
-  float unit = float_of(static_cast<uint32_t>(127 - s.bias + static_cast<int>(e ? e : 1) - s.mbits) << 23);
+  float unit = f32_from_bits(static_cast<uint32_t>(127 - s.bias + static_cast<int>(e ? e : 1) - s.mbits) << 23);
   float v = (e ? m + static_cast<float>(1u << s.mbits) : m) * unit;
-  return float_of(bits_of(v) | sign);
+  return f32_from_bits(f32_bits(v) | sign);
 }
 
 // saturate: everything beyond the largest finite value, infinity too, becomes that value.
 static inline uint8_t small_from_f32(float f, const SmallFloat& s, bool saturate) {
-  uint32_t u = bits_of(f);
+  uint32_t u = f32_bits(f);
   uint32_t width = s.ebits + s.mbits;
   uint32_t sign = (u >> 31) << width;
   u &= 0x7fffffffu;
@@ -127,13 +129,15 @@ static inline uint8_t small_from_f32(float f, const SmallFloat& s, bool saturate
 }
 
 static inline float f32_from_e8m0(uint8_t code) {
-  if (code == 0xff) return float_of(0x7fc00000u);
-  return float_of(code ? static_cast<uint32_t>(code) << 23 : 0x00400000u);
+  if (code == 0xff) return f32_from_bits(0x7fc00000u);
+  return f32_from_bits(code ? static_cast<uint32_t>(code) << 23 : 0x00400000u);
 }
 
-// Nearest power of two, halves up (what ml_dtypes does); negative numbers, zero, infinity and NaN give NaN.
-static inline uint8_t e8m0_from_f32(float f) {
-  uint32_t u = bits_of(f);
+// Nearest power of two, halves up (what ml_dtypes does); negative numbers, zero and NaN give NaN.  saturate: beyond
+// 2^127 gives 2^127, otherwise NaN.
+static inline uint8_t e8m0_from_f32(float f, bool saturate = false) {
+  uint32_t u = f32_bits(f);
+  if (saturate && u > 0x7f000000u && u <= 0x7f800000u) return 0xfe;
   if (u == 0 || u >= 0x7f800000u) return 0xff;
   if (u < 0x00800000u) return u > 0x00400000u ? 1 : 0;  // subnormal: 2^-127 or below, or above it
   return static_cast<uint8_t>((u + 0x00400000u) >> 23);

@@ -90,7 +90,7 @@ template <class V>
 DK_INL V vlog1p(V x) {
   V u = x + 1.0f;
   V lost = select<V>(vabs(x) < 1.0f, x - (u - 1.0f), 1.0f - (u - x));
-  V y = vlog(u) + select<V>(u == splat<V>(__builtin_inff()), V{}, lost / u);
+  V y = vlog(u) + select<V>((u == splat<V>(__builtin_inff())) | (u == 0.0f), V{}, lost / u);  // -inf at -1
   return select<V>(u == 1.0f, x, y);
 }
 

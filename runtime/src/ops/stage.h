@@ -1,0 +1,40 @@
+// Blocks between the dtypes of tensors and the wide type that a kernel computes in (f32, f64, s64 or u64; see
+// base/convert.h), with the SIMD conversions of 16-bit floats.
+#pragma once
+#include "base/convert.h"
+#include "kernels/elementwise/elementwise.h"
+
+namespace dk {
+
+constexpr int kStage = 256;  // elements of a block on the stack
+
+enum Kinds : uint8_t { kF = 1, kI = 2, kB = 4 };  // floats, integers, bool
+
+static inline uint8_t kind_of(DType t) { return t == DType::b8 ? kB : is_float(t) ? kF : kI; }
+
+static inline DType wide_dtype(DType t) {
+  constexpr DType kWide[] = {DType::f32, DType::f64, DType::s64, DType::u64};
+  return kWide[static_cast<int>(wide_of(t))];
+}
+
+// n elements of `from` to `wide`, any of the four, by the rules of cast.
+static inline void stage_in(const ElementwiseKernels* k, DType from, const void* in, DType wide, void* out, int64_t n) {
+  if (wide == DType::f32 && from == DType::f16)
+    k->f32_from_f16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
+  else if (wide == DType::f32 && from == DType::bf16)
+    k->f32_from_bf16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
+  else
+    convert(from, in, wide, out, n);
+}
+
+// The way back: rounds or wraps once; float8 results overflow to what their format has for it.
+static inline void stage_out(const ElementwiseKernels* k, DType wide, const void* in, DType to, void* out, int64_t n) {
+  if (wide == DType::f32 && to == DType::f16)
+    k->f16_from_f32(static_cast<const float*>(in), static_cast<uint16_t*>(out), n);
+  else if (wide == DType::f32 && to == DType::bf16)
+    k->bf16_from_f32(static_cast<const float*>(in), static_cast<uint16_t*>(out), n);
+  else
+    convert(wide, in, to, out, n, false);
+}
+
+}  // namespace dk

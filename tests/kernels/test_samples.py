@@ -1,0 +1,55 @@
+"""All passports' samples on the engine against the references, for every kernel set that runs here, 1 and 2 threads."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploykit import native
+from deploykit.ops.core import REGISTRY
+
+SCRIPT = Path(__file__).resolve().parents[1] / "support" / "sample_matrix.py"
+ISAS = ("scalar", "x86_sse41", "x86_avx2", "x86_avx512", "arm_neon")
+
+# Ops without a kernel in the engine.  This list only shrinks.
+WITHOUT_KERNEL = frozenset(
+    """
+    softmax log_softmax conv conv_transpose conv_integer deform_conv resize grid_sample roi_align col2im
+    im2col matmul matmul_integer einsum det batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool
+    lp_pool max_unpool reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_l1 reduce_l2
+    reduce_sum_square reduce_log_sum reduce_log_sum_exp arg_max arg_min cumsum cumprod
+    """.split()
+)
+
+
+@cache
+def matrix(isa: str) -> dict[str, Any]:
+    """What sample_matrix.py prints in a process with this kernel set."""
+    env = dict(os.environ, DK_ISA=isa, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    env["DK_LIBRARY"] = str(native.library_path())
+    done = subprocess.run([sys.executable, str(SCRIPT)], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_samples(isa: str) -> None:
+    result = matrix(isa)
+    if result["isa"] != isa:
+        pytest.skip(f"this machine does not run {isa}")
+    failures = {op: f for op, f in result["ops"].items() if f}
+    text = "\n".join(f"{op}: {line}" for op, lines in failures.items() for line in lines[:3])
+    assert not failures, f"{isa}: {len(failures)} of {len(result['ops'])} ops\n{text}"
+    assert len(result["ops"]) + len(result["missing"]) + len(result["skipped"]) == len(REGISTRY)
+
+
+def test_ops_without_kernel() -> None:
+    missing = set(matrix("scalar")["missing"])
+    assert missing <= WITHOUT_KERNEL, f"lost their kernel: {sorted(missing - WITHOUT_KERNEL)}"
