@@ -296,14 +296,12 @@ Status pad_infer(OpContext& c) {
       return c.fail(Code::shape, "axis %d of size %lld is cropped by more than it has", i,
                     static_cast<long long>(x.dims[i]));
     if (mode == choice::pad_::mode::constant_) continue;
-    const int64_t kept =
-        x.dims[i] + (pads.before[i] < 0 ? pads.before[i] : 0) + (pads.after[i] < 0 ? pads.after[i] : 0);
-    if (kept <= 0 && dims[i] > 0) return c.fail(Code::shape, "axis %d has no element to pad with", i);
+    if (x.dims[i] == 0 && dims[i] > 0) return c.fail(Code::shape, "axis %d has no element to pad with", i);
   }
   return c.set_out(0, x.dtype, x.rank, dims);
 }
 
-// Where element `i` of a padded axis comes from; the axis keeps n elements after cropping; i may be negative.
+// Where element `i` of a padded axis of n comes from; i may be negative.  Cropped elements (negative pads) still count.
 inline int64_t mirror(int64_t i, int64_t n, int64_t mode) {
   if (i >= 0 && i < n) return i;
   if (mode == choice::pad_::mode::edge_) return i < 0 ? 0 : n - 1;
@@ -338,12 +336,8 @@ Status pad_run(OpContext& c) {
   const int64_t run = product(x, last + 1, x.rank) * static_cast<int64_t>(size);
   const int64_t n = x.dims[last], out_n = y.dims[last];
   const int64_t row = out_n * run;
-  int64_t strides[kMaxRank], lo[kMaxRank], kept[kMaxRank];
+  int64_t strides[kMaxRank];
   row_strides(x.rank, x.dims, strides);
-  for (int i = 0; i <= last; ++i) {
-    lo[i] = pads.before[i] < 0 ? -pads.before[i] : 0;  // cropped in front
-    kept[i] = x.dims[i] - lo[i] + (pads.after[i] < 0 ? pads.after[i] : 0);
-  }
   // The part of a row that is copied: y[from, to) comes from x[from - before ...].
   const int64_t before = pads.before[last];
   const int64_t from = before > 0 ? before : 0;
@@ -361,7 +355,7 @@ Status pad_run(OpContext& c) {
         if (constant)
           outside |= i < 0 || i >= x.dims[k];
         else
-          i = lo[k] + mirror(i - lo[k], kept[k], mode);
+          i = mirror(i, x.dims[k], mode);
         s += i * strides[k] * static_cast<int64_t>(size);
       }
       if (constant) {
@@ -375,7 +369,7 @@ Status pad_run(OpContext& c) {
       } else {
         auto border = [&](int64_t i, int64_t end) {
           for (; i < end; ++i) {
-            const int64_t k = lo[last] + mirror(i - before - lo[last], kept[last], mode);
+            const int64_t k = mirror(i - before, n, mode);
             copy_rows(d + i * run, run, s + k * run, run, run, 1);
           }
         };
