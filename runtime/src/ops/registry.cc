@@ -6,11 +6,13 @@
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
-  X(shape) \
-  X(shape_move) \
   X(index) \
   X(index_scatter) \
-  X(index_select)
+  X(index_select) \
+  X(matmul) \
+  X(shape) \
+  X(shape_move) \
+  /* end of list: git merges it line by line, see .gitattributes */
 
 namespace dk {
 #define X(name) extern const OpList ops_##name;
