@@ -227,7 +227,8 @@ class grid_sample:
     ),
 )
 class roi_align:
-    """Channels last x [N,H,W,C], rois [R,4] (x1,y1,x2,y2), batch_indices [R], y [R,oh,ow,C] (Mask R-CNN, ONNX RoiAlign).
+    """Channels last x [N,H,W,C], rois [R,4] (x1,y1,x2,y2), batch_indices [R], y [R,oh,ow,C]: ONNX RoiAlign,
+    Mask R-CNN (He et al. 2017).
 
     Each bin samples sampling_ratio^2 points (0: ceil(roi size / bins)); avg is their mean, max the largest of all
     weighted corners of all points, as ONNX defines it.  Points further than 1 outside count as zero.
