@@ -47,6 +47,13 @@ class Enum:
 
 
 @dataclass(frozen=True)
+class Floats:
+    """An attr of any number of floats; a plain ``()`` as default would mean integers."""
+
+    default: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Required:
     """An attr without default; ``kind`` as in :class:`Attr`."""
 
@@ -232,6 +239,8 @@ def _attr(name: str, default: Any) -> Attr:
         return Attr(name, "float", default)
     if isinstance(default, str):
         return Attr(name, "str", default)
+    if isinstance(default, Floats):
+        return Attr(name, "floats", default.default)
     if isinstance(default, tuple):
         return Attr(name, "floats" if any(isinstance(v, float) for v in default) else "ints", default)
     raise TypeError(f"attr {name}: {default!r}")

@@ -18,7 +18,7 @@ import numpy as np
 
 from deploykit.graph.dims import Dim, DimLike
 from deploykit.ops import dispatch
-from deploykit.ops.core import Enum, F, Spec, get, op
+from deploykit.ops.core import Enum, F, Floats, Spec, get, op
 from deploykit.ops.grads import dim_value, np_dtype
 from deploykit.ops.numerics import back, is_float, wide
 from deploykit.ops.rules import error, require_index, require_kind, require_rank, require_same_dtype, show, unify_dim
@@ -27,8 +27,8 @@ from deploykit.ops.through import vjp_through
 _R = dict(
     direction=Enum("forward", "reverse", "bidirectional"),
     activations="",  # comma-separated names in ONNX order, '' = the defaults
-    activation_alpha=(),
-    activation_beta=(),
+    activation_alpha=Floats(),
+    activation_beta=Floats(),
     clip=0.0,  # bound of what goes into the gates' activations; 0 means none
     batch_first=False,
 )
