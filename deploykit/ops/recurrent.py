@@ -125,8 +125,12 @@ def _shapes(
 
 
 # ---- the loop over time, in ops
-def _number(i: int) -> np.ndarray:
-    return np.array(i, np.int64)
+def _parts(x: Any, n: int) -> list[Any]:
+    """The n slices of x along its first axis (by one split: its gradient is one concat)."""
+    if x is None:
+        return [None] * n
+    pieces = F.split(x, axis=0, n_outputs=n) if n else ()
+    return [F.squeeze(p, np.array([0])) for p in pieces]
 
 
 def _swap(x: Any, batch_first: bool) -> Any:
@@ -159,27 +163,31 @@ def _unroll(
     if not isinstance(steps, int) or not isinstance(hidden, int):
         raise error("unrolling a recurrent layer needs known sizes", f"{steps} steps of {hidden}", "numbers")
     ys, finals = [], []
-    for d, functions in enumerate(gate_functions(gates, attrs)):
+    bound = gate_functions(gates, attrs)
+    by_direction = [_parts(t, len(bound)) for t in (w, r, b)]
+    initial = [_parts(s, len(bound)) for s in states]
+    for d, functions in enumerate(bound):
+        wd, rd, bd = (t[d] for t in by_direction)
         backward = direction == "reverse" or d == 1
         turn = _turn(lengths) if backward else lambda t: t
-        rd, late = F.gather(r, _number(d)), None
-        share = F.matmul(turn(x), F.gather(w, _number(d)), transpose_b=True)  # [T, B, G*H]
-        if b is not None:
-            of_input, recurrent = F.split(F.gather(b, _number(d)), axis=0, n_outputs=2)
+        late = None
+        share = F.matmul(turn(x), wd, transpose_b=True)  # [T, B, G*H]
+        if bd is not None:
+            of_input, recurrent = F.split(bd, axis=0, n_outputs=2)
             share = F.add(share, of_input)
             if early == gates:
                 share = F.add(share, recurrent)
             else:
                 n = early * hidden
-                now, late = F.split(recurrent, np.array([n, (gates - early) * hidden]), axis=0, n_outputs=2)
-                share = F.add(share, F.concat(now, np.zeros((gates - early) * hidden, np_dtype(x)), axis=0))
+                soon, late = F.split(recurrent, np.array([n, (gates - early) * hidden]), axis=0, n_outputs=2)
+                share = F.add(share, F.concat(soon, np.zeros((gates - early) * hidden, np_dtype(x)), axis=0))
         cell = make_cell(d, functions, rd, late)
         rows = F.concat(F.reshape(dim_value(x, 1), np.array([1])), np.array([hidden]), axis=0)
         zero = F.fill(rows, np.zeros((), np_dtype(x)))
-        state = tuple(zero if s is None else F.gather(s, _number(d)) for s in states)
+        state = tuple(zero if s[d] is None else s[d] for s in initial)
         outs = []
-        for t in range(steps):
-            new = cell(F.gather(share, _number(t)), state)
+        for t, now in enumerate(_parts(share, steps)):
+            new = cell(now, state)
             out = new[0]
             if lengths is not None:
                 alive = F.unsqueeze(F.less(np.array(t, np_dtype(lengths)), lengths), np.array([1]))
@@ -187,7 +195,9 @@ def _unroll(
                 new = tuple(F.where(alive, a, b) for a, b in zip(new, state, strict=True))
             state = new
             outs.append(F.unsqueeze(out, np.array([0, 1])))  # [1, 1, B, H]
-        along_time = F.concat(*outs, axis=0) if outs else F.unsqueeze(F.gather(F.unsqueeze(zero, [0]), []), [1])
+        if not outs:
+            outs = [F.fill(F.concat(np.array([0, 1]), rows, axis=0), np.zeros((), np_dtype(x)))]
+        along_time = F.concat(*outs, axis=0)
         ys.append(turn(along_time) if lengths is None else _turn_4d(turn, along_time, backward))
         finals.append(state)
     y = F.concat(*ys, axis=1) if len(ys) > 1 else ys[0]
@@ -226,9 +236,10 @@ def _eager(run: Callable[..., tuple], inputs: tuple, attrs: dict[str, Any]) -> t
 # ---- the cells
 def _run_lstm(x, w, r, b=None, lengths=None, h0=None, c0=None, peephole=None, **attrs):
     clip = _clipper(attrs)
+    peepholes = _parts(peephole, 2 if attrs["direction"] == "bidirectional" else 1)
 
     def make(d: int, f: list, r: Any, late: Any) -> Cell:
-        peep = None if peephole is None else F.split(F.gather(peephole, _number(d)), axis=0, n_outputs=3)
+        peep = None if peephole is None else F.split(peepholes[d], axis=0, n_outputs=3)
 
         def cell(share: Any, state: tuple) -> tuple:
             h, c = state

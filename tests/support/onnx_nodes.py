@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
@@ -89,9 +90,9 @@ def check(case: Case, adapter: Callable[..., Any]) -> None:
         y = np.asarray(got[i])
         assert y.shape == want.shape, f"output {i}: shape {y.shape}, expected {want.shape}"
         assert y.dtype == want.dtype, f"output {i}: dtype {y.dtype}, expected {want.dtype}"
-        np.testing.assert_allclose(
-            y.astype(np.float64), want.astype(np.float64), rtol=max(case.rtol, 1e-5), atol=max(case.atol, 1e-6)
-        )
+        # ONNX rounds to bfloat16 after every step inside an op, the engine once at its end
+        rtol = max(case.rtol, 2e-2 if want.dtype == ml_dtypes.bfloat16 else 1e-5)
+        np.testing.assert_allclose(y.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=max(case.atol, 1e-6))
 
 
 def to_last(x: np.ndarray) -> np.ndarray:
