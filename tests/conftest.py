@@ -1,5 +1,5 @@
-"""Makes ``tests`` importable (``from tests.support import ...``) without putting the checkout on ``sys.path``, where the
-source tree would hide the installed package."""
+"""Makes ``tests`` importable (``from tests.support import ...``) without the checkout on ``sys.path``, where the source
+tree would hide the installed package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may import whom.  The table below is the rule; imports inside functions count too, except the ones listed as lazy."""
+"""Who may import whom.  The table below is the rule; imports inside functions count too, except those in LAZY."""
 
 from __future__ import annotations
 

@@ -49,54 +49,90 @@ SPEECH = Package("apt", "pocketsphinx-testdata", "", "BSD-2-Clause")
 # our name -> (package, pattern of the path inside, sha256)
 FILES: dict[str, tuple[Package, str, str]] = {
     "models/ppocr-v4/ch_PP-OCRv4_det_infer.onnx": (
-        RAPIDOCR, "*/models/ch_PP-OCRv4_det_infer.onnx", "d2a7720d45a54257208b1e13e36a8479894cb74155a5efe29462512d42f49da9",
+        RAPIDOCR,
+        "*/models/ch_PP-OCRv4_det_infer.onnx",
+        "d2a7720d45a54257208b1e13e36a8479" "894cb74155a5efe29462512d42f49da9",
     ),
     "models/ppocr-v4/ch_PP-OCRv4_rec_infer.onnx": (
-        RAPIDOCR, "*/models/ch_PP-OCRv4_rec_infer.onnx", "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
+        RAPIDOCR,
+        "*/models/ch_PP-OCRv4_rec_infer.onnx",
+        "48fc40f24f6d2a207a2b1091d3437eb3" "cc3eb6b676dc3ef9c37384005483683b",
     ),
     "models/ppocr-v4/ch_ppocr_mobile_v2.0_cls_infer.onnx": (
-        RAPIDOCR, "*/models/ch_ppocr_mobile_v2.0_cls_infer.onnx", "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
+        RAPIDOCR,
+        "*/models/ch_ppocr_mobile_v2.0_cls_infer.onnx",
+        "e47acedf663230f8863ff1ab0e64dd2d" "82b838fceb5957146dab185a89d6215c",
     ),
     "models/silero-vad/silero_vad.onnx": (
-        SILERO, "*/data/silero_vad.onnx", "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+        SILERO,
+        "*/data/silero_vad.onnx",
+        "1a153a22f4509e292a94e67d6f9b85e8" "deb25b4988682b7e174c65279d8788e3",
     ),
     "models/silero-vad/silero_vad_16k_op15.onnx": (
-        SILERO, "*/data/silero_vad_16k_op15.onnx", "7ed98ddbad84ccac4cd0aeb3099049280713df825c610a8ed34543318f1b2c49",
+        SILERO,
+        "*/data/silero_vad_16k_op15.onnx",
+        "7ed98ddbad84ccac4cd0aeb309904928" "0713df825c610a8ed34543318f1b2c49",
     ),
     "models/basic-pitch/nmp.onnx": (
-        BASIC_PITCH, "*/nmp.onnx", "2c3c1d144bfa61ad236e92e169c13535c880469a12a047d4e73451f2c059a0ec",
+        BASIC_PITCH,
+        "*/nmp.onnx",
+        "2c3c1d144bfa61ad236e92e169c13535" "c880469a12a047d4e73451f2c059a0ec",
     ),
     "models/magika/model.onnx": (
-        MAGIKA, "*/models/standard_v3_3/model.onnx", "fe2d2eb49c5f88a9e0a6c048e15d6ffdf86235519c2afc535044de433169ec8c",
+        MAGIKA,
+        "*/models/standard_v3_3/model.onnx",
+        "fe2d2eb49c5f88a9e0a6c048e15d6ffd" "f86235519c2afc535044de433169ec8c",
     ),
     "models/magika/config.min.json": (MAGIKA, "*/models/standard_v3_3/config.min.json", ""),
     "models/dnsmos/sig_bak_ovr.onnx": (
-        SPEECHMOS, "*/dnsmos_models/sig_bak_ovr.onnx", "269fbebdb513aa23cddfbb593542ecc540284a91849ac50516870e1ac78f6edd",
+        SPEECHMOS,
+        "*/dnsmos_models/sig_bak_ovr.onnx",
+        "269fbebdb513aa23cddfbb593542ecc5" "40284a91849ac50516870e1ac78f6edd",
     ),
     "models/dnsmos/model_v8.onnx": (
-        SPEECHMOS, "*/dnsmos_models/model_v8.onnx", "9246480c58567bc6affd4200938e77eef49468c8bc7ed3776d109c07456f6e91",
+        SPEECHMOS,
+        "*/dnsmos_models/model_v8.onnx",
+        "9246480c58567bc6affd4200938e77ee" "f49468c8bc7ed3776d109c07456f6e91",
     ),
     "models/aecmos-a/Run_1663915512_Stage_0.onnx": (
-        SPEECHMOS, "*/aecmos_models/Run_1663915512_Stage_0.onnx", "f53122f43cb7e5b77ec797e85c8b997cfc2aac8220857c709226d876de8c0a99",
+        SPEECHMOS,
+        "*/aecmos_models/Run_1663915512_Stage_0.onnx",
+        "f53122f43cb7e5b77ec797e85c8b997c" "fc2aac8220857c709226d876de8c0a99",
     ),
     "models/blazeface-onnx/face_detection_front_128x128_barracuda.onnx": (
-        BLAZEFACE, "*/ONNX/face_detection_front_128x128_barracuda.onnx", "d388b1cf8a5f6f1af2b3f4c14f6d0f138bab970cd618cccd12dddb7484e82e51",
+        BLAZEFACE,
+        "*/ONNX/face_detection_front_128x128_barracuda.onnx",
+        "d388b1cf8a5f6f1af2b3f4c14f6d0f13" "8bab970cd618cccd12dddb7484e82e51",
     ),
     "models/mlsd-tiny/mlsd_512x512_tiny.onnx": (
-        MLSD, "*/ONNX/mlsd_512x512_tiny.onnx", "86182f576d4741945c6e9f1b5f6dd308f50745e6b2144fd8e799a4ae6a306d8d",
+        MLSD,
+        "*/ONNX/mlsd_512x512_tiny.onnx",
+        "86182f576d4741945c6e9f1b5f6dd308" "f50745e6b2144fd8e799a4ae6a306d8d",
     ),
     "models/tashkeel-int8/rawi.int8.onnx": (
-        TASHKEEL, "*/models/rawi.int8.onnx", "47a609c054534c5ab56ab980a09a6a326e31143930d2d90520379e030627adb9",
+        TASHKEEL,
+        "*/models/rawi.int8.onnx",
+        "47a609c054534c5ab56ab980a09a6a32" "6e31143930d2d90520379e030627adb9",
     ),
-    "inputs/page.png": (SKIMAGE, "skimage/data/page.png", "341a6f0a61557662b02734a9b6e56ec33a915b2c41886b97509dedf2a43b47a3"),
+    "inputs/page.png": (
+        SKIMAGE,
+        "skimage/data/page.png",
+        "341a6f0a61557662b02734a9b6e56ec3" "3a915b2c41886b97509dedf2a43b47a3",
+    ),
     "inputs/astronaut.png": (
-        SKIMAGE, "skimage/data/astronaut.png", "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+        SKIMAGE,
+        "skimage/data/astronaut.png",
+        "88431cd9653ccd539741b555fb0a46b6" "1558b301d4110412b5bc28b5e3ea6cb5",
     ),
     "inputs/motorcycle_left.png": (
-        SKIMAGE, "skimage/data/motorcycle_left.png", "db18e9c4157617403c3537a6ba355dfeafe9a7eabb6b9b94cb33f6525dd49179",
+        SKIMAGE,
+        "skimage/data/motorcycle_left.png",
+        "db18e9c4157617403c3537a6ba355dfe" "afe9a7eabb6b9b94cb33f6525dd49179",
     ),
     "inputs/speech.wav": (
-        SPEECH, "*/librivox/sense_and_sensibility_01_austen_64kb-0870.wav", "b0557cf95c974d930577e58e46b7f068c432a6e3afcc286563d88922b2a5315c",
+        SPEECH,
+        "*/librivox/sense_and_sensibility_01_austen_64kb-0870.wav",
+        "b0557cf95c974d930577e58e46b7f068" "c432a6e3afcc286563d88922b2a5315c",
     ),
 }  # fmt: skip
 ONNX_MODELS = [f for f in FILES if f.endswith(".onnx")]
