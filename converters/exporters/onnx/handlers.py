@@ -1,0 +1,757 @@
+"""Ops that are not 1:1 with ONNX: layouts, fused epilogues, arguments that live elsewhere, small decompositions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.converters.exporters.onnx.exporter import Site, elementwise
+from deploykit.converters.exporters.onnx.writer import element_type
+from deploykit.dtypes import DType
+from deploykit.errors import UnsupportedError
+from deploykit.graph import Value
+
+HANDLERS: dict[str, Callable[[Site], None]] = {}
+_NO_AXIS = 2147483647
+
+
+def exports(*names: str) -> Callable[[Any], Any]:
+    """Register the decorated function for these ops of ours."""
+
+    def register(f: Callable[[Site], None]) -> Callable[[Site], None]:
+        HANDLERS.update(dict.fromkeys(names, f))
+        return f
+
+    return register
+
+
+# ---- elementwise
+def _renamed(ours: str, theirs: str, **attrs: Any) -> None:
+    HANDLERS[ours] = lambda s: elementwise(s, theirs, attrs)
+
+
+_renamed("minimum", "Min")
+_renamed("maximum", "Max")
+_renamed("shift_left", "BitShift", direction="LEFT")
+_renamed("shift_right", "BitShift", direction="RIGHT")
+
+
+def composed(ours: str) -> Callable[[Any], Any]:
+    """Register f(writer, node, *names, **attrs) -> name for an elementwise op, in the layout at hand."""
+
+    def register(f: Callable[..., str]) -> Callable[..., str]:
+        def run(s: Site) -> None:
+            from deploykit.converters.exporters.onnx.exporter import first_operands, keeps_layout
+
+            names = None
+            if keeps_layout(s) and any(v is not None and s.w.only_first(v) for v in s.node.inputs):
+                names = first_operands(s)
+            if names is not None:
+                s.out_first(f(s, *names, **s.attrs))
+            else:
+                s.out(f(s, *(s.w.get(v) for v in s.node.inputs), **s.attrs))
+
+        HANDLERS[ours] = run
+        return f
+
+    return register
+
+
+@composed("mod")
+def _mod(s: Site, x: str, y: str, *, fmod: bool) -> str:
+    dtype = s.x().dtype
+    if dtype is None or dtype.kind != "f" or fmod:
+        return s.w.node("Mod", x, y, fmod=int(fmod))
+    r = s.w.node("Mod", x, y, fmod=1)  # sign of x; shift it where the signs differ
+    zero = s.w.scalar(0, s.x())
+    wrong = s.w.node("Xor", s.w.node("Less", r, zero), s.w.node("Less", y, zero))
+    fix = s.w.node("And", wrong, s.w.node("Not", s.w.node("Equal", r, zero)))
+    return s.w.node("Where", fix, s.w.node("Add", r, y), r)
+
+
+@composed("atan2")
+def _atan2(s: Site, y: str, x: str) -> str:
+    w, like = s.w, s.x()
+    zero, pi = w.scalar(0, like), w.scalar(np.pi, like)
+    base = w.node("Atan", w.node("Div", y, x))
+    turn = w.node("Where", w.node("Less", y, zero), w.node("Neg", pi), pi)
+    general = w.node("Where", w.node("Less", x, zero), w.node("Add", base, turn), base)
+    origin = w.node("And", w.node("Equal", x, zero), w.node("Equal", y, zero))
+    return w.node("Where", origin, w.node("Mul", y, zero), general)
+
+
+@composed("floor_div")
+def _floor_div(s: Site, x: str, y: str) -> str:
+    w, dtype = s.w, s.x().dtype
+    assert dtype is not None
+    if dtype.kind == "f":
+        return w.node("Floor", w.node("Div", x, y))
+    if dtype.kind == "u":
+        return w.node("Div", x, y)
+    return w.node("Div", w.node("Sub", x, w.node("Mod", x, y)), y)  # Mod has the sign of y
+
+
+@composed("squared_difference")
+def _squared_difference(s: Site, x: str, y: str) -> str:
+    d = s.w.node("Sub", x, y)
+    return s.w.node("Mul", d, d)
+
+
+@composed("not_equal")
+def _not_equal(s: Site, x: str, y: str) -> str:
+    return s.w.node("Not", s.w.node("Equal", x, y))
+
+
+@composed("trunc")
+def _trunc(s: Site, x: str) -> str:
+    return s.w.node("Mul", s.w.node("Sign", x), s.w.node("Floor", s.w.node("Abs", x)))
+
+
+@composed("rsqrt")
+def _rsqrt(s: Site, x: str) -> str:
+    return s.w.node("Reciprocal", s.w.node("Sqrt", x))
+
+
+@composed("square")
+def _square(s: Site, x: str) -> str:
+    return s.w.node("Mul", x, x)
+
+
+@composed("expm1")
+def _expm1(s: Site, x: str) -> str:
+    # 2 e^(x/2) sinh(x/2) does not cancel near 0
+    half = s.w.node("Mul", x, s.w.scalar(0.5, s.x()))
+    return s.w.node("Mul", s.w.scalar(2, s.x()), s.w.node("Mul", s.w.node("Exp", half), s.w.node("Sinh", half)))
+
+
+@composed("log1p")
+def _log1p(s: Site, x: str) -> str:
+    # 2 atanh(x / (2 + x)) does not cancel near 0 (and is log(1 + x) exactly)
+    ratio = s.w.node("Div", x, s.w.node("Add", x, s.w.scalar(2, s.x())))
+    return s.w.node("Mul", s.w.scalar(2, s.x()), s.w.node("Atanh", ratio))
+
+
+@composed("cast")
+def _cast(s: Site, x: str, *, dtype: str, saturate: bool) -> str:
+    target = dtypes.dtype(dtype)
+    if target.kind in "iu" and s.x().dtype is not None and s.x().dtype.kind == "f":  # type: ignore[union-attr]
+        x = _clamped(s, x, target)
+    narrow = {} if saturate else {"saturate": 0}
+    return s.w.node("Cast", x, to=element_type(target), **narrow)
+
+
+def _clamped(s: Site, x: str, target: DType) -> str:
+    """Float to integer out of range is undefined in ONNX and clamps here; 64-bit targets are left alone."""
+    source = s.x().dtype
+    assert source is not None
+    if target.bits >= 32 or source.bits < 32:
+        return x
+    info = np.iinfo(target.np)
+    low, high = s.w.scalar(info.min, source), s.w.scalar(info.max, source)
+    whole = s.w.node("Where", s.w.node("IsNaN", x), s.w.scalar(0, source), x)
+    return s.w.node("Clip", whole, low, high)
+
+
+@composed("bitcast")
+def _bitcast(s: Site, x: str, *, dtype: str) -> str:
+    if s.w.opset < 26:
+        raise UnsupportedError("needs ONNX opset 26 (BitCast)")
+    return s.w.node("BitCast", x, to=element_type(dtypes.dtype(dtype)))
+
+
+# ---- activations
+@composed("relu6")
+def _relu6(s: Site, x: str) -> str:
+    return s.w.node("Clip", x, s.w.scalar(0, s.x()), s.w.scalar(6, s.x()))
+
+
+@composed("silu")
+def _silu(s: Site, x: str, *, alpha: float) -> str:
+    inner = x if alpha == 1.0 else s.w.node("Mul", x, s.w.scalar(alpha, s.x()))
+    return s.w.node("Mul", x, s.w.node("Sigmoid", inner))
+
+
+@composed("gelu")
+def _gelu(s: Site, x: str, *, approximate: bool) -> str:
+    return s.w.node("Gelu", x, approximate="tanh" if approximate else "none")
+
+
+@composed("softplus")
+def _softplus(s: Site, x: str) -> str:
+    return s.w.node("Softplus", x)
+
+
+def activation(s: Site, name: str, like: Value, act: str, alpha: float, beta: float) -> str:
+    """The fused activation of conv and matmul on a named tensor."""
+    w = s.w
+    if act == "none":
+        return name
+    simple = {"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "softplus": "Softplus", "mish": "Mish"}
+    if act in simple:
+        return w.node(simple[act], name)
+    if act == "relu6":
+        return w.node("Clip", name, w.scalar(0, like), w.scalar(6, like))
+    if act == "clip":
+        return w.node("Clip", name, w.scalar(alpha, like), w.scalar(beta, like))
+    if act == "leaky_relu":
+        return w.node("LeakyRelu", name, alpha=alpha)
+    if act == "silu":
+        return w.node("Mul", name, w.node("Sigmoid", name))
+    if act in ("gelu", "gelu_tanh"):
+        return w.node("Gelu", name, approximate="tanh" if act == "gelu_tanh" else "none")
+    if act == "hard_sigmoid":
+        return w.node("HardSigmoid", name, alpha=alpha, beta=beta)
+    if act == "hard_swish":
+        return w.node("HardSwish", name)
+    if act == "elu":
+        return w.node("Elu", name, alpha=alpha)
+    raise UnsupportedError(f"fused activation '{act}'")
+
+
+def epilogue(s: Site, y: str, residual: str | None) -> str:
+    """Activation and residual of conv and matmul."""
+    a = s.attrs
+    act = (a["act"], a["act_alpha"], a["act_beta"])
+    if residual is not None and a.get("act_after"):
+        return activation(s, s.w.node("Add", y, residual), s.y, *act)
+    y = activation(s, y, s.y, *act)
+    return y if residual is None else s.w.node("Add", y, residual)
+
+
+@exports("softmax", "log_softmax")
+def _softmax(s: Site) -> None:
+    s.out(s.w.node("Softmax" if s.node.op == "softmax" else "LogSoftmax", s.get(0), axis=s.attrs["axis"]))
+
+
+# ---- reductions
+_REDUCE = {
+    "reduce_sum": "ReduceSum", "reduce_mean": "ReduceMean", "reduce_max": "ReduceMax", "reduce_min": "ReduceMin",
+    "reduce_prod": "ReduceProd", "reduce_l1": "ReduceL1", "reduce_l2": "ReduceL2", "reduce_log_sum": "ReduceLogSum",
+    "reduce_sum_square": "ReduceSumSquare", "reduce_log_sum_exp": "ReduceLogSumExp",
+}  # fmt: skip
+
+
+@exports(*_REDUCE)
+def _reduce(s: Site) -> None:
+    w, x, axes = s.w, s.x(), s.data(1)
+    keep = bool(s.attrs["keepdims"])
+    flags = dict(keepdims=int(keep), noop_with_empty_axes=int(s.attrs["noop_if_empty"]))
+    if w.only_first(x) and x.shape is not None and axes is not None and axes.size and keep:
+        rank = len(x.shape)
+        to = {0: 0, rank - 1: 1, **{i: i + 1 for i in range(1, rank - 1)}}
+        moved = w.i64(*(to[int(a) % rank] for a in axes.reshape(-1)))
+        s.out_first(w.node(_REDUCE[s.node.op], s.first(0), moved, **flags))
+        return
+    s.out(w.node(_REDUCE[s.node.op], s.get(0), _int64(s, 1), **flags))
+
+
+def _int64(s: Site, i: int) -> str | None:
+    """Input ``i`` as int64 (we accept int32 too)."""
+    v = s.value(i)
+    if v is None or v.dtype is dtypes.int64:
+        return s.get(i)
+    return s.w.node("Cast", s.get(i), to=element_type(dtypes.int64))
+
+
+# ---- products
+@exports("matmul")
+def _matmul(s: Site) -> None:
+    w, a = s.w, s.attrs
+    left, right = s.x(0), s.x(1)
+    x, y = s.get(0), s.get(1)
+    bias, residual = s.value(2), s.get(3)
+    ranks = [None if v.shape is None else len(v.shape) for v in (left, right)]
+    flat = ranks == [2, 2] and left.dtype is not None and left.dtype.kind == "f"
+    if flat and (a["transpose_a"] or a["transpose_b"] or (bias is not None and a["alpha"] == 1.0)):
+        c = bias if bias is not None and bias.shape is not None and len(bias.shape) <= 2 else None
+        flags = dict(transA=int(a["transpose_a"]), transB=int(a["transpose_b"]), alpha=a["alpha"])
+        z = w.node("Gemm", x, y, w.get(c), **flags)
+        if bias is not None and c is None:
+            z = w.node("Add", z, w.get(bias))
+    else:
+        x = _swapped(s, x, left) if a["transpose_a"] else x
+        y = _swapped(s, y, right) if a["transpose_b"] else y
+        z = w.node("MatMul", x, y)
+        if a["alpha"] != 1.0:
+            z = w.node("Mul", z, w.scalar(a["alpha"], s.y))
+        if bias is not None:
+            z = w.node("Add", z, w.get(bias))
+    s.out(epilogue(s, z, residual))
+
+
+def _swapped(s: Site, name: str | None, v: Value) -> str:
+    """The last two dims exchanged."""
+    if v.shape is None:
+        raise UnsupportedError("an operand of unknown rank")
+    r = len(v.shape)
+    return s.w.node("Transpose", name, perm=[*range(r - 2), r - 1, r - 2]) if r >= 2 else str(name)
+
+
+# ---- convolutions and pools
+def _window(s: Site, n: int) -> dict[str, Any]:
+    a = s.attrs
+    auto = {"explicit": None, "same_upper": "SAME_UPPER", "same_lower": "SAME_LOWER"}[a.get("pad_mode", "explicit")]
+    out = dict(
+        strides=list(a["strides"]) or [1] * n,
+        pads=(list(a["pads"]) or [0] * 2 * n) if auto is None else None,
+        auto_pad=auto,
+    )
+    if "dilations" in a:
+        out["dilations"] = list(a["dilations"]) or [1] * n
+    return out
+
+
+def _spatial(s: Site) -> int:
+    shape = s.x().shape
+    if shape is None:
+        raise UnsupportedError("an input of unknown rank")
+    return len(shape) - 2
+
+
+@exports("conv")
+def _conv(s: Site) -> None:
+    y = s.w.node("Conv", s.first(0), s.first(1), s.get(2), group=s.attrs["groups"], **_window(s, _spatial(s)))
+    s.out_first(epilogue(s, y, s.first(3)))
+
+
+@exports("conv_transpose")
+def _conv_transpose(s: Site) -> None:
+    a = s.attrs
+    extra = {k: list(a[k]) or None for k in ("output_padding", "output_shape")}
+    window = _window(s, _spatial(s))
+    y = s.w.node("ConvTranspose", s.first(0), s.first(1), s.get(2), group=a["groups"], **window, **extra)
+    s.out_first(epilogue(s, y, None))
+
+
+@exports("conv_integer")
+def _conv_integer(s: Site) -> None:
+    window = _window(s, _spatial(s))
+    s.out_first(s.w.node("ConvInteger", s.first(0), s.first(1), s.get(2), s.get(3), group=s.attrs["groups"], **window))
+
+
+@exports("deform_conv")
+def _deform_conv(s: Site) -> None:
+    a = s.attrs
+    y = s.w.node(
+        "DeformConv", s.first(0), s.first(1), s.first(2), s.get(3), s.first(4),
+        group=a["groups"], offset_group=a["offset_groups"], **_window(s, _spatial(s)),
+    )  # fmt: skip
+    s.out_first(y)
+
+
+def _plane(s: Site, v: Value) -> str:
+    """Number of positions of one plane of a channels-last value, int64 scalar."""
+    assert v.shape is not None
+    size = v.shape[1:-1]
+    if all(isinstance(d, int) for d in size):
+        return s.w.const(np.int64(np.prod([int(d) for d in size])))  # type: ignore[arg-type]
+    dims = s.w.node("Shape", s.w.get(v), start=1, end=len(v.shape) - 1)
+    return s.w.node("ReduceProd", dims, keepdims=0)
+
+
+@exports("max_pool")
+def _max_pool(s: Site) -> None:
+    a = s.attrs
+    flags = dict(kernel_shape=list(a["kernel"]), ceil_mode=int(a["ceil_mode"]), **_window(s, _spatial(s)))
+    if len(s.node.outputs) < 2 or s.node.outputs[1] is None:
+        s.out_first(s.w.node("MaxPool", s.first(0), **flags))
+        return
+    y, at = s.w.node("MaxPool", s.first(0), outputs=2, storage_order=int(a["column_major"]), **flags)
+    s.out_first(y)
+    s.w.set_first(s.node.outputs[1], s.w.node("Mod", at, _plane(s, s.x())))
+
+
+@exports("avg_pool")
+def _avg_pool(s: Site) -> None:
+    a = s.attrs
+    flags = dict(kernel_shape=list(a["kernel"]), ceil_mode=int(a["ceil_mode"]), **_window(s, _spatial(s)))
+    s.out_first(s.w.node("AveragePool", s.first(0), count_include_pad=int(a["count_include_pad"]), **flags))
+
+
+@exports("lp_pool")
+def _lp_pool(s: Site) -> None:
+    a = s.attrs
+    flags = dict(kernel_shape=list(a["kernel"]), ceil_mode=int(a["ceil_mode"]), **_window(s, _spatial(s)))
+    s.out_first(s.w.node("LpPool", s.first(0), p=a["p"], **flags))
+
+
+@exports("max_unpool")
+def _max_unpool(s: Site) -> None:
+    w, a, x, y = s.w, s.attrs, s.x(), s.y
+    if x.shape is None or y.shape is None or not all(isinstance(d, int) for d in (*x.shape, *y.shape)):
+        raise UnsupportedError("sizes known only at run time")
+    n, c, plane = int(x.shape[0]), int(x.shape[-1]), int(np.prod([int(d) for d in y.shape[1:-1]]))  # type: ignore[arg-type]
+    rank = len(x.shape)
+    base = (np.arange(n * c) * plane).reshape((n, c) + (1,) * (rank - 2))
+    at = w.node("Add", s.first(1), w.const(base))
+    full = w.i64(*(int(y.shape[i]) for i in (0, rank - 1, *range(1, rank - 1))))  # type: ignore[arg-type]
+    k = rank - 2
+    flags = dict(kernel_shape=list(a["kernel"]), strides=list(a["strides"]) or [1] * k, pads=list(a["pads"]) or None)
+    s.out_first(w.node("MaxUnpool", s.first(0), at, full, **flags))
+
+
+# ---- normalisation
+@exports("batch_norm")
+def _batch_norm(s: Site) -> None:
+    shape, axis = s.x().shape, s.attrs["axis"]
+    if shape is None or axis % len(shape) not in (1, len(shape) - 1):
+        raise UnsupportedError("a channel axis that is neither 1 nor the last")
+    last = axis % len(shape) == len(shape) - 1 and len(shape) > 2
+    names = [s.get(i) for i in range(1, 5)]
+    y = s.w.node("BatchNormalization", s.first(0) if last else s.get(0), *names, epsilon=s.attrs["epsilon"])
+    s.out_first(y) if last else s.out(y)
+
+
+def _ones(s: Site, v: Value, start: int) -> str:
+    shape = (v.shape or ())[start:]
+    if v.shape is None or not all(isinstance(d, int) for d in shape):
+        raise UnsupportedError("a missing scale for dims known only at run time")
+    assert v.dtype is not None
+    return s.w.const(np.ones([int(d) for d in shape], v.dtype.np))  # type: ignore[arg-type]
+
+
+@exports("layer_norm")
+def _layer_norm(s: Site) -> None:
+    x, axis = s.x(), s.attrs["axis"]
+    scale = s.get(1) or _ones(s, x, axis)
+    s.out(s.w.node("LayerNormalization", s.get(0), scale, s.get(2), axis=axis, epsilon=s.attrs["epsilon"]))
+
+
+@exports("rms_norm")
+def _rms_norm(s: Site) -> None:
+    w, x, axis = s.w, s.x(), s.attrs["axis"]
+    if x.shape is None:
+        raise UnsupportedError("an input of unknown rank")
+    axes = w.i64(*range(axis % len(x.shape), len(x.shape)))
+    name = s.get(0)
+    mean = w.node("ReduceMean", w.node("Mul", name, name), axes)
+    y = w.node("Div", name, w.node("Sqrt", w.node("Add", mean, w.scalar(s.attrs["epsilon"], x))))
+    s.out(y if s.value(1) is None else w.node("Mul", y, s.get(1)))
+
+
+@exports("group_norm")
+def _group_norm(s: Site) -> None:
+    w, x, groups = s.w, s.x(), s.attrs["groups"]
+    ones = _ones(s, x, -1) if s.value(1) is None else ""
+    scale = s.get(1) or ones
+    bias = s.get(2) or w.node("Sub", scale, scale)
+    op, extra = (
+        ("InstanceNormalization", {}) if x.shape[-1] == groups else ("GroupNormalization", {"num_groups": groups})
+    )  # type: ignore[index]
+    s.out_first(w.node(op, s.first(0), scale, bias, epsilon=s.attrs["epsilon"], **extra))
+
+
+@exports("lrn")
+def _lrn(s: Site) -> None:
+    s.out_first(s.w.node("LRN", s.first(0), **s.attrs))
+
+
+# ---- shapes
+@exports("squeeze", "unsqueeze")
+def _squeeze(s: Site) -> None:
+    s.out(s.w.node("Squeeze" if s.node.op == "squeeze" else "Unsqueeze", s.get(0), _int64(s, 1)))
+
+
+@exports("split")
+def _split(s: Site) -> None:
+    n = len(s.node.outputs)
+    count = {} if s.value(1) is not None else {"num_outputs": n}
+    got = s.w.node("Split", s.get(0), _int64(s, 1), outputs=[s.w.names.new(f"{s.w.hint}:{i}") for i in range(n)],
+                   axis=s.attrs["axis"], **count)  # fmt: skip
+    s.outs(got)
+
+
+@exports("pad")
+def _pad(s: Site) -> None:
+    s.out(s.w.node("Pad", s.get(0), _int64(s, 1), s.get(2), _int64(s, 3), mode=s.attrs["mode"]))
+
+
+@exports("fill")
+def _fill(s: Site) -> None:
+    from onnx import numpy_helper
+
+    value = s.data(1)
+    if value is not None:
+        s.out(s.w.node("ConstantOfShape", _int64(s, 0), value=numpy_helper.from_array(value.reshape(1))))
+    else:
+        s.out(s.w.node("Expand", s.get(1), _int64(s, 0)))
+
+
+@exports("depth_to_space")
+def _depth_to_space(s: Site) -> None:
+    s.out_first(s.w.node("DepthToSpace", s.first(0), blocksize=s.attrs["block"], mode=s.attrs["mode"].upper()))
+
+
+@exports("space_to_depth")
+def _space_to_depth(s: Site) -> None:
+    w, b = s.w, s.attrs["block"]
+    if s.attrs["mode"] == "dcr":
+        s.out_first(w.node("SpaceToDepth", s.first(0), blocksize=b))
+        return
+    shape = s.x().shape
+    if shape is None or not all(isinstance(d, int) for d in shape[1:]):
+        raise UnsupportedError("channel order crd for sizes known only at run time")
+    h, wide, c = (int(d) for d in shape[1:])  # type: ignore[arg-type]
+    y = w.node("Reshape", s.first(0), w.i64(0, c, h // b, b, wide // b, b))
+    y = w.node("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
+    s.out_first(w.node("Reshape", y, w.i64(0, c * b * b, h // b, wide // b)))
+
+
+@exports("eye_like")
+def _eye_like(s: Site) -> None:
+    dtype = s.attrs["dtype"]
+    s.out(s.w.node("EyeLike", s.get(0), k=s.attrs["k"], dtype=element_type(dtypes.dtype(dtype)) if dtype else None))
+
+
+@exports("reverse")
+def _reverse(s: Site) -> None:
+    axes = s.attrs["axes"]
+    n = len(axes)
+    low = np.iinfo(np.int64).min
+    s.out(s.w.node("Slice", s.get(0), s.w.i64(*[-1] * n), s.w.i64(*[low] * n), s.w.i64(*axes), s.w.i64(*[-1] * n)))
+
+
+# ---- index
+@exports("unique")
+def _unique(s: Site) -> None:
+    axis = s.attrs["axis"]
+    n = len(s.node.outputs)
+    names = [s.w.names.new(f"{s.w.hint}:{i}") for i in range(n)]
+    flags = dict(axis=None if axis == _NO_AXIS else axis, sorted=int(s.attrs["sorted"]))
+    s.outs(s.w.node("Unique", s.get(0), outputs=names, **flags))
+
+
+@exports("compress")
+def _compress(s: Site) -> None:
+    axis = s.attrs["axis"]
+    s.out(s.w.node("Compress", s.get(0), s.get(1), axis=None if axis == _NO_AXIS else axis))
+
+
+@exports("non_max_suppression")
+def _nms(s: Site) -> None:
+    names = [s.get(i) for i in range(len(s.node.inputs))]
+    s.out(s.w.node("NonMaxSuppression", *names, center_point_box=int(s.attrs["center_box"])))
+
+
+# ---- images
+@exports("resize")
+def _resize(s: Site) -> None:
+    w, a, x = s.w, s.attrs, s.x()
+    rank = len(x.shape or ())
+    axes = [i % rank for i in a["axes"]] if a["axes"] else list(range(rank))
+    roi = s.get(1)
+    flags = dict(
+        mode=a["mode"], coordinate_transformation_mode=a["coordinates"], nearest_mode=a["nearest"],
+        keep_aspect_ratio_policy=a["aspect"], cubic_coeff_a=a["cubic_a"], exclude_outside=int(a["exclude_outside"]),
+        antialias=int(a["antialias"]), extrapolation_value=a["extrapolation"],
+    )  # fmt: skip
+    sizes = _int64(s, 3)
+    if rank >= 3 and all(1 <= i <= rank - 2 for i in axes):
+        s.out_first(w.node("Resize", s.first(0), roi, s.get(2), sizes, axes=[i + 1 for i in axes], **flags))
+    else:
+        s.out(w.node("Resize", s.get(0), roi, s.get(2), sizes, axes=axes if a["axes"] else None, **flags))
+
+
+@exports("grid_sample")
+def _grid_sample(s: Site) -> None:
+    a = s.attrs
+    flags = dict(mode=a["mode"], padding_mode=a["padding"], align_corners=int(a["align_corners"]))
+    s.out_first(s.w.node("GridSample", s.first(0), s.get(1), **flags))
+
+
+@exports("roi_align")
+def _roi_align(s: Site) -> None:
+    a = s.attrs
+    mode = "half_pixel" if a["half_pixel"] else "output_half_pixel"
+    same = {k: a[k] for k in ("mode", "output_height", "output_width", "sampling_ratio", "spatial_scale")}
+    s.out_first(s.w.node("RoiAlign", s.first(0), s.get(1), _int64(s, 2), coordinate_transformation_mode=mode, **same))
+
+
+# ---- quantization
+@exports("quantize")
+def _quantize(s: Site) -> None:
+    a, zero = s.attrs, s.value(2)
+    flags: dict[str, Any] = dict(axis=a["axis"], block_size=a["block_size"] or None, saturate=int(a["saturate"]))
+    if zero is None:
+        flags["output_dtype"] = element_type(dtypes.dtype(a["dtype"]))
+    s.out(s.w.node("QuantizeLinear", s.get(0), s.get(1), s.get(2), **flags))
+
+
+@exports("dequantize")
+def _dequantize(s: Site) -> None:
+    a, scale = s.attrs, s.x(1)
+    assert scale.dtype is not None
+    flags = dict(axis=a["axis"], block_size=a["block_size"] or None)
+    y = s.w.node("DequantizeLinear", s.get(0), s.get(1), s.get(2), **flags)
+    want = dtypes.dtype(a["dtype"]) if a["dtype"] else scale.dtype
+    s.out(y if want is scale.dtype else s.w.node("Cast", y, to=element_type(want)))
+
+
+# ---- recurrent
+@exports("lstm", "gru", "rnn")
+def _recurrent(s: Site) -> None:
+    w, a = s.w, s.attrs
+    r = s.x(2)
+    hidden = (r.shape or (None,))[-1]
+    if not isinstance(hidden, int):
+        raise UnsupportedError("a recurrent weight of unknown size")
+    flags: dict[str, Any] = dict(direction=a["direction"], hidden_size=hidden, clip=a["clip"] or None)
+    if a["activations"]:
+        flags["activations"] = a["activations"].split(",")
+    for k in ("activation_alpha", "activation_beta"):
+        flags[k] = list(a[k]) or None
+    if s.node.op == "lstm":
+        flags["input_forget"] = int(a["input_forget"])
+    if s.node.op == "gru":
+        flags["linear_before_reset"] = int(a["linear_before_reset"])
+    names = [s.get(i) for i in range(len(s.node.inputs))]
+    if len(names) > 4 and names[4] is not None:
+        names[4] = w.node("Cast", names[4], to=element_type(dtypes.int32))
+    if a["batch_first"]:  # few runtimes implement layout = 1
+        for i in (0, 5, 6):
+            if i < len(names) and names[i] is not None and (i < 6 or s.node.op == "lstm"):
+                names[i] = w.node("Transpose", names[i], perm=[1, 0, 2])
+    n = len(s.node.outputs)
+    got = w.node(s.node.op.upper(), *names, outputs=[w.names.new(f"{w.hint}:{i}") for i in range(n)], **flags)
+    if a["batch_first"]:
+        perms = ([2, 0, 1, 3], [1, 0, 2], [1, 0, 2])
+        got = [w.node("Transpose", g, perm=p) if v is not None else g
+               for g, p, v in zip(got, perms, s.node.outputs, strict=False)]  # fmt: skip
+    s.outs(got)
+
+
+# ---- signal
+@exports("dft")
+def _dft(s: Site) -> None:
+    flags = dict(inverse=int(s.attrs["inverse"]), onesided=int(s.attrs["onesided"]))
+    s.out(s.w.node("DFT", s.get(0), s.get(1), _int64(s, 2), **flags))
+
+
+@exports("mel_weights")
+def _mel_weights(s: Site) -> None:
+    names = [s.get(i) for i in range(5)]
+    s.out(s.w.node("MelWeightMatrix", *names, output_datatype=element_type(dtypes.dtype(s.attrs["dtype"]))))
+
+
+# ---- attention
+@exports("attention")
+def _attention(s: Site) -> None:
+    """softmax(scale q k' + mask) v in plain ops: our causal and fully masked rows differ from ONNX Attention."""
+    w, a = s.w, s.attrs
+    q, k, v, mask = s.x(0), s.x(1), s.x(2), s.value(3)
+    if any(t.shape is None or len(t.shape) < 3 for t in (q, k, v)):
+        raise UnsupportedError("operands of unknown rank")
+    depth = q.shape[-1]  # type: ignore[index]
+    scale = a["scale"]
+    if scale == 0.0:
+        if not isinstance(depth, int):
+            raise UnsupportedError("a head size known only at run time")
+        scale = float(depth) ** -0.5
+    heads = [t.shape[-3] for t in (q, k)]  # type: ignore[index]
+    keys, values = (_repeated(s, t, heads) for t in (k, v))
+    rank = len(k.shape)  # type: ignore[arg-type]
+    scores = w.node("MatMul", w.node("Mul", w.get(q), w.scalar(scale, q)), _swapped(s, keys, k))
+    if a["softcap"] > 0:
+        cap = w.scalar(a["softcap"], q)
+        scores = w.node("Mul", cap, w.node("Tanh", w.node("Div", scores, cap)))
+    low = w.scalar(-np.inf, q)
+    if mask is not None and mask.dtype is dtypes.bool_:
+        scores = w.node("Where", w.get(mask), scores, low)
+    elif mask is not None:
+        scores = w.node("Add", scores, w.get(mask))
+    if a["causal"]:
+        size_q = w.node("Shape", w.get(q), start=-2, end=-1)
+        size_k = w.node("Shape", w.get(k), start=-2, end=-1)
+        zero, one = w.const(np.int64(0)), w.const(np.int64(1))
+        rows, columns = (w.node("Range", zero, w.node("Squeeze", n), one) for n in (size_q, size_k))
+        last = w.node("Add", w.node("Unsqueeze", rows, w.i64(1)), w.node("Sub", size_k, size_q))
+        scores = w.node("Where", w.node("LessOrEqual", columns, last), scores, low)
+    p = w.node("Softmax", scores, axis=-1)
+    if mask is not None or a["causal"]:  # a row that forbids everything
+        p = w.node("Where", w.node("IsNaN", p), w.scalar(0, q), p)
+    _ = rank
+    s.out(w.node("MatMul", p, values))
+
+
+def _repeated(s: Site, t: Value, heads: list[Any]) -> str:
+    """Keys or values of grouped heads, repeated for each query head."""
+    name = s.w.get(t)
+    if heads[0] == heads[1]:
+        return str(name)
+    if not all(isinstance(h, int) for h in heads):
+        raise UnsupportedError("numbers of heads known only at run time")
+    times, shape = heads[0] // heads[1], t.shape or ()
+    rank = len(shape)
+    wide = s.w.node("Unsqueeze", name, s.w.i64(rank - 2))
+    repeats = [1] * (rank + 1)
+    repeats[rank - 2] = times
+    wide = s.w.node("Tile", wide, s.w.i64(*repeats))
+    target = s.w.node(
+        "Concat", s.w.node("Shape", name, end=rank - 3), s.w.i64(heads[0]), s.w.node("Shape", name, start=rank - 2), axis=0
+    ) if rank > 3 else s.w.node("Concat", s.w.i64(heads[0]), s.w.node("Shape", name, start=1), axis=0)  # fmt: skip
+    return s.w.node("Reshape", wide, target)
+
+
+@exports("rotary_embedding")
+def _rotary(s: Site) -> None:
+    w, x, cos = s.w, s.x(), s.x(1)
+    n = (cos.shape or (None,))[-1]
+    if not isinstance(n, int) or x.shape is None or not isinstance(x.shape[-1], int):
+        raise UnsupportedError("sizes known only at run time")
+    name, size = s.get(0), x.shape[-1]
+
+    def cut(v: str | None, a: int, b: int, step: int = 1) -> str:
+        return w.node("Slice", v, w.i64(a), w.i64(b), w.i64(-1), w.i64(step))
+
+    part = (
+        [cut(name, 0, 2 * n, 2), cut(name, 1, 2 * n, 2)]
+        if s.attrs["interleaved"]
+        else [cut(name, 0, n), cut(name, n, 2 * n)]
+    )
+    c, sin = s.get(1), s.get(2)
+    real = w.node("Sub", w.node("Mul", part[0], c), w.node("Mul", part[1], sin))
+    imag = w.node("Add", w.node("Mul", part[0], sin), w.node("Mul", part[1], c))
+    if s.attrs["interleaved"]:
+        pair = w.node("Concat", *(w.node("Unsqueeze", v, w.i64(-1)) for v in (real, imag)), axis=-1)
+        y = w.node("Reshape", pair, w.i64(*[0] * (len(x.shape) - 1), 2 * n))
+    else:
+        y = w.node("Concat", real, imag, axis=-1)
+    s.out(y if 2 * n == size else w.node("Concat", y, cut(name, 2 * n, size), axis=-1))
+
+
+# ---- random
+def _seed(seed: int) -> dict[str, float]:
+    return (
+        {"seed": float(np.uint32(seed).view(np.float32))}
+        if seed and np.isfinite(np.uint32(seed).view(np.float32))
+        else {}
+    )
+
+
+@exports("random_uniform", "random_normal")
+def _random(s: Site) -> None:
+    a, shape = s.attrs, s.data(0)
+    name = "RandomUniform" if s.node.op == "random_uniform" else "RandomNormal"
+    flags = {k: a[k] for k in ("low", "high", "mean", "scale") if k in a} | _seed(a["seed"])
+    dtype = element_type(dtypes.dtype(a["dtype"]))
+    if shape is not None:
+        s.out(s.w.node(name, shape=[int(d) for d in shape], dtype=dtype, **flags))
+    else:
+        s.out(s.w.node(name + "Like", s.w.node("ConstantOfShape", _int64(s, 0)), dtype=dtype, **flags))
+
+
+@exports("bernoulli")
+def _bernoulli(s: Site) -> None:
+    dtype = s.attrs["dtype"]
+    target = element_type(dtypes.dtype(dtype)) if dtype else None
+    s.out(s.w.node("Bernoulli", s.get(0), dtype=target, **_seed(s.attrs["seed"])))
+
+
+@exports("multinomial")
+def _multinomial(s: Site) -> None:
+    a = s.attrs
+    dtype = element_type(dtypes.dtype(a["dtype"]))
+    s.out(s.w.node("Multinomial", s.get(0), sample_size=a["samples"], dtype=dtype, **_seed(a["seed"])))
