@@ -69,6 +69,7 @@ class Exporter:
         self.body(graph, w)
         for v, name in zip(graph.outputs, graph.public_outputs, strict=True):
             have = w.get(v)
+            assert v.dtype is not None
             if have != name:
                 w.node("Identity", have, outputs=[name])
             outputs.append(value_info(name, v))

@@ -9,7 +9,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.exporters.onnx.exporter import Site, elementwise
-from deploykit.converters.exporters.onnx.writer import element_type
+from deploykit.converters.exporters.onnx.writer import element_type, to_first, to_last
 from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
@@ -438,9 +438,9 @@ def _group_norm(s: Site) -> None:
     ones = _ones(s, x, -1) if s.value(1) is None else ""
     scale = s.get(1) or ones
     bias = s.get(2) or w.node("Sub", scale, scale)
-    op, extra = (
-        ("InstanceNormalization", {}) if x.shape[-1] == groups else ("GroupNormalization", {"num_groups": groups})
-    )  # type: ignore[index]
+    each = x.shape is not None and x.shape[-1] == groups
+    op = "InstanceNormalization" if each else "GroupNormalization"
+    extra = {} if each else {"num_groups": groups}
     s.out_first(w.node(op, s.first(0), scale, bias, epsilon=s.attrs["epsilon"], **extra))
 
 
@@ -450,6 +450,19 @@ def _lrn(s: Site) -> None:
 
 
 # ---- shapes
+@exports("transpose")
+def _transpose(s: Site) -> None:
+    """Moves between the two layouts of images cost nothing where the other layout is at hand."""
+    w, x, y, perm = s.w, s.x(), s.y, list(s.attrs["perm"])
+    rank = len(perm)
+    if rank >= 3 and perm == to_first(rank) and x in w.channels_first and y not in w.public:
+        w.own[y] = w.channels_first[x]
+    elif rank >= 3 and perm == to_last(rank) and y not in w.public and not x.is_constant:
+        w.channels_first[y] = w.get(x)  # type: ignore[assignment]
+    else:
+        s.out(w.node("Transpose", s.get(0), perm=perm or None))
+
+
 @exports("squeeze", "unsqueeze")
 def _squeeze(s: Site) -> None:
     s.out(s.w.node("Squeeze" if s.node.op == "squeeze" else "Unsqueeze", s.get(0), _int64(s, 1)))
@@ -689,9 +702,9 @@ def _repeated(s: Site, t: Value, heads: list[Any]) -> str:
     repeats = [1] * (rank + 1)
     repeats[rank - 2] = times
     wide = s.w.node("Tile", wide, s.w.i64(*repeats))
-    target = s.w.node(
-        "Concat", s.w.node("Shape", name, end=rank - 3), s.w.i64(heads[0]), s.w.node("Shape", name, start=rank - 2), axis=0
-    ) if rank > 3 else s.w.node("Concat", s.w.i64(heads[0]), s.w.node("Shape", name, start=1), axis=0)  # fmt: skip
+    parts = [s.w.node("Shape", name, end=rank - 3)] if rank > 3 else []
+    parts += [s.w.i64(heads[0]), s.w.node("Shape", name, start=rank - 2)]
+    target = s.w.node("Concat", *parts, axis=0)
     return s.w.node("Reshape", wide, target)
 
 
@@ -706,11 +719,10 @@ def _rotary(s: Site) -> None:
     def cut(v: str | None, a: int, b: int, step: int = 1) -> str:
         return w.node("Slice", v, w.i64(a), w.i64(b), w.i64(-1), w.i64(step))
 
-    part = (
-        [cut(name, 0, 2 * n, 2), cut(name, 1, 2 * n, 2)]
-        if s.attrs["interleaved"]
-        else [cut(name, 0, n), cut(name, n, 2 * n)]
-    )
+    if s.attrs["interleaved"]:
+        part = [cut(name, 0, 2 * n, 2), cut(name, 1, 2 * n, 2)]
+    else:
+        part = [cut(name, 0, n), cut(name, n, 2 * n)]
     c, sin = s.get(1), s.get(2)
     real = w.node("Sub", w.node("Mul", part[0], c), w.node("Mul", part[1], sin))
     imag = w.node("Add", w.node("Mul", part[0], sin), w.node("Mul", part[1], c))
@@ -724,11 +736,8 @@ def _rotary(s: Site) -> None:
 
 # ---- random
 def _seed(seed: int) -> dict[str, float]:
-    return (
-        {"seed": float(np.uint32(seed).view(np.float32))}
-        if seed and np.isfinite(np.uint32(seed).view(np.float32))
-        else {}
-    )
+    value = np.uint32(seed % (1 << 32)).view(np.float32)  # the importer reads the bits back
+    return {"seed": float(value)} if seed and np.isfinite(value) else {}
 
 
 @exports("random_uniform", "random_normal")

@@ -1,8 +1,8 @@
 """The ONNX graph under construction: nodes, initializers, names, and the layouts of values.
 
 Our images are channels last, ONNX's are channels first.  A value may be at hand in its own layout, channels first, or
-both; the missing one is made by a Transpose when somebody asks for it.  Ops that do not care about layout compute in the
-layout at hand, so a chain of convolutions and activations is written without a single Transpose inside.
+both; the missing one is made by a Transpose when somebody asks for it.  Ops that do not care about layout compute in
+the layout at hand, so a chain of convolutions and activations is written without a single Transpose inside.
 """
 
 from __future__ import annotations
