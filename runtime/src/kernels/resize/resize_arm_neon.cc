@@ -1,0 +1,1 @@
+#include "kernels/resize/resize_impl.h"
