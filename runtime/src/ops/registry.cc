@@ -9,13 +9,13 @@
   X(index) \
   X(index_scatter) \
   X(index_select) \
+  X(image_col) \
+  X(image_resize) \
+  X(image_sample) \
   X(matmul) \
   X(shape) \
   X(shape_move) \
   /* end of list: git merges it line by line, see .gitattributes */
-  X(image_resize) \
-  X(image_sample) \
-  X(image_col)
 
 namespace dk {
 #define X(name) extern const OpList ops_##name;
