@@ -143,6 +143,53 @@ def test_conv_empty_and_odd():
     check("conv", [normal(rng, (1, 2, 2, 12)), normal(rng, (12, 3, 3, 1))], dict(pads=(4, 4, 4, 4), groups=12))
 
 
+@pytest.mark.parametrize("rank", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["dense", "groups", "thin"])
+def test_conv_transpose(rank, kind):
+    rng = np.random.default_rng(rank * 10 + len(kind))
+    for i in range(40 if rank < 3 else 12):
+        kernel = tuple(int(v) for v in rng.integers(1, 6 if rank < 3 else 4, rank))
+        strides = tuple(int(v) for v in rng.integers(1, 5, rank))
+        dilations = tuple(int(v) for v in rng.integers(1, 3, rank))
+        size = tuple(int(v) for v in rng.integers(3, 9 if rank < 3 else 5, rank))
+        attrs = dict(strides=strides, dilations=dilations)
+        mode = i % 5
+        if mode < 2:
+            attrs["pads"] = tuple(int(v) for v in rng.integers(0, 2, 2 * rank))
+            attrs["output_padding"] = tuple(int(v) for v in rng.integers(0, 2, rank))
+        elif mode == 2:
+            attrs["pad_mode"] = "same_upper"
+        elif mode == 3:
+            attrs["pad_mode"] = "same_lower"
+        else:
+            attrs["output_shape"] = tuple(s * z + int(rng.integers(-1, 3)) for s, z in zip(strides, size, strict=True))
+            attrs["pad_mode"] = ("explicit", "same_upper")[i // 5 % 2]
+        groups = int(rng.integers(2, 4)) if kind == "groups" else 1
+        cg, og = (1, 1) if kind == "thin" else (int(rng.integers(1, 30)), int(rng.integers(1, 40)))
+        x, w = normal(rng, (2, *size, groups * cg)), weights(rng, (groups * cg, *kernel, og))
+        attrs.update(groups=groups, act=ACTIVATIONS[i % len(ACTIVATIONS)], act_alpha=0.3, act_beta=0.7)
+        check("conv_transpose", [x, w, normal(rng, groups * og) if i % 3 else None], attrs, threads=1 + i % 3)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16"])
+def test_conv_transpose_dtypes(dtype):
+    rng = np.random.default_rng(8)
+    x, w = normal(rng, (2, 5, 6, 8), dtype), weights(rng, (8, 3, 4, 5), dtype)
+    attrs = dict(strides=(2, 2), pads=(1, 1, 1, 1), groups=2)
+    check("conv_transpose", [x, w, normal(rng, 10, dtype)], attrs)
+    check("conv_transpose", [x, w], dict(attrs, act="gelu"))
+
+
+def test_conv_transpose_odd():
+    rng = np.random.default_rng(9)
+    check("conv_transpose", [normal(rng, (1, 3, 3, 4)), weights(rng, (4, 40, 40, 2))], {})
+    check("conv_transpose", [normal(rng, (1, 300, 4)), weights(rng, (4, 16, 7)), normal(rng, 7)], dict(strides=(8,)))
+    check("conv_transpose", [normal(rng, (1, 1, 4)), weights(rng, (4, 3, 7)), normal(rng, 7)], dict(strides=(1000,)))
+    check("conv_transpose", [normal(rng, (1, 2, 4)), weights(rng, (4, 1, 7)), normal(rng, 7)], dict(strides=(900,)))
+    check("conv_transpose", [normal(rng, (0, 3, 3, 4)), weights(rng, (4, 2, 2, 2))], {})
+    check("conv_transpose", [normal(rng, (1, 30, 30, 64)), weights(rng, (64, 2, 2, 48))], dict(strides=(2, 2)))
+
+
 def test_conv_errors():
     x, w = np.zeros((1, 5, 5, 4), np.float32), np.zeros((6, 3, 3, 4), np.float32)
     for inputs, attrs in (

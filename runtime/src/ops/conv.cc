@@ -124,19 +124,6 @@ void pack_bias(const ConvState& s, const float* bias, float* to) {
     for (int64_t i = 0; i < s.padded; ++i) *to++ = i < n && bias ? bias[g * n + i] : 0.0f;
 }
 
-// The data of constant input i as f32: itself, or a temporary copy that the caller frees.
-Status constant_floats(const OpContext& c, int i, const float** to, float** owned) {
-  const Tensor& t = *c.in(i);
-  *owned = nullptr;
-  *to = t.as<float>();
-  if (t.dtype == DType::f32) return Code::ok;
-  *owned = static_cast<float*>(mem_alloc(static_cast<size_t>(t.count()) * 4));
-  if (!*owned) return c.fail(Code::memory, "no memory to convert the weights");
-  floats_from(c, t, *owned);
-  *to = *owned;
-  return Code::ok;
-}
-
 Status conv_prepare(OpContext& c) {
   const Tensor &x = *c.in(0), &weight = *c.in(1), &y = *c.out(0);
   ConvState* state;

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/convert.h"
+#include "base/mem.h"
 
 namespace dk {
 
@@ -75,6 +76,18 @@ void floats_to(const OpContext& c, const float* from, Tensor& to) {
   const int64_t size = static_cast<int64_t>(dtype_size(to.dtype));
   c.parallel(to.count(), kGrain,
              [=, &to](int64_t b, int64_t e, int) { store_wide(to.dtype, from + b, e - b, p + b * size); });
+}
+
+Status constant_floats(const OpContext& c, int i, const float** to, float** owned) {
+  const Tensor& t = *c.in(i);
+  *owned = nullptr;
+  *to = t.as<float>();
+  if (t.dtype == DType::f32) return Code::ok;
+  *owned = static_cast<float*>(mem_alloc(static_cast<size_t>(t.count()) * 4));
+  if (!*owned) return c.fail(Code::memory, "no memory to convert the weights");
+  floats_from(c, t, *owned);
+  *to = *owned;
+  return Code::ok;
 }
 
 }  // namespace dk

@@ -35,6 +35,9 @@ Status expect_dtype(const OpContext& c, const char* what, const Tensor* t);
 void floats_from(const OpContext& c, const Tensor& from, float* to);
 void floats_to(const OpContext& c, const float* from, Tensor& to);
 
+// The data of constant input i as f32: itself, or a temporary copy that the caller frees with mem_free.
+Status constant_floats(const OpContext& c, int i, const float** to, float** owned);
+
 inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Hands out parts of the scratch memory, each on a 64-byte boundary with kSlack bytes behind it.

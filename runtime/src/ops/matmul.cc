@@ -182,18 +182,6 @@ void spread_bias(const MatmulState& s, const float* bias, float* to) {
   for (int64_t i = 0; i < s.layout.padded(); ++i) to[i] = bias && i < s.p.n ? bias[i * s.bias_col] : 0.0f;
 }
 
-Status constant_floats(const OpContext& c, int i, const float** to, float** owned) {
-  const Tensor& t = *c.in(i);
-  *owned = nullptr;
-  *to = t.as<float>();
-  if (t.dtype == DType::f32) return Code::ok;
-  *owned = static_cast<float*>(mem_alloc(static_cast<size_t>(t.count()) * 4));
-  if (!*owned) return c.fail(Code::memory, "no memory to convert the weights");
-  floats_from(c, t, *owned);
-  *to = *owned;
-  return Code::ok;
-}
-
 Status prepare_f32(OpContext& c, MatmulState& s) {
   const Tensor &a = *c.in(0), &b = *c.in(1), &y = *c.out(0);
   Product& p = s.p;

@@ -3,6 +3,7 @@
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
 #define DK_OP_FILES(X) \
   X(conv) \
+  X(conv_transpose) \
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \

@@ -71,7 +71,7 @@ static int64_t chunk_rows(const GemmProblem& p) {
   const int mr = p.layout->main.mr;
   int64_t rows = (128 << 10) / (row_bytes > 0 ? row_bytes : 1);
   if (rows < 2 * mr) rows = 2 * mr;
-  const int64_t most = kGemmMaxPointers / p.taps;
+  const int64_t most = kGemmMaxPointers / (p.taps > 0 ? p.taps : 1);
   if (rows > most) rows = most;
   if (rows < 1) rows = 1;
   return rows;
