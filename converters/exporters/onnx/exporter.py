@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from deploykit import dtypes
 from deploykit.converters.exporters.onnx.writer import Names, Writer, element_type, value_info
+from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Graph, Node, Value
 from deploykit.ops.core import REGISTRY, Op, get
@@ -187,6 +189,13 @@ def _handlers() -> dict[str, Any]:
     return {**handlers.HANDLERS, **control.HANDLERS}
 
 
+# operands that ONNX wants as int64 where we accept int32 too
+_INT64 = {
+    "reshape": (1,), "expand": (1,), "tile": (1,), "reverse_sequence": (1,), "top_k": (1,), "trilu": (1,),
+    "gather_nd": (1,), "scatter_nd": (1,), "col2im": (1, 2), "tensor_scatter": (2,),
+}  # fmt: skip
+
+
 def one_to_one(s: Site, p: Op) -> None:
     """An op that is ONNX's under another name; elementwise ones keep the layout at hand."""
     onnx_attrs: dict[str, Any] = {}
@@ -194,23 +203,74 @@ def one_to_one(s: Site, p: Op) -> None:
         if v not in ((), ""):  # not given; ONNX leaves such attributes out
             plain = int(v) if isinstance(v, bool) else list(v) if isinstance(v, tuple) else v
             onnx_attrs[_RENAMED.get(k, k)] = plain
-    elementwise(s, p.names["onnx"], onnx_attrs)
+    elementwise(s, p.names["onnx"], onnx_attrs, _INT64.get(p.name, ()))
 
 
-def elementwise(s: Site, op_type: str, attrs: dict[str, Any]) -> None:
-    """Write an op of one result; when it is elementwise, in the layout in which its inputs are at hand."""
+def elementwise(s: Site, op_type: str, attrs: dict[str, Any], as_int64: tuple[int, ...] = ()) -> None:
+    """Write a node; when its op is elementwise, in the layout in which its inputs are at hand."""
     w = s.w
     if keeps_layout(s) and any(v is not None and w.only_first(v) for v in s.node.inputs):
         names = first_operands(s)
         if names is not None:
-            s.out_first(w.node(op_type, *names, **attrs))
+            s.out_first(typed(s, op_type, names, **attrs)[0])
             return
     names = [w.get(v) for v in s.node.inputs]
-    outs = s.node.outputs
-    if len(outs) == 1:
-        s.out(w.node(op_type, *names, **attrs))
-    else:
-        s.outs(w.node(op_type, *names, outputs=len(outs), **attrs))
+    for i in as_int64:
+        v = s.value(i)
+        if v is not None and v.dtype is not dtypes.int64:
+            names[i] = w.node("Cast", names[i], to=element_type(dtypes.int64))
+    s.outs(typed(s, op_type, names, **attrs))
+
+
+def typed(s: Site, op_type: str, names: list[str | None], **attrs: Any) -> list[str]:
+    """Append a node for our node's outputs; where ONNX does not allow the dtype, compute in a wider one.
+
+    Low bits of integer results are the same in a wider type, so wrapping survives the way back.
+    """
+    w, x = s.w, s.value(0)
+    wide = None if x is None or x.dtype is None else carrier(op_type, w.opset, x.dtype)
+    if wide is not None:
+        assert x is not None
+        pairs = zip(names, s.node.inputs, strict=True)
+        names = [
+            w.node("Cast", n, to=element_type(wide)) if n and v is not None and v.dtype is x.dtype else n
+            for n, v in pairs
+        ]
+    n = len(s.node.outputs)
+    got = [w.node(op_type, *names, **attrs)] if n == 1 else w.node(op_type, *names, outputs=n, **attrs)
+    if wide is not None:
+        assert x is not None and x.dtype is not None
+        back = element_type(x.dtype)
+        pairs = zip(got, s.node.outputs, strict=True)
+        got = [w.node("Cast", g, to=back) if v is not None and v.dtype is x.dtype else g for g, v in pairs]
+    return got
+
+
+def carrier(op_type: str, opset: int, dtype: DType) -> DType | None:
+    """None when the op takes this dtype as input 0, else the dtype to compute in; raises UnsupportedError."""
+    import onnx
+
+    try:
+        schema = onnx.defs.get_schema(op_type, opset)
+    except onnx.defs.SchemaError:
+        first = onnx.defs.get_schema(op_type).since_version
+        raise UnsupportedError(f"ONNX {op_type} exists from opset {first}; the target is {opset}") from None
+    declared = schema.inputs[0].type_str
+    constraint = next((c for c in schema.type_constraints if c.type_param_str == declared), None)
+    allowed = {declared} if constraint is None else set(constraint.allowed_type_strs)
+    if f"tensor({_type_name(dtype)})" in allowed:
+        return None
+    signed = (dtypes.int32, dtypes.int64, dtypes.float32)
+    order = {"f": (dtypes.float32,), "i": signed, "b": (dtypes.uint8, dtypes.int32)}
+    for wide in order.get(dtype.kind, (dtypes.uint32, dtypes.int64, dtypes.float32)):
+        fits = wide.bits >= dtype.bits or dtype is dtypes.float64
+        if fits and f"tensor({_type_name(wide)})" in allowed:
+            return wide
+    raise UnsupportedError(f"ONNX {op_type} does not take {dtype}")
+
+
+def _type_name(dtype: DType) -> str:
+    return {"float32": "float", "float64": "double"}.get(dtype.name, dtype.name)
 
 
 def keeps_layout(s: Site) -> bool:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.exporters.onnx.exporter import Site, elementwise
+from deploykit.converters.exporters.onnx.exporter import Site, elementwise, typed
 from deploykit.converters.exporters.onnx.writer import element_type, to_first, to_last
 from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
@@ -35,8 +36,6 @@ def _renamed(ours: str, theirs: str, **attrs: Any) -> None:
 
 _renamed("minimum", "Min")
 _renamed("maximum", "Max")
-_renamed("shift_left", "BitShift", direction="LEFT")
-_renamed("shift_right", "BitShift", direction="RIGHT")
 
 
 def composed(ours: str) -> Callable[[Any], Any]:
@@ -72,26 +71,69 @@ def _mod(s: Site, x: str, y: str, *, fmod: bool) -> str:
     return s.w.node("Where", fix, s.w.node("Add", r, y), r)
 
 
+@composed("shift_left")
+def _shift_left(s: Site, x: str, y: str) -> str:
+    return _shift(s, x, y, "LEFT")
+
+
+@composed("shift_right")
+def _shift_right(s: Site, x: str, y: str) -> str:
+    return _shift(s, x, y, "RIGHT")
+
+
+def _shift(s: Site, x: str, y: str, direction: str) -> str:
+    """ONNX shifts unsigned numbers; a signed x >> n is ~(~x >> n) where x is negative."""
+    w, dtype = s.w, s.x().dtype
+    assert dtype is not None
+    if dtype.kind == "u":
+        return w.node("BitShift", x, y, direction=direction)
+    unsigned, back = element_type(dtypes.dtype("u" + dtype.name)), element_type(dtype)
+    count = w.node("Cast", y, to=unsigned)
+    if direction == "LEFT":
+        return w.node("Cast", w.node("BitShift", w.node("Cast", x, to=unsigned), count, direction="LEFT"), to=back)
+    negative = w.node("Less", x, w.scalar(0, dtype))
+    folded = w.node("Where", negative, w.node("BitwiseNot", x), x)
+    shifted = w.node("BitShift", w.node("Cast", folded, to=unsigned), count, direction="RIGHT")
+    shifted = w.node("Cast", shifted, to=back)
+    return w.node("Where", negative, w.node("BitwiseNot", shifted), shifted)
+
+
+@composed("neg")
+def _neg(s: Site, x: str) -> str:
+    dtype = s.x().dtype
+    unsigned = dtype is not None and dtype.kind == "u"
+    return s.w.node("Sub", s.w.scalar(0, s.x()), x) if unsigned else s.w.node("Neg", x)
+
+
 @composed("atan2")
 def _atan2(s: Site, y: str, x: str) -> str:
     w, like = s.w, s.x()
     zero, pi = w.scalar(0, like), w.scalar(np.pi, like)
-    base = w.node("Atan", w.node("Div", y, x))
-    turn = w.node("Where", w.node("Less", y, zero), w.node("Neg", pi), pi)
-    general = w.node("Where", w.node("Less", x, zero), w.node("Add", base, turn), base)
+    far = w.node("And", w.node("IsInf", x), w.node("IsInf", y))  # inf / inf says nothing, their signs do
+    x, y = w.node("Where", far, w.node("Sign", x), x), w.node("Where", far, w.node("Sign", y), y)
+
+    def negative(v: str) -> str:  # also -0, whose reciprocal is -inf
+        return w.node("Or", w.node("Less", v, zero), w.node("Less", w.node("Reciprocal", v), zero))
+
+    turn = w.node("Where", negative(y), w.node("Neg", pi), pi)
     origin = w.node("And", w.node("Equal", x, zero), w.node("Equal", y, zero))
-    return w.node("Where", origin, w.node("Mul", y, zero), general)
+    base = w.node("Where", origin, zero, w.node("Atan", w.node("Div", y, x)))
+    return w.node("Where", negative(x), w.node("Add", base, turn), base)
 
 
 @composed("floor_div")
 def _floor_div(s: Site, x: str, y: str) -> str:
     w, dtype = s.w, s.x().dtype
     assert dtype is not None
+    q = w.node("Div", x, y)
     if dtype.kind == "f":
-        return w.node("Floor", w.node("Div", x, y))
+        return w.node("Floor", q)
     if dtype.kind == "u":
-        return w.node("Div", x, y)
-    return w.node("Div", w.node("Sub", x, w.node("Mod", x, y)), y)  # Mod has the sign of y
+        return q
+    zero = w.scalar(0, dtype)
+    rest = w.node("Not", w.node("Equal", w.node("Mod", x, y), zero))
+    below = w.node("And", rest, w.node("Xor", w.node("Less", x, zero), w.node("Less", y, zero)))
+    return w.node("Sub", q, w.node("Cast", below, to=element_type(dtype)))
 
 
 @composed("squared_difference")
@@ -120,18 +162,25 @@ def _square(s: Site, x: str) -> str:
     return s.w.node("Mul", x, x)
 
 
+def _near_zero(s: Site, x: str, near: str, far: str) -> str:
+    small = s.w.node("Less", s.w.node("Abs", x), s.w.scalar(0.5, s.x()))
+    return s.w.node("Where", small, near, far)
+
+
 @composed("expm1")
 def _expm1(s: Site, x: str) -> str:
-    # 2 e^(x/2) sinh(x/2) does not cancel near 0
-    half = s.w.node("Mul", x, s.w.scalar(0.5, s.x()))
-    return s.w.node("Mul", s.w.scalar(2, s.x()), s.w.node("Mul", s.w.node("Exp", half), s.w.node("Sinh", half)))
+    w, one = s.w, s.w.scalar(1, s.x())
+    half = w.node("Mul", x, w.scalar(0.5, s.x()))  # 2 e^(x/2) sinh(x/2) does not cancel near 0
+    near = w.node("Mul", w.scalar(2, s.x()), w.node("Mul", w.node("Exp", half), w.node("Sinh", half)))
+    return _near_zero(s, x, near, w.node("Sub", w.node("Exp", x), one))
 
 
 @composed("log1p")
 def _log1p(s: Site, x: str) -> str:
-    # 2 atanh(x / (2 + x)) does not cancel near 0 (and is log(1 + x) exactly)
-    ratio = s.w.node("Div", x, s.w.node("Add", x, s.w.scalar(2, s.x())))
-    return s.w.node("Mul", s.w.scalar(2, s.x()), s.w.node("Atanh", ratio))
+    w, two = s.w, s.w.scalar(2, s.x())
+    ratio = w.node("Div", x, w.node("Add", x, two))  # log(1 + x) = 2 atanh(x / (2 + x)), which does not cancel near 0
+    near = w.node("Mul", two, w.node("Atanh", ratio))
+    return _near_zero(s, x, near, w.node("Log", w.node("Add", x, w.scalar(1, s.x()))))
 
 
 @composed("cast")
@@ -149,7 +198,7 @@ def _clamped(s: Site, x: str, target: DType) -> str:
     assert source is not None
     if target.bits >= 32 or source.bits < 32:
         return x
-    info = np.iinfo(target.np)
+    info = ml_dtypes.iinfo(target.np)
     low, high = s.w.scalar(info.min, source), s.w.scalar(info.max, source)
     whole = s.w.node("Where", s.w.node("IsNaN", x), s.w.scalar(0, source), x)
     return s.w.node("Clip", whole, low, high)
@@ -223,7 +272,8 @@ def epilogue(s: Site, y: str, residual: str | None) -> str:
 
 @exports("softmax", "log_softmax")
 def _softmax(s: Site) -> None:
-    s.out(s.w.node("Softmax" if s.node.op == "softmax" else "LogSoftmax", s.get(0), axis=s.attrs["axis"]))
+    op_type = "Softmax" if s.node.op == "softmax" else "LogSoftmax"
+    s.outs(typed(s, op_type, [s.get(0)], axis=s.attrs["axis"]))
 
 
 # ---- reductions
@@ -245,7 +295,7 @@ def _reduce(s: Site) -> None:
         moved = w.i64(*(to[int(a) % rank] for a in axes.reshape(-1)))
         s.out_first(w.node(_REDUCE[s.node.op], s.first(0), moved, **flags))
         return
-    s.out(w.node(_REDUCE[s.node.op], s.get(0), _int64(s, 1), **flags))
+    s.outs(typed(s, _REDUCE[s.node.op], [s.get(0), _int64(s, 1)][: len(s.node.inputs)], **flags))
 
 
 def _int64(s: Site, i: int) -> str | None:
@@ -453,8 +503,9 @@ def _lrn(s: Site) -> None:
 @exports("transpose")
 def _transpose(s: Site) -> None:
     """Moves between the two layouts of images cost nothing where the other layout is at hand."""
-    w, x, y, perm = s.w, s.x(), s.y, list(s.attrs["perm"])
-    rank = len(perm)
+    w, x, y = s.w, s.x(), s.y
+    rank = len(s.attrs["perm"])
+    perm = [p % rank for p in s.attrs["perm"]]
     if rank >= 3 and perm == to_first(rank) and x in w.channels_first and y not in w.public:
         w.own[y] = w.channels_first[x]
     elif rank >= 3 and perm == to_last(rank) and y not in w.public and not x.is_constant:
@@ -465,6 +516,10 @@ def _transpose(s: Site) -> None:
 
 @exports("squeeze", "unsqueeze")
 def _squeeze(s: Site) -> None:
+    axes = s.data(1)
+    if axes is not None and axes.size == 0:  # ONNX reads no axes as all
+        s.out(s.w.node("Identity", s.get(0)))
+        return
     s.out(s.w.node("Squeeze" if s.node.op == "squeeze" else "Unsqueeze", s.get(0), _int64(s, 1)))
 
 
