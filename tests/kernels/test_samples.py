@@ -21,10 +21,8 @@ ISAS = ("scalar", "x86_sse41", "x86_avx2", "x86_avx512", "arm_neon")
 # Ops without a kernel in the engine.  This list only shrinks.
 WITHOUT_KERNEL = frozenset(
     """
-    softmax log_softmax conv conv_transpose conv_integer deform_conv resize grid_sample roi_align col2im
-    im2col matmul matmul_integer einsum det batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool
-    lp_pool max_unpool reduce_sum reduce_mean reduce_max reduce_min reduce_prod reduce_l1 reduce_l2
-    reduce_sum_square reduce_log_sum reduce_log_sum_exp arg_max arg_min cumsum cumprod
+    conv_transpose conv_integer deform_conv resize grid_sample roi_align col2im im2col matmul matmul_integer
+    einsum det batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool lp_pool max_unpool
     """.split()
 )
 

@@ -7,6 +7,11 @@
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
+  X(softmax) \
+  X(reduce) \
+  X(reduce_along) \
+  X(shape) \
+  X(shape_move) \
   X(index) \
   X(index_scatter) \
   X(index_select) \

@@ -18,23 +18,9 @@ static inline DType wide_dtype(DType t) {
 }
 
 // n elements of `from` to `wide`, any of the four, by the rules of cast.
-static inline void stage_in(const ElementwiseKernels* k, DType from, const void* in, DType wide, void* out, int64_t n) {
-  if (wide == DType::f32 && from == DType::f16)
-    k->f32_from_f16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
-  else if (wide == DType::f32 && from == DType::bf16)
-    k->f32_from_bf16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
-  else
-    convert(from, in, wide, out, n);
-}
+void stage_in(const ElementwiseKernels* k, DType from, const void* in, DType wide, void* out, int64_t n);
 
 // The way back: rounds or wraps once; float8 results overflow to what their format has for it.
-static inline void stage_out(const ElementwiseKernels* k, DType wide, const void* in, DType to, void* out, int64_t n) {
-  if (wide == DType::f32 && to == DType::f16)
-    k->f16_from_f32(static_cast<const float*>(in), static_cast<uint16_t*>(out), n);
-  else if (wide == DType::f32 && to == DType::bf16)
-    k->bf16_from_f32(static_cast<const float*>(in), static_cast<uint16_t*>(out), n);
-  else
-    convert(wide, in, to, out, n, false);
-}
+void stage_out(const ElementwiseKernels* k, DType wide, const void* in, DType to, void* out, int64_t n);
 
 }  // namespace dk

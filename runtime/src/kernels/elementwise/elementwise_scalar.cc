@@ -1,2 +1,2 @@
 #define DK_SIMD_SCALAR
-#include "kernels/elementwise/elementwise.inc"
+#include "kernels/elementwise/elementwise_impl.h"

@@ -1,1 +1,1 @@
-#include "kernels/elementwise/elementwise.inc"
+#include "kernels/elementwise/elementwise_impl.h"

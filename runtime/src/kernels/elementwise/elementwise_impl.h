@@ -205,8 +205,8 @@ const ElementwiseKernels kTable = {
 };
 }  // namespace
 
-#define DK_CAT2(a, b) a##_##b
+#define DK_CAT2(a, b) a##b
 #define DK_CAT(a, b) DK_CAT2(a, b)
-const ElementwiseKernels* DK_CAT(elementwise, DK_ISA_SUFFIX)() { return &kTable; }
+const ElementwiseKernels* DK_CAT(elementwise_, DK_ISA_SUFFIX)() { return &kTable; }
 
 }  // namespace dk

@@ -1,0 +1,148 @@
+// The source of all norm_<isa>.cc; see norm.h for the contract.
+#include "kernels/norm/norm.h"
+#include "simd/vmath.h"
+
+namespace dk {
+namespace {
+using namespace simd;
+
+constexpr int64_t kRowBlock = 1024;   // elements summed in float lanes before they go to double
+constexpr int64_t kColumnBlock = 64;  // rows likewise
+
+// Sum over a row of x - mean, or of its square.
+template <bool kSquare>
+DK_INL double row_sum(const float* x, int64_t n, float mean) {
+  const f32 shift = splat<f32>(mean);
+  double total = 0;
+  for (int64_t begin = 0; begin < n; begin += kRowBlock) {
+    const int64_t end = n - begin < kRowBlock ? n : begin + kRowBlock;
+    f32 a[4] = {};
+    int64_t i = begin;
+    for (; i + 4 * kW <= end; i += 4 * kW) {
+      DK_UNROLL
+      for (int k = 0; k < 4; ++k) {
+        const f32 d = load<f32>(x + i + k * kW) - shift;
+        a[k] = kSquare ? fma(d, d, a[k]) : a[k] + d;
+      }
+    }
+    for (; i < end; i += kW) {
+      const int m = end - i < kW ? static_cast<int>(end - i) : kW;
+      f32 d = m == kW ? load<f32>(x + i) - shift : select<f32>(first<f32>(m), load_n<f32>(x + i, m) - shift, f32{});
+      a[0] = kSquare ? fma(d, d, a[0]) : a[0] + d;
+    }
+    total += static_cast<double>(sum((a[0] + a[1]) + (a[2] + a[3])));
+  }
+  return total;
+}
+
+// y = (x - mean) * factor * scale + bias
+DK_INL void scale_row(const float* x, float mean, float factor, const float* scale, const float* bias, float* y,
+                      int64_t n) {
+  const f32 shift = splat<f32>(mean), f = splat<f32>(factor);
+  for (int64_t i = 0; i < n; i += kW) {
+    const bool whole = n - i >= kW;
+    const int m = whole ? kW : static_cast<int>(n - i);
+    f32 v = ((whole ? load<f32>(x + i) : load_n<f32>(x + i, m)) - shift) * f;
+    const f32 b = bias ? (whole ? load<f32>(bias + i) : load_n<f32>(bias + i, m)) : f32{};
+    if (scale)
+      v = fma(v, whole ? load<f32>(scale + i) : load_n<f32>(scale + i, m), b);
+    else
+      v = v + b;
+    if (whole)
+      store(y + i, v);
+    else
+      store_n(y + i, v, m);
+  }
+}
+
+void layer(const float* x, const float* scale, const float* bias, float* y, int64_t rows, int64_t n, int64_t step,
+           float epsilon) {
+  const double count = static_cast<double>(n);
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    const float mean = static_cast<float>(row_sum<false>(x, n, 0.0f) / count);
+    const double variance = row_sum<true>(x, n, mean) / count;
+    const float factor = static_cast<float>(1.0 / __builtin_sqrt(variance + static_cast<double>(epsilon)));
+    scale_row(x, mean, factor, scale, bias, y, n);
+    if (scale) scale += step;
+    if (bias) bias += step;
+  }
+}
+
+void rms(const float* x, const float* scale, float* y, int64_t rows, int64_t n, int64_t step, float epsilon) {
+  const double count = static_cast<double>(n);
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    const double mean = row_sum<true>(x, n, 0.0f) / count;
+    const float factor = static_cast<float>(1.0 / __builtin_sqrt(mean + static_cast<double>(epsilon)));
+    scale_row(x, 0.0f, factor, scale, nullptr, y, n);
+    if (scale) scale += step;
+  }
+}
+
+void affine(const float* x, const float* mean, const float* factor, const float* bias, float* y, int64_t rows,
+            int64_t n) {
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    int64_t i = 0;
+    for (; i + kW <= n; i += kW)
+      store(y + i, fma(load<f32>(x + i) - load<f32>(mean + i), load<f32>(factor + i), load<f32>(bias + i)));
+    if (i < n) {
+      const int m = static_cast<int>(n - i);
+      const f32 d = load_n<f32>(x + i, m) - load_n<f32>(mean + i, m);
+      store_n(y + i, fma(d, load_n<f32>(factor + i, m), load_n<f32>(bias + i, m)), m);
+    }
+  }
+}
+
+void affine_one(const float* x, float mean, float factor, float bias, float* y, int64_t n) {
+  const f32 m = splat<f32>(mean), f = splat<f32>(factor), b = splat<f32>(bias);
+  int64_t i = 0;
+  for (; i + kW <= n; i += kW) store(y + i, fma(load<f32>(x + i) - m, f, b));
+  if (i < n) {
+    const int k = static_cast<int>(n - i);
+    store_n(y + i, fma(load_n<f32>(x + i, k) - m, f, b), k);
+  }
+}
+
+template <bool kSquare>
+DK_INL void column_sums_of(const float* x, const float* mean, int64_t rows, int64_t n, double* to) {
+  for (int64_t c = 0; c < n; c += kW) {
+    const bool whole = n - c >= kW;
+    const int m = whole ? kW : static_cast<int>(n - c);
+    const f32 shift = load_n<f32>(mean + c, m);
+    for (int64_t begin = 0; begin < rows; begin += kColumnBlock) {
+      const int64_t end = rows - begin < kColumnBlock ? rows : begin + kColumnBlock;
+      f32 a = {};
+      for (int64_t r = begin; r < end; ++r) {
+        const float* p = x + r * n + c;
+        const f32 d = (whole ? load<f32>(p) : load_n<f32>(p, m)) - shift;
+        a = kSquare ? fma(d, d, a) : a + d;
+      }
+      float lane[kW];
+      store(lane, a);
+      for (int k = 0; k < m; ++k) to[c + k] += static_cast<double>(lane[k]);
+    }
+  }
+}
+
+void column_sums(const float* x, const float* mean, int64_t rows, int64_t n, bool square, double* to) {
+  if (square)
+    column_sums_of<true>(x, mean, rows, n, to);
+  else
+    column_sums_of<false>(x, mean, rows, n, to);
+}
+
+void lrn(const float* x, const float* total, float* y, int64_t n, float alpha, float beta, float bias) {
+  for (int64_t i = 0; i < n; i += kW) {
+    const int m = n - i < kW ? static_cast<int>(n - i) : kW;
+    const f32 base = load_n<f32>(total + i, m) * alpha + bias;
+    store_n(y + i, load_n<f32>(x + i, m) * vexp(vlog(base) * -beta), m);
+  }
+}
+
+const NormKernels kTable = {layer, rms, affine, affine_one, column_sums, lrn};
+}  // namespace
+
+#define DK_CAT2(a, b) a##b
+#define DK_CAT(a, b) DK_CAT2(a, b)
+const NormKernels* DK_CAT(norm_, DK_ISA_SUFFIX)() { return &kTable; }
+
+}  // namespace dk

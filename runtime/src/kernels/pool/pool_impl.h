@@ -1,0 +1,82 @@
+// The source of all pool_<isa>.cc; see pool.h for the contract.
+#include "kernels/pool/pool.h"
+#include "simd/vec.h"
+
+namespace dk {
+namespace {
+using namespace simd;
+
+// Two vectors of channels at a time: the loads of both hide the latency of the folds.
+template <class Fold>
+DK_INL void pixel(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y) {
+  int64_t c = 0;
+  for (; c + 2 * kW <= channels; c += 2 * kW) {
+    f32 a = more ? load<f32>(y + c) : Fold::start();
+    f32 b = more ? load<f32>(y + c + kW) : Fold::start();
+    for (int t = 0; t < n; ++t) {
+      a = Fold::fold(a, load<f32>(taps[t] + c));
+      b = Fold::fold(b, load<f32>(taps[t] + c + kW));
+    }
+    store(y + c, Fold::finish(a, factor));
+    store(y + c + kW, Fold::finish(b, factor));
+  }
+  for (; c < channels; c += kW) {
+    const int m = channels - c < kW ? static_cast<int>(channels - c) : kW;
+    f32 a = more ? load_n<f32>(y + c, m) : Fold::start();
+    for (int t = 0; t < n; ++t) a = Fold::fold(a, load_n<f32>(taps[t] + c, m));
+    store_n(y + c, Fold::finish(a, factor), m);
+  }
+}
+
+struct Max {
+  static DK_INL f32 start() { return splat<f32>(-__builtin_inff()); }
+  static DK_INL f32 fold(f32 a, f32 x) { return select<f32>(x != x, x, vmax(x, a)); }  // NaN stays
+  static DK_INL f32 finish(f32 a, float) { return a; }
+};
+struct Sum {
+  static DK_INL f32 start() { return f32{}; }
+  static DK_INL f32 fold(f32 a, f32 x) { return a + x; }
+  static DK_INL f32 finish(f32 a, float factor) { return a * factor; }
+};
+struct SumSquare : Sum {
+  static DK_INL f32 fold(f32 a, f32 x) { return fma(x, x, a); }
+};
+
+void max_f32(const float* const* taps, int n, int64_t channels, bool more, float* y) {
+  pixel<Max>(taps, n, channels, more, 0.0f, y);
+}
+void sum_f32(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y) {
+  pixel<Sum>(taps, n, channels, more, factor, y);
+}
+void sum_square(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y) {
+  pixel<SumSquare>(taps, n, channels, more, factor, y);
+}
+
+// Plain loops over a strip of bytes: compilers turn them into packed maxima.
+template <class T>
+void max_bytes(const T* const* taps, int n, int64_t channels, bool more, T* y) {
+  constexpr int kStrip = 64;
+  for (int64_t c = 0; c < channels; c += kStrip) {
+    const int m = channels - c < kStrip ? static_cast<int>(channels - c) : kStrip;
+    T best[kStrip];
+    const T* from = more ? y : taps[0];
+    for (int i = 0; i < m; ++i) best[i] = from[c + i];
+    for (int t = more ? 0 : 1; t < n; ++t) {
+      const T* p = taps[t] + c;
+      if (m == kStrip)
+        for (int i = 0; i < kStrip; ++i) best[i] = p[i] > best[i] ? p[i] : best[i];
+      else
+        for (int i = 0; i < m; ++i) best[i] = p[i] > best[i] ? p[i] : best[i];
+    }
+    for (int i = 0; i < m; ++i) y[c + i] = best[i];
+  }
+}
+
+const PoolKernels kTable = {max_f32, max_bytes<int8_t>, max_bytes<uint8_t>, sum_f32, sum_square};
+}  // namespace
+
+#define DK_CAT2(a, b) a##b
+#define DK_CAT(a, b) DK_CAT2(a, b)
+const PoolKernels* DK_CAT(pool_, DK_ISA_SUFFIX)() { return &kTable; }
+
+}  // namespace dk
