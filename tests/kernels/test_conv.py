@@ -190,6 +190,48 @@ def test_conv_transpose_odd():
     check("conv_transpose", [normal(rng, (1, 30, 30, 64)), weights(rng, (64, 2, 2, 48))], dict(strides=(2, 2)))
 
 
+@pytest.mark.parametrize("tx", ["int8", "uint8"])
+@pytest.mark.parametrize("tw", ["int8", "uint8"])
+def test_conv_integer(tx, tw):
+    rng = np.random.default_rng(10)
+
+    def ints(dtype, *shape):
+        info = np.iinfo(dtype)
+        return rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True)
+
+    for rank in (1, 2, 3):
+        for i in range(8):
+            kernel = tuple(int(v) for v in rng.integers(1, 4, rank))
+            size, attrs = geometry(rng, rank, kernel)
+            groups, cg, og = (1, 13, 9) if i % 2 else (3, 5, 2)
+            x, w = ints(tx, 2, *size, groups * cg), ints(tw, groups * og, *kernel, cg)
+            zx = (None, ints(tx), ints(tx, 1))[i % 3]
+            zw = (None, ints(tw), ints(tw, groups * og))[i // 3]
+            check("conv_integer", [x, w, zx, zw], dict(attrs, groups=groups), threads=1 + i % 2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_deform_conv(dtype):
+    rng = np.random.default_rng(11)
+    for groups, offset_groups, c, o, k, stride, dilation in (
+        (1, 1, 6, 5, 3, 1, 1),
+        (2, 2, 8, 6, 3, 2, 1),
+        (1, 4, 8, 20, 2, 1, 2),
+        (2, 1, 6, 2, 1, 1, 1),
+    ):
+        attrs = dict(strides=(stride,) * 2, dilations=(dilation,) * 2, pads=(1, 0, 2, 1))
+        x, w = normal(rng, (2, 8, 9, c), dtype), weights(rng, (o, k, k, c // groups), dtype)
+        out = tuple((z + p - dilation * (k - 1) - 1) // stride + 1 for z, p in ((8, 3), (9, 1)))
+        points = offset_groups * k * k
+        offset = (rng.normal(size=(2, *out, 2 * points)) * 2).astype(dtype)
+        if dtype == "float16":  # positions are sums in float32 there and in the reference: keep them exact
+            offset = (np.round(offset * 4) / 4).astype(dtype)
+        mask = rng.uniform(size=(2, *out, points)).astype(dtype)
+        attrs.update(groups=groups, offset_groups=offset_groups)
+        check("deform_conv", [x, w, offset, normal(rng, o, dtype), mask], attrs, threads=2)
+        check("deform_conv", [x, w, offset], attrs)
+
+
 def test_conv_errors():
     x, w = np.zeros((1, 5, 5, 4), np.float32), np.zeros((6, 3, 3, 4), np.float32)
     for inputs, attrs in (

@@ -3,7 +3,9 @@
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
 #define DK_OP_FILES(X) \
   X(conv) \
+  X(conv_integer) \
   X(conv_transpose) \
+  X(deform_conv) \
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
