@@ -25,6 +25,7 @@ from deploykit.ops import (  # noqa: F401
     random,
     recurrent,
     reduce,
+    select,
     shape,
     signal,
     unary,
