@@ -193,3 +193,63 @@ def test_errors():
         run_op("matmul_integer", [a, b])
     with pytest.raises(DeploykitError):
         run_op("matmul_integer", [a.astype(np.int8), b.astype(np.int8), np.zeros(4, np.int8)])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16", "int32", "uint8", "uint64"])
+def test_einsum(dtype):
+    rng = np.random.default_rng(10)
+    for equation, *shapes in (
+        ("ij,jk->ik", (5, 7), (7, 9)),
+        ("ij,jk", (5, 7), (7, 9)),
+        ("ij,kj", (5, 7), (9, 7)),
+        ("bij,bjk->bik", (3, 5, 7), (3, 7, 9)),
+        ("bhid,bhjd->bhij", (2, 3, 5, 8), (2, 3, 6, 8)),
+        ("bhij,bhjd->bihd", (2, 3, 5, 6), (2, 3, 6, 8)),
+        ("...ij,...jk->...ik", (2, 3, 4), (4, 5)),
+        ("...ij,...jk", (2, 3, 4), (3, 1, 4, 5)),
+        ("i...,i...->...", (4, 3, 2), (4, 3, 2)),
+        ("ii->i", (6, 6)),
+        ("ii", (6, 6)),
+        ("iij->j", (4, 4, 3)),
+        ("ij->ji", (4, 6)),
+        ("ji", (4, 6)),
+        ("ij->", (4, 6)),
+        ("i,i->", (9,), (9,)),
+        ("i,j->ij", (4,), (6,)),
+        (",ij->ij", (), (2, 3)),
+        ("ijk,il,kl->jl", (3, 4, 5), (3, 6), (5, 6)),
+        ("ij,jk,kl,lm->im", (2, 3), (3, 4), (4, 5), (5, 6)),
+        ("ij,ij,ij->i", (3, 4), (3, 4), (1, 4)),
+        (" i j , j k -> i k ", (2, 3), (3, 4)),
+        ("ij,jk->ik", (0, 3), (3, 4)),
+        ("ij,jk->ik", (2, 0), (0, 4)),
+        ("ab,cd->ac", (3, 4), (5, 6)),
+    ):
+        xs = [(rng.normal(size=s) * (1 if dtype[0] == "f" else 9)).astype(np.float64) for s in shapes]
+        xs = [(np.abs(x) if dtype[0] == "u" else x).astype(dtype) for x in xs]
+        check("einsum", xs, dict(equation=equation))
+
+
+def test_einsum_errors():
+    a = np.zeros((3, 4), np.float32)
+    for equation, xs in (
+        ("ij,jk->ik", [a, a]),
+        ("ij->ik", [a]),
+        ("ij->ii", [a]),
+        ("ijk", [a]),
+        ("ij,jk", [a]),
+        ("ij", [a, a]),
+        ("i?", [a]),
+        ("ij-ik", [a]),
+        ("i..j", [a]),
+    ):
+        with pytest.raises(DeploykitError):
+            run_op("einsum", xs, dict(equation=equation))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "float16"])
+def test_det(dtype):
+    rng = np.random.default_rng(11)
+    for shape in ((1, 1), (2, 2), (3, 5, 5), (2, 2, 4, 4), (0, 3, 3), (12, 12), (0, 0)):
+        check("det", [normal(rng, shape, dtype)])
+    check("det", [np.ones((3, 3), dtype)])

@@ -6,6 +6,7 @@
   X(conv_integer) \
   X(conv_transpose) \
   X(deform_conv) \
+  X(einsum) \
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
