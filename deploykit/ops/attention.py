@@ -9,8 +9,9 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
+from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import F, Spec, op
-from deploykit.ops.grads import dim_value, rank_of, scalar
+from deploykit.ops.grads import dim_value, known_dim, rank_of, scalar
 from deploykit.ops.numerics import back, wide
 from deploykit.ops.rules import (
     broadcast_shapes,
@@ -42,7 +43,7 @@ def _repeat_heads(x: Any, heads: Any) -> Any:
     if have == heads:
         return x
     if not isinstance(have, int) or not isinstance(heads, int):
-        raise error("grouped heads need known numbers", f"{heads} and {have}", "numbers")
+        raise ValueError(f"grouped heads need known numbers; got {heads} and {have}")
     return F.gather(x, np.arange(heads) // (heads // have), axis=-3)
 
 
@@ -58,6 +59,8 @@ class attention:
     (added) or bool (False forbids), broadcasts to [..., H, L, S].  causal forbids s > l + (S - L).  softcap c > 0 maps
     scores to c * tanh(s / c) before the mask.  A row that forbids everything gives zeros.
     """
+
+    samples = cases.attention
 
     def infer(q, k, v, mask=None, *, scale, causal, softcap):
         dtype = require_same_dtype(q, k, v, what="q, k and v")
@@ -101,7 +104,7 @@ class attention:
     def decompose(q, k, v, mask=None, *, scale, causal, softcap):
         features, heads = q.shape[-1], q.shape[-3]
         if not scale and not isinstance(features, int):
-            raise error("attention without a scale needs a known number of features", features, "a number")
+            raise ValueError(f"attention without a scale needs a known number of features; got {features}")
         k, v = _repeat_heads(k, heads), _repeat_heads(v, heads)
         scores = F.matmul(F.mul(q, scalar(scale or 1 / sqrt(features or 1), q)), k, transpose_b=True)
         if softcap > 0:
@@ -129,6 +132,8 @@ class rotary_embedding:
     """Rotate the leading 2 * n features of x's last dim, n = cos.shape[-1], as n points in the plane: pairs (i, i + n),
     or (2i, 2i + 1) when interleaved.  cos and sin broadcast against x with n features; other features are copied."""
 
+    samples = cases.rotary_embedding
+
     def infer(x, cos, sin, *, interleaved):
         dtype = require_same_dtype(x, cos, sin)
         require_kind(x, "f")
@@ -152,9 +157,7 @@ class rotary_embedding:
         return back(y, x.dtype)
 
     def decompose(x, cos, sin, *, interleaved):
-        n, features, rank = cos.shape[-1], x.shape[-1], rank_of(x)
-        if not isinstance(n, int) or not isinstance(features, int):
-            raise error("rotary_embedding decomposes with known numbers of features", f"{features} and {n}", "numbers")
+        n, features, rank = known_dim(cos, -1), known_dim(x, -1), rank_of(x)
 
         def cut(start: int, end: int, step: int = 1) -> Any:
             return F.slice(x, *(np.array([t], np.int64) for t in (start, end, -1, step)))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import DimLike, Shape
+from deploykit.ops import samples_heavy as cases
 from deploykit.ops.activation import ACT_ATTRS
-from deploykit.ops.core import Enum, Spec, op
-from deploykit.ops.epilogue import epilogue
+from deploykit.ops.core import Enum, F, Spec, op
+from deploykit.ops.epilogue import epilogue, epilogue_gradient
+from deploykit.ops.grads import known_dim, rank_of, reshape_like
 from deploykit.ops.numerics import wide
 from deploykit.ops.rules import error, product, require_kind, require_rank, require_same_dtype, show
 from deploykit.ops.windows import Window, correlate, pad_spatial, per_dim, window
@@ -55,6 +59,58 @@ def conv_shape(x: Spec, weight: Spec, groups: int, **geometry: Any) -> Shape | N
     return (x.shape[0], *window(x.shape[1:-1], weight.shape[1:-1], **geometry).out, o)
 
 
+# ---- gradients of the linear part, in ops
+def known_window(
+    x: Any,
+    kernel: Sequence[int],
+    strides: tuple[int, ...],
+    dilations: tuple[int, ...],
+    pads: tuple[int, ...],
+    pad_mode: str,
+    ceil_mode: bool = False,
+) -> Window:
+    """The window over the spatial dims of x; its paddings must be numbers."""
+    w = window(tuple(x.shape[1:-1]), tuple(kernel), strides, dilations, pads, pad_mode, ceil_mode)
+    if not all(isinstance(p, int) for p in w.before):
+        raise ValueError(f"padding '{pad_mode}' needs known sizes; got {x.shape}")
+    return w
+
+
+def spread(g: Any, weight: Any, x: Any, w: Window, groups: int) -> Any:
+    """The gradient of a convolution's input x: each element of g goes back to all that its window read."""
+    n = len(w.kernel)
+    how = dict(strides=w.strides, dilations=w.dilations, groups=groups)
+    reach = [s * (o - 1) + d * (k - 1) + 1 for s, o, d, k in zip(w.strides, w.out, w.dilations, w.kernel, strict=True)]
+    size = x.shape[1:-1]
+    if all(isinstance(d, int) for d in (*size, *reach)):
+        left = [r - b - d for r, b, d in zip(reach, w.before, size, strict=True)]
+        pads = (*w.before, *(max(v, 0) for v in left))
+        return F.conv_transpose(g, weight, **how, pads=pads, output_padding=tuple(max(-v, 0) for v in left))
+    full = F.conv_transpose(g, weight, **how, output_padding=tuple(s - 1 for s in w.strides))
+    starts = np.array(w.before, np.int64)
+    return F.slice(full, starts, F.add(F.shape_of(x, start=1, end=n + 1), starts), np.arange(1, n + 1))
+
+
+def crop_ends(x: Any, n: Sequence[int]) -> Any:
+    """x without the last n[i] elements of each spatial dim."""
+    return F.pad(x, np.array([0] * len(n) + [-e for e in n], np.int64), None, np.arange(1, len(n) + 1))
+
+
+def weight_gradient(rows: Any, read: Any, weight: Any, w: Window, groups: int) -> Any:
+    """[R, kernel..., C / groups]: sum over positions of rows [N, out..., R] times what its window of ``read``
+    [N, spatial..., C] holds, as one matrix product over patches."""
+    r, c, k = known_dim(rows, -1), known_dim(read, -1), prod(w.kernel)
+    after = [b if isinstance(b, int) else 0 for b in w.after]
+    cols = F.im2col(read, kernel=w.kernel, strides=w.strides, dilations=w.dilations, pads=(*w.before, *after))
+    if groups == 1:
+        a, b = (F.reshape(t, np.array([-1, n], np.int64)) for t, n in ((rows, r), (cols, k * c)))
+    else:
+        a = F.transpose(F.reshape(rows, np.array([-1, groups, r // groups], np.int64)), perm=(1, 0, 2))
+        b = F.transpose(F.reshape(cols, np.array([-1, k, groups, c // groups], np.int64)), perm=(2, 0, 1, 3))
+        b = F.reshape(b, np.array([groups, -1, k * (c // groups)], np.int64))
+    return reshape_like(F.matmul(a, b, transpose_a=True), weight)
+
+
 @op(130, "x, weight, bias?, residual? -> y", attrs=dict(**GEOMETRY, **ACT_ATTRS, act_after=False))
 class conv:
     """act(convolution + bias) + residual, or act(convolution + bias + residual) when act_after (the ResNet form).
@@ -63,6 +119,8 @@ class conv:
     output size = (size + pads - dilation * (kernel - 1) - 1) // stride + 1.  groups == C with weight [C*m, ..., 1] is
     depthwise.  residual has the shape of y.
     """
+
+    samples = cases.conv
 
     def infer(x, weight, bias=None, residual=None, *, strides, dilations, pads, pad_mode, groups, **_):
         dtype = require_same_dtype(x, weight, bias, residual)
@@ -94,6 +152,14 @@ class conv:
         w = window(x.shape[1:-1], weight.shape[1:-1], strides, dilations, pads, pad_mode)
         y = correlate(wide(x), wide(weight), w, groups)
         return epilogue(y, bias, residual, act, act_alpha, act_beta, act_after, x.dtype)
+
+    def vjp(g, y, x, weight, bias=None, residual=None, *, strides, dilations, pads, pad_mode, groups, **tail):
+        geometry = dict(strides=strides, dilations=dilations, pads=pads, pad_mode=pad_mode)
+        g, gbias, gresidual = epilogue_gradient(
+            g, y, bias, residual, **tail, linear=lambda: F.conv(x, weight, **geometry, groups=groups)
+        )
+        w = known_window(x, [known_dim(weight, i) for i in range(1, rank_of(weight) - 1)], **geometry)
+        return spread(g, weight, x, w, groups), weight_gradient(g, x, weight, w, groups), gbias, gresidual
 
 
 def transposed_window(
@@ -151,6 +217,8 @@ class conv_transpose:
     the odd one at the end for same_upper, at the start otherwise (ONNX ConvTranspose); same_* without output_shape
     means output = input * stride.  Where the formula gives less than that output, zeros follow at the end.
     """
+
+    samples = cases.conv_transpose
 
     def infer(x, weight, bias=None, *, strides, dilations, pads, pad_mode, groups, output_padding, output_shape, **_):
         dtype = require_same_dtype(x, weight, bias)
@@ -210,6 +278,24 @@ class conv_transpose:
         y = pad_spatial(y, tuple(-b for b in w.before), tuple(-a for a in w.after))
         return epilogue(y, bias, None, act, act_alpha, act_beta, False, x.dtype)
 
+    def vjp(g, y, x, weight, bias=None, *, act, act_alpha, act_beta, **geometry):
+        g, gbias, _ = epilogue_gradient(
+            g, y, bias, None, act, act_alpha, act_beta, False, linear=lambda: F.conv_transpose(x, weight, **geometry)
+        )
+        groups = geometry.pop("groups")
+        n = rank_of(x) - 2
+        size, kernel = ([known_dim(t, i + 1) for i in range(n)] for t in (x, weight))
+        w = transposed_window(tuple(size), tuple(kernel), **geometry)
+        # what output_padding added at the end depends on nothing; a convolution over the rest goes back
+        extra = [max(-int(a), 0) for a in w.after]
+        if any(extra):
+            g = crop_ends(g, extra)
+        pads = (*w.before, *(max(int(a), 0) for a in w.after))
+        back_ = dict(strides=w.strides, dilations=w.dilations, pads=pads)
+        gx = F.conv(g, weight, **back_, groups=groups)
+        reached = known_window(g, kernel, **back_, pad_mode="explicit")
+        return gx, weight_gradient(x, g, weight, reached, groups), gbias
+
 
 def shifted(x: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
     """x - zero_point as float64: sums of products of such 9-bit numbers are exact there, and BLAS is fast."""
@@ -227,6 +313,8 @@ def shifted(x: np.ndarray, zero_point: np.ndarray | None) -> np.ndarray:
 class conv_integer:
     """Convolution of (x - x_zero_point) with (weight - weight_zero_point), 8-bit in, int32 out (wraps); padding adds
     zeros after the shift.  x_zero_point is a scalar, weight_zero_point a scalar or one per output channel."""
+
+    samples = cases.conv_integer
 
     def infer(x, weight, x_zero_point=None, weight_zero_point=None, *, groups, **geometry):
         for which, s in (("x", x), ("weight", weight)):
@@ -260,11 +348,14 @@ class conv_integer:
     133,
     "x, weight, offset, bias?, mask? -> y",
     attrs=dict(strides=(), dilations=(), pads=(), groups=1, offset_groups=1),
+    not_differentiable="positions depend on data: the gradient would need a scatter of bilinear weights",
 )
 class deform_conv:
     """2-D deformable convolution (Dai et al. 2017; v2 with mask).  x [N,H,W,C], weight OHWI, offset
     [N, OH, OW, offset_groups * kh * kw * 2] with (y, x) pairs innermost, mask [N, OH, OW, offset_groups * kh * kw].
     Bilinear samples; a corner outside the input counts as zero."""
+
+    samples = cases.deform_conv
 
     def infer(x, weight, offset, bias=None, mask=None, *, strides, dilations, pads, groups, offset_groups):
         dtype = require_same_dtype(x, weight, offset, bias, mask)

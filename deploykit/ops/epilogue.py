@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from deploykit.ops.core import F, get
-from deploykit.ops.grads import scalar
+from deploykit.ops.grads import scalar, sum_to
 from deploykit.ops.numerics import back, wide
+from deploykit.ops.through import vjp_through
+
+# activations whose gradient can be read off their result
+_FROM_RESULT = ("relu", "relu6", "sigmoid", "tanh")
 
 # act attr -> (op, how act_alpha and act_beta become that op's attrs); "clip" takes its bounds as inputs, see below
 _OPS: dict[str, tuple[str, Any]] = {
@@ -73,3 +78,40 @@ def activation_op(y: Any, act: str, act_alpha: float = 0.0, act_beta: float = 0.
         return F.clip(y, scalar(act_alpha, y), scalar(act_beta, y))
     name, attrs = _OPS[act]
     return get(name)(y, **attrs(act_alpha, act_beta))
+
+
+def unfuse(
+    y: Any, bias: Any, residual: Any, act: str, act_alpha: float, act_beta: float, act_after: bool = False
+) -> Any:
+    """The epilogue on the linear part ``y``, in ops."""
+    y = y if bias is None else F.add(y, bias)
+    y = y if residual is None or not act_after else F.add(y, residual)
+    y = activation_op(y, act, act_alpha, act_beta)
+    return y if residual is None or act_after else F.add(y, residual)
+
+
+def epilogue_gradient(
+    g: Any,
+    y: Any,
+    bias: Any,
+    residual: Any,
+    act: str,
+    act_alpha: float,
+    act_beta: float,
+    act_after: bool,
+    linear: Callable[[], Any],
+) -> tuple[Any, Any, Any]:
+    """Gradients of the linear part, of bias and of residual.
+
+    ``linear()`` computes the linear part again; it is called only for activations whose gradient needs it.
+    """
+    inner = g
+    if act in _FROM_RESULT and (residual is None or act_after):
+        vjp = get(act).vjp
+        assert vjp is not None
+        (inner,) = vjp(g, y, y)
+    elif act != "none":
+        z = unfuse(linear(), bias, residual if act_after else None, "none", 0.0, 0.0, True)
+        (inner,) = vjp_through(activation_op, (g,), (z,), dict(act=act, act_alpha=act_alpha, act_beta=act_beta))
+    of_residual = None if residual is None else inner if act_after else g
+    return inner, None if bias is None else sum_to(inner, bias), of_residual

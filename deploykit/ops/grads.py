@@ -40,6 +40,14 @@ def static(shape: Shape | None) -> bool:
     return shape is not None and not any(isinstance(d, Dim) for d in shape)
 
 
+def known_dim(x: Any, axis: int) -> int:
+    """A dim that a gradient or decomposition must know as a number."""
+    d = None if x.shape is None else x.shape[axis]
+    if not isinstance(d, int):
+        raise ValueError(f"needs to know the size of dim {axis}; got {x.shape}")
+    return d
+
+
 def shape_value(x: Any) -> Any:
     """The shape as an int64 vector: a constant when it is known, else ``shape_of(x)``."""
     if static(x.shape):

@@ -11,7 +11,10 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.graph.dims import Dim, DimLike
 from deploykit.ops import resample
-from deploykit.ops.core import Enum, Required, Spec, op
+from deploykit.ops import samples_heavy as heavy_cases
+from deploykit.ops import samples_sequence as cases
+from deploykit.ops.core import Enum, F, Required, Spec, op
+from deploykit.ops.grads import constant_of, known_dim, np_dtype, rank_of, reshape_like
 from deploykit.ops.numerics import back, compute, float64, int_range, is_float, wide
 from deploykit.ops.rules import (
     axes_of,
@@ -78,6 +81,8 @@ class resize:
     tf_crop_and_resize only.
     """
 
+    samples = cases.resize
+
     def infer(x, roi=None, scales=None, sizes=None, *, axes, aspect, coordinates, **_):
         resample.check_choice(scales, sizes)
         require_kind(x, "fiub")
@@ -129,6 +134,25 @@ class resize:
             y = np.where(outside, np.asarray(attrs["extrapolation"]).astype(y.dtype), y)
         return _round_saturate(y, x.dtype)
 
+    def vjp(g, y, x, roi=None, scales=None, sizes=None, **attrs):
+        # one small matrix per axis, applied backward
+        crop = attrs["coordinates"] == "tf_crop_and_resize"
+        rank = rank_of(x)
+        where = axes_of(attrs["axes"] or range(rank), rank)
+        given = [None if t is None else constant_of(t) for t in (roi if crop else None, scales, sizes)]
+        if (given[1] is None and given[2] is None) or (crop and given[0] is None):
+            raise ValueError("the gradient of resize needs to know scales, sizes and roi")
+        still = [] if crop or given[1] is None else [a for a, s in zip(where, given[1], strict=True) if s == 1]
+        shape = [1 if a in still else known_dim(x, a) if a in where else 1 for a in range(rank)]
+        for a in reversed(resample.plan(shape, where, given[1], given[2], given[0], attrs["aspect"])):
+            if a.axis in still or (a.n_in == a.n_out and a.scale == 1 and not crop):
+                continue
+            m = resample.matrix(a.n_in, *resample.axis_taps(a, attrs)).astype(np_dtype(x))
+            to_last = (*(i for i in range(rank) if i != a.axis), a.axis)
+            g = F.matmul(F.transpose(g, perm=to_last), m)
+            g = F.transpose(g, perm=tuple(int(i) for i in np.argsort(to_last)))
+        return g, None, None, None
+
 
 def _reflect(x: np.ndarray, low: float, high: float) -> np.ndarray:
     """Mirror coordinates at both borders until they lie between them."""
@@ -152,11 +176,14 @@ def _reflect(x: np.ndarray, low: float, high: float) -> np.ndarray:
     attrs=dict(
         mode=Enum("linear", "nearest", "cubic"), padding=Enum("zeros", "border", "reflection"), align_corners=False
     ),
+    not_differentiable="positions depend on data: the gradient would need a scatter of interpolation weights",
 )
 class grid_sample:
     """Channels last x [N, spatial..., C]; grid [N, out spatial..., d] of coordinates in [-1, 1], last one = innermost
     spatial dim first (x, y, z).  nearest rounds halves to even; cubic is Keys' kernel with a = -0.75 (ONNX GridSample).
     """
+
+    samples = cases.grid_sample
 
     def infer(x, grid, *, mode, padding, align_corners):
         require_kind(x, "fiu")
@@ -175,7 +202,9 @@ class grid_sample:
     def reference(x, grid, *, mode, padding, align_corners):
         n, *size, c = x.shape
         points = compute(grid)
-        points = points.reshape(n, -1, len(size))[..., ::-1]  # [N, P, d] in the order of the spatial dims
+        points = points.reshape(n, prod(grid.shape[1:-1]), len(size))[
+            ..., ::-1
+        ]  # [N, P, d] in the order of the spatial dims
         half = points.dtype.type(0.5)
         low, high, at = [], [], []
         for i, d in enumerate(size):
@@ -225,6 +254,7 @@ class grid_sample:
         sampling_ratio=0,
         spatial_scale=1.0,
     ),
+    not_differentiable="positions depend on data: the gradient would need a scatter of interpolation weights",
 )
 class roi_align:
     """Channels last x [N,H,W,C], rois [R,4] (x1,y1,x2,y2), batch_indices [R], y [R,oh,ow,C]: ONNX RoiAlign,
@@ -233,6 +263,8 @@ class roi_align:
     Each bin samples sampling_ratio^2 points (0: ceil(roi size / bins)); avg is their mean, max the largest of all
     weighted corners of all points, as ONNX defines it.  Points further than 1 outside count as zero.
     """
+
+    samples = cases.roi_align
 
     def infer(x, rois, batch_indices, *, mode, half_pixel, output_height, output_width, sampling_ratio, spatial_scale):
         dtype = require_same_dtype(x, rois)
@@ -293,6 +325,8 @@ class roi_align:
 class col2im:
     "ONNX Col2Im: [N, C * prod(block), L] -> [N, C, image...], overlapping blocks add up (channels first)."
 
+    samples = cases.col2im
+
     def infer(x, image_shape, block_shape, *, dilations, pads, strides):
         require_kind(x, "fiu")
         require_rank(x, 3)
@@ -316,7 +350,7 @@ class col2im:
     def reference(x, image_shape, block_shape, *, dilations, pads, strides):
         image, block = (tuple(int(v) for v in t) for t in (image_shape, block_shape))
         w = window(image, block, strides, dilations, pads)
-        n, nd = x.shape[0], len(image)
+        n = x.shape[0]
         data = wide(x) if is_float(x) else compute(x)
         cols = data.reshape(n, -1, *block, *w.out)
         before, after = w.before, w.after
@@ -331,14 +365,26 @@ class col2im:
             )
             padded[(slice(None), slice(None), *place)] += cols[(slice(None), slice(None), *index)]
         crop = tuple(slice(b, b + d) for b, d in zip(before, image, strict=True))
-        assert nd == len(crop)
         return back(padded[(slice(None), slice(None), *crop)], x.dtype)
+
+    def vjp(g, y, x, image_shape, block_shape, **how):
+        # patches of the image, brought from channels last to channels first
+        block = constant_of(block_shape)
+        if block is None:
+            raise ValueError("the gradient of col2im needs to know the block")
+        c, k, nd = known_dim(g, 1), prod(int(b) for b in block), len(block)
+        last = F.transpose(g, perm=(0, *range(2, nd + 2), 1))
+        cols = F.im2col(last, kernel=tuple(int(b) for b in block), **how)
+        cols = F.reshape(cols, np.array([0, -1, k, c], np.int64))
+        return reshape_like(F.transpose(cols, perm=(0, 3, 2, 1)), x), None, None
 
 
 @op(214, "x -> y", attrs=dict(kernel=Required("ints"), strides=(), dilations=(), pads=()))
 class im2col:
     """Channels last patches of [N, spatial..., C], zero padded: [N, out..., kernel elements * C], for two spatial dims
     [N, OH, OW, kh * kw * C]."""
+
+    samples = heavy_cases.im2col
 
     def infer(x, *, kernel, strides, dilations, pads):
         require_kind(x, "fiu")
@@ -354,3 +400,12 @@ class im2col:
         nd = len(kernel)
         view = patches(x, w).transpose(*range(nd + 1), *range(nd + 2, 2 * nd + 2), nd + 1)
         return np.ascontiguousarray(view).reshape(x.shape[0], *w.out, prod(kernel) * x.shape[-1])
+
+    def vjp(g, y, x, *, kernel, **how):
+        # overlapping patches add up, channels first and back
+        c, k, nd = known_dim(x, -1), prod(kernel), len(kernel)
+        cols = F.reshape(g, np.array([0, -1, k, c], np.int64))
+        rows = F.reshape(F.transpose(cols, perm=(0, 3, 2, 1)), np.array([0, k * c, -1], np.int64))
+        size = np.array([known_dim(x, i + 1) for i in range(nd)], np.int64)
+        image = F.col2im(rows, size, np.array(kernel, np.int64), **how)
+        return (F.transpose(image, perm=(0, *range(2, nd + 2), 1)),)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from string import ascii_letters
+from typing import Any
 
 import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
+from deploykit.ops import samples_heavy as cases
 from deploykit.ops.activation import ACT_ATTRS
-from deploykit.ops.core import Required, Spec, op
-from deploykit.ops.epilogue import epilogue
+from deploykit.ops.core import F, Required, Spec, op
+from deploykit.ops.epilogue import epilogue, epilogue_gradient
+from deploykit.ops.grads import broadcast_to, known_dim, np_dtype, rank_of, reshape_like, sum_to
 from deploykit.ops.numerics import back, compute, is_float, wide
 from deploykit.ops.rules import (
     broadcast_shapes,
@@ -53,6 +57,34 @@ def matmul_shape(
     return (*batch, *(a[-2:-1] if len(a) > 1 else ()), *(b[-1:] if len(b) > 1 else ()))
 
 
+def _product_gradients(g: Any, a: Any, b: Any, ta: bool, tb: bool, alpha: float) -> tuple[Any, Any]:
+    """Gradients of alpha * (a @ b) with respect to a and b."""
+    ra, rb = rank_of(a), rank_of(b)
+    # vectors become matrices with one row (a) or one column (b); g gets the dims that the product dropped
+    if rb == 1:
+        g = F.unsqueeze(g, np.array([-1]))
+    if ra == 1:
+        g = F.unsqueeze(g, np.array([-2]))
+    am = F.unsqueeze(a, np.array([0])) if ra == 1 else a
+    bm = F.unsqueeze(b, np.array([1])) if rb == 1 else b
+    ta, tb = ta and ra > 1, tb and rb > 1
+    if rb <= 2 and ra > 2 and not ta:
+        # one matrix for the whole batch: its gradient is one long product, not a sum over many small ones
+        rows = F.reshape(am, np.array([-1, known_dim(am, -1)], np.int64))
+        cols = F.reshape(g, np.array([-1, known_dim(g, -1)], np.int64))
+        db = F.matmul(cols, rows, transpose_a=True, alpha=alpha) if tb else None
+        db = F.matmul(rows, cols, transpose_a=True, alpha=alpha) if db is None else db
+    elif tb:
+        db = sum_to(F.matmul(g, am, transpose_a=True, transpose_b=ta, alpha=alpha), bm)
+    else:
+        db = sum_to(F.matmul(am, g, transpose_a=not ta, alpha=alpha), bm)
+    if ta:
+        da = sum_to(F.matmul(bm, g, transpose_a=tb, transpose_b=True, alpha=alpha), am)
+    else:
+        da = sum_to(F.matmul(g, bm, transpose_b=not tb, alpha=alpha), am)
+    return reshape_like(da, a) if ra == 1 else da, reshape_like(db, b) if rb == 1 else db
+
+
 @op(
     120,
     "a, b, bias?, residual? -> y",
@@ -65,6 +97,8 @@ class matmul:
     transpose_x swaps the last two dims of an operand of rank >= 2.  bias broadcasts against the product as in NumPy
     (usually a vector [N]); residual has the shape of the result.  Integers wrap.
     """
+
+    samples = cases.matmul
 
     def infer(a, b, bias=None, residual=None, *, transpose_a, transpose_b, act, **_):
         dtype = require_same_dtype(a, b, bias, residual)
@@ -87,6 +121,11 @@ class matmul:
             y = y * y.dtype.type(alpha)
         return epilogue(y, bias, residual, act, act_alpha, act_beta, act_after, a.dtype)
 
+    def vjp(g, y, a, b, bias=None, residual=None, *, transpose_a, transpose_b, alpha, **tail):
+        plain = dict(transpose_a=transpose_a, transpose_b=transpose_b, alpha=alpha)
+        g, gbias, gresidual = epilogue_gradient(g, y, bias, residual, **tail, linear=lambda: F.matmul(a, b, **plain))
+        return *_product_gradients(g, a, b, transpose_a, transpose_b, alpha), gbias, gresidual
+
 
 @op(
     121,
@@ -98,6 +137,8 @@ class matmul:
 class matmul_integer:
     """(a - a_zero_point) @ (b - b_zero_point) for 8-bit operands, int32 result (wraps).  A zero point is a scalar, or a
     vector with one per row of a, per column of b, or has the operand's rank with 1 in the summed dim."""
+
+    samples = cases.matmul_integer
 
     def infer(a, b, a_zero_point=None, b_zero_point=None):
         for which, s in (("a", a), ("b", b)):
@@ -158,6 +199,8 @@ def _parse_einsum(equation: str, ranks: list[int]) -> tuple[list[list[str]], lis
 class einsum:
     "Einstein summation as numpy.einsum: explicit or implicit output, ellipsis, repeated and batch indices."
 
+    samples = cases.einsum
+
     def infer(*xs, equation):
         dtype = require_same_dtype(*xs)
         require_kind(xs[0], "fiu", "operands")
@@ -181,10 +224,42 @@ class einsum:
         ws = [wide(x) if is_float(x) else compute(x) for x in xs]
         return back(np.einsum(equation.replace(" ", ""), *ws, optimize=len(ws) > 1), xs[0].dtype)
 
+    def vjp(g, y, *xs, equation):
+        ins, out = _parse_einsum(equation, [rank_of(x) for x in xs])
+        spare = iter(c for c in ascii_letters if c not in equation)
+        names = {c: next(spare) for t in ins for c in t if c.startswith(".")}  # the dims behind an ellipsis
+        ins, out = [[names.get(c, c) for c in t] for t in ins], [names.get(c, c) for c in out]
+        grads = []
+        for k, x in enumerate(xs):
+            others = [t for i, t in enumerate(ins) if i != k]
+            operands = [g, *(o for i, o in enumerate(xs) if i != k)]
+            terms = [out, *others]
+            # an index that stands twice in this operand reads its diagonal: the gradient is put back on it by an eye
+            mine: list[str] = []
+            for i, c in enumerate(ins[k]):
+                if c in mine:
+                    twin = next(spare)
+                    operands.append(np.eye(known_dim(x, i), dtype=np_dtype(x)))
+                    terms.append([c, twin])
+                    mine.append(twin)
+                else:
+                    mine.append(c)
+            # an index that was summed over, and stands nowhere else, has the same gradient at all its places
+            there = {c for t in terms for c in t}
+            kept = [c for c in mine if c in there]
+            d = F.einsum(*operands, equation=",".join("".join(t) for t in terms) + "->" + "".join(kept))
+            lost = [i for i, c in enumerate(mine) if c not in there]
+            if lost:
+                d = broadcast_to(F.unsqueeze(d, np.array(lost, np.int64)), x)
+            grads.append(sum_to(d, x))
+        return tuple(grads)
 
-@op(123, "x -> y", onnx="Det")
+
+@op(123, "x -> y", onnx="Det", not_differentiable="needs the inverse matrix, for which there is no op")
 class det:
     "Determinant of the last two dims (square)."
+
+    samples = cases.det
 
     def infer(x):
         require_kind(x, "f")

@@ -8,10 +8,14 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
-from deploykit.ops.core import Enum, Required, Spec, op
+from deploykit.ops import samples_heavy as cases
+from deploykit.ops.conv import crop_ends, known_window, spread
+from deploykit.ops.core import Enum, F, Required, Spec, op
+from deploykit.ops.grads import dim_value, known_dim, np_dtype, rank_of, reshape_like, scalar
 from deploykit.ops.numerics import lowest, wide
 from deploykit.ops.rules import error, fresh_shape, require_index, require_kind, require_rank, values_of
-from deploykit.ops.windows import Window, per_dim, taps, window
+from deploykit.ops.through import vjp_through
+from deploykit.ops.windows import Window, fit, per_dim, taps, window
 
 _WINDOW = dict(
     kernel=Required("ints"),
@@ -40,6 +44,8 @@ class max_pool:
     row-major (or column-major), first of equals.  With ceil_mode a window must still start inside the input or its
     leading padding (ONNX and PyTorch agree)."""
 
+    samples = cases.max_pool
+
     def infer(x, *, column_major, **geometry):
         require_kind(x, "fiu")
         shape = _pool_shape(x, **geometry)
@@ -62,6 +68,19 @@ class max_pool:
             where = np.where(wins, position, where)
         return best, where
 
+    def vjp(g, y, x, *, column_major, **how):
+        where = y[1] if len(y) > 1 and not column_major else None
+        if where is None:
+            where = F.max_pool(x, **how)[1]
+        n, c = rank_of(x) - 2, known_dim(x, -1)
+        batch, area = dim_value(x, 0), F.reduce_prod(F.shape_of(x, start=1, end=n + 1), keepdims=False)
+        flat = F.concat(*(F.reshape(d, np.array([1])) for d in (batch, area, np.array(c))), axis=0)
+        rows = F.concat(F.reshape(batch, np.array([1])), np.array([-1, c]), axis=0)
+        zeros = F.fill(flat, scalar(0, x))
+        # the lowest value of a window of nothing but padding comes from nowhere; its -1 may add anything to anything
+        index = F.maximum(F.reshape(where, rows), np.array(0, np.int64))
+        return (reshape_like(F.scatter_elements(zeros, index, F.reshape(g[0], rows), axis=1, reduction="add"), x),)
+
 
 def _counts(size: tuple[int, ...], w: Window, include_pad: bool) -> np.ndarray:
     """How many elements each window averages over: [out...]."""
@@ -79,6 +98,8 @@ class avg_pool:
     """Mean of each window; padding counts only when count_include_pad (the overhang of ceil_mode never does); 0 where
     nothing counts."""
 
+    samples = cases.avg_pool
+
     def infer(x, *, count_include_pad, **geometry):
         require_kind(x, "f")
         return Spec(x.dtype, _pool_shape(x, **geometry))
@@ -93,10 +114,19 @@ class avg_pool:
         counts = np.maximum(_counts(size, w, count_include_pad), 1).astype(xw.dtype)
         return (total / counts[None, ..., None]).astype(x.dtype)
 
+    def vjp(g, y, x, *, kernel, count_include_pad, **geometry):
+        size = tuple(known_dim(x, i + 1) for i in range(len(kernel)))
+        w = known_window(x, kernel, **geometry)
+        counts = np.maximum(_counts(size, w, count_include_pad), 1).astype(np_dtype(x))
+        c = known_dim(x, -1)
+        return (spread(F.div(g, counts[..., None]), np.ones((c, *kernel, 1), np_dtype(x)), x, w, c),)
+
 
 @op(142, "x -> y", attrs=dict(**_WINDOW, p=2))
 class lp_pool:
     "(sum |x|^p)^(1/p) of each window, p >= 1."
+
+    samples = cases.lp_pool
 
     def infer(x, *, p, **geometry):
         require_kind(x, "f")
@@ -112,6 +142,22 @@ class lp_pool:
             total += np.abs(value) ** p
         return (total ** xw.dtype.type(1 / p)).astype(x.dtype)
 
+    def decompose(x, *, kernel, p, **geometry):
+        for i in range(len(kernel)):
+            known_dim(x, i + 1)
+        w, c = known_window(x, kernel, **geometry), known_dim(x, -1)
+        before, after = fit(w, x.shape[1:-1])
+        behind = [max(0, -a) for a in after]  # rows behind the last window
+        x = crop_ends(x, behind) if any(behind) else x
+        pads = (*before, *(max(0, a) for a in after))
+        powers = F.mul(x, x) if p == 2 else F.pow(F.abs(x), scalar(p, x))
+        ones = np.ones((c, *kernel, 1), np_dtype(x))
+        total = F.conv(powers, ones, strides=w.strides, dilations=w.dilations, pads=pads, groups=c)
+        return F.sqrt(total) if p == 2 else F.pow(total, scalar(1 / p, x))
+
+    def vjp(g, y, x, **attrs):
+        return vjp_through(lp_pool.decompose, (g,), (x,), attrs)
+
 
 @op(
     143,
@@ -122,7 +168,9 @@ class lp_pool:
 class max_unpool:
     """Scatter x to the plane positions in ``indices`` (row-major, as max_pool makes them), zeros elsewhere; the last of
     equal positions wins.  output_shape is the full channels-last shape; absent, each spatial size is
-    (size - 1) * stride - pads + kernel."""
+    (size - 1) * stride - pads + kernel.  The gradient assumes that positions differ."""
+
+    samples = cases.max_unpool
 
     def infer(x, indices, output_shape=None, *, kernel, strides, pads):
         require_kind(x, "fiu")
@@ -147,6 +195,11 @@ class max_unpool:
         flat = indices.reshape(x.shape[0], -1, x.shape[-1])
         np.put_along_axis(y, flat, x.reshape(flat.shape), axis=1)
         return y.reshape(shape)
+
+    def vjp(g, y, x, indices, output_shape=None, **_):
+        c = known_dim(x, -1)
+        rows = F.concat(F.reshape(dim_value(x, 0), np.array([1])), np.array([-1, c]), axis=0)
+        return reshape_like(F.gather_elements(F.reshape(g, rows), F.reshape(indices, rows), axis=1), x), None, None
 
 
 def _unpooled(size: tuple, kernel: tuple[int, ...], strides: tuple[int, ...], pads: tuple[int, ...]) -> tuple:

@@ -7,6 +7,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.graph.dims import Shape
+from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import Spec, get, op
 from deploykit.ops.numerics import back, int_range
 from deploykit.ops.rules import axis_of, error, require_kind, show
@@ -79,6 +80,8 @@ class quantize:
     float8 targets, as in cast.  The quotient is computed and rounded in float32; NaN gives the zero point.
     """
 
+    samples = cases.quantize
+
     def infer(x, scale, zero_point=None, *, dtype, axis, block_size, saturate):
         if x.dtype is not dtypes.int32:
             require_kind(x, "f")
@@ -108,6 +111,8 @@ class quantize:
 )
 class dequantize:
     "(x - zero_point) * scale in float32, rounded to dtype; dtype by name, '' means scale's."
+
+    samples = cases.dequantize
 
     def infer(x, scale, zero_point=None, *, axis, block_size, dtype):
         if x.dtype not in _STORED and x.dtype is not dtypes.int32:
@@ -143,6 +148,8 @@ class dequantize:
 class dynamic_quantize:
     """uint8 per-tensor quantization with range [min(x, 0), max(x, 0)] found at run time (ONNX DynamicQuantizeLinear).
     scale = (max - min) / 255, or 1 when that is 0; zero_point = saturate(round(-min / scale)); all in float32."""
+
+    samples = cases.dynamic_quantize
 
     def infer(x):
         if x.dtype is not dtypes.float32:

@@ -18,8 +18,9 @@ import numpy as np
 
 from deploykit.graph.dims import Dim, DimLike
 from deploykit.ops import dispatch
+from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import Enum, F, Floats, Spec, get, op
-from deploykit.ops.grads import dim_value, np_dtype
+from deploykit.ops.grads import dim_value, known_dim, np_dtype
 from deploykit.ops.numerics import back, is_float, wide
 from deploykit.ops.rules import error, require_index, require_kind, require_rank, require_same_dtype, show, unify_dim
 from deploykit.ops.through import vjp_through
@@ -159,9 +160,7 @@ def _unroll(
     biases of the first ``early`` gates are added to the input's share at once, the others reach the cell."""
     first, direction = attrs["batch_first"], attrs["direction"]
     x, states = _swap(x, first), [_swap(s, first) for s in states]
-    steps, hidden = x.shape[0], r.shape[2]
-    if not isinstance(steps, int) or not isinstance(hidden, int):
-        raise error("unrolling a recurrent layer needs known sizes", f"{steps} steps of {hidden}", "numbers")
+    steps, hidden = known_dim(x, 0), known_dim(r, 2)
     ys, finals = [], []
     bound = gate_functions(gates, attrs)
     by_direction = [_parts(t, len(bound)) for t in (w, r, b)]
@@ -299,6 +298,8 @@ class lstm:
     """ONNX LSTM: gates i, o, f, c; peephole [D, 3*H] for i, o, f; steps at or after lengths[b] give 0 in y and keep the
     state.  input_forget couples the gates: f = 1 - i."""
 
+    samples = cases.lstm
+
     def infer(x, w, r, b=None, lengths=None, h0=None, c0=None, peephole=None, **attrs):
         require_same_dtype(x, peephole)
         require_rank(peephole, 2, what="peephole")
@@ -321,6 +322,8 @@ class gru:
     """ONNX GRU: gates z, r, h; h~ = g(x w' + (r * h) rh' + biases), or g(x w' + wb + r * (h rh' + rb)) when
     linear_before_reset; h = (1 - z) * h~ + z * h."""
 
+    samples = cases.gru
+
     def infer(x, w, r, b=None, lengths=None, h0=None, **attrs):
         return _shapes(3, x, w, r, b, lengths, [h0], attrs)
 
@@ -337,6 +340,8 @@ class gru:
 @op(222, "x, w, r, b?, lengths?, h0? -> y, y_h", attrs=_R)
 class rnn:
     "ONNX RNN: h = f(x w' + h r' + b)."
+
+    samples = cases.rnn
 
     def infer(x, w, r, b=None, lengths=None, h0=None, **attrs):
         return _shapes(1, x, w, r, b, lengths, [h0], attrs)

@@ -42,13 +42,15 @@ PAIRS = (
 @dataclass
 class Sample:
     """One case of an op.  ``n_outputs`` for ops with a variable number of results.  ``differentiable``: finite
-    differences make sense here (float inputs, away from kinks).  ``variables``: state that the case needs."""
+    differences make sense here (float inputs, away from kinks).  ``variables``: state that the case needs.
+    ``fixed``: float inputs that are settings (scales of resize), which gradients take as constants."""
 
     inputs: list[np.ndarray | None]
     attrs: dict[str, Any] = field(default_factory=dict)
     n_outputs: int | None = None
     differentiable: bool = True
     variables: dict[str, np.ndarray] = field(default_factory=dict)
+    fixed: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         ins = ", ".join("_" if x is None else f"{dtypes.dtype(x.dtype)}{list(x.shape)}" for x in self.inputs)

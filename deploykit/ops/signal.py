@@ -8,8 +8,9 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Dim, DimLike
+from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import F, Spec, op
-from deploykit.ops.grads import dim_value
+from deploykit.ops.grads import constant_of, dim_value, known_dim, np_dtype, rank_of, scalar
 from deploykit.ops.numerics import back, wide
 from deploykit.ops.rules import (
     axis_of,
@@ -45,6 +46,8 @@ class dft:
     signal's transform; with inverse it takes these bins (default length 2 * (size - 1)) and gives a real result
     [..., 1].  The inverse is divided by length.
     """
+
+    samples = cases.dft
 
     def infer(x, length=None, axis=None, *, inverse, onesided):
         require_kind(x, "f")
@@ -85,6 +88,41 @@ class dft:
             return _pairs(np.fft.ifft(z, n, axis=a), x.dtype)
         return _pairs(np.fft.rfft(z, n, axis=a) if onesided else np.fft.fft(z, n, axis=a), x.dtype)
 
+    def vjp(g, y, x, length=None, axis=None, *, inverse, onesided):
+        where = np.array(-2) if axis is None else constant_of(axis)
+        if where is None:
+            raise ValueError("the gradient of dft needs to know the axis")
+        a = axis_of(_scalar(where), rank_of(x))
+        parts, size, rank = known_dim(x, -1), dim_value(x, a), len(x.shape)
+        one, two = np.array(1, np.int64), np.array(2, np.int64)
+        if length is not None:
+            n = F.reshape(F.cast(length, dtype="int64"), np.zeros(0, np.int64))
+        else:
+            n = F.mul(F.sub(size, one), two) if inverse and onesided else size
+        count = F.cast(n, dtype=np_dtype(x).name)
+        if not inverse:
+            # the adjoint of the transform is n times its inverse; bins that were dropped give nothing
+            d = F.mul(F.dft(_resize(g, n, a) if onesided else g, n, np.array(a), inverse=True), count)
+        elif not onesided:
+            d = F.div(F.dft(g, n, np.array(a)), count)
+        else:
+            # inner bins stand for themselves and for their mirror image
+            d = F.div(F.dft(g, n, np.array(a), onesided=True), count)
+            k = F.range(np.array(0, np.int64), F.add(F.floor_div(n, two), one), one)
+            alone = F.logical_or(F.equal(k, np.array(0, np.int64)), F.equal(F.mul(k, two), n))
+            twice = F.where(alone, scalar(1, x), scalar(2, x))
+            d = F.mul(d, F.unsqueeze(twice, np.arange(1, rank - a)))
+        d = _resize(d, size, a)
+        if parts == 1:
+            d = F.slice(d, np.array([0]), np.array([1]), np.array([rank - 1]))
+        return d, None, None
+
+
+def _resize(x: Any, n: Any, axis: int) -> Any:
+    """Cut or pad with zeros to n elements along an axis (in ops)."""
+    missing = F.reshape(F.sub(n, dim_value(x, axis)), np.array([1]))
+    return F.pad(x, F.concat(np.array([0]), missing, axis=0), None, np.array([axis]))
+
 
 @op(251, "x, step, window?, frame_length? -> y", attrs=dict(onesided=True), onnx="STFT", tolerance="loose")
 class stft:
@@ -93,6 +131,8 @@ class stft:
     frame_length defaults to the window's length, one of them must be given; frames = (L - frame_length) // step + 1;
     a window shorter than the frame covers its start, the rest is zero.  onesided (real x): frame_length // 2 + 1 bins.
     """
+
+    samples = cases.stft
 
     def infer(x, step, window=None, frame_length=None, *, onesided):
         dtype = require_same_dtype(x, window)
@@ -159,6 +199,8 @@ class stft:
 class mel_weights:
     """ONNX MelWeightMatrix: [dft_length // 2 + 1, bins] triangular filters on the mel scale,
     mel = 2595 * log10(1 + hz / 700); corners are rounded down to spectrogram bins."""
+
+    samples = cases.mel_weights
 
     def infer(bins, dft_length, sample_rate, low_hz, high_hz, *, dtype):
         for what, s in (("bins", bins), ("dft_length", dft_length), ("sample_rate", sample_rate)):

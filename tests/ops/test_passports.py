@@ -193,7 +193,7 @@ def close(a, b) -> bool:
 
 
 def float_inputs(s: Sample) -> list[int]:
-    return [i for i, x in enumerate(s.inputs) if x is not None and is_float(x)]
+    return [i for i, x in enumerate(s.inputs) if x is not None and is_float(x) and i not in s.fixed]
 
 
 def in_float64(s: Sample) -> Sample | None:
@@ -202,7 +202,7 @@ def in_float64(s: Sample) -> Sample | None:
     if not floats or any(s.inputs[i].dtype not in (np.float32, np.float64) for i in floats):
         return None
     inputs = [x.astype(np.float64) if i in floats else x for i, x in enumerate(s.inputs)]
-    return Sample(inputs, s.attrs, s.n_outputs, s.differentiable, s.variables)
+    return Sample(inputs, s.attrs, s.n_outputs, s.differentiable, s.variables, s.fixed)
 
 
 def partial_of(op, s: Sample):
