@@ -18,7 +18,13 @@ from deploykit.converters.ir import walk
 from deploykit.converters.passes import (
     common_subexpressions,
     dead_code,
+    fold_affine,
     fold_constants,
+    fuse_activations,
+    fuse_attention,
+    fuse_epilogue,
+    fuse_norms,
+    simplify,
 )
 from deploykit.converters.report import PassReport, Report, Transpose
 from deploykit.errors import DeploykitError, VerifyError
@@ -40,8 +46,11 @@ def from_module(module: ModuleType) -> Pass:
     return Pass(module.__name__.rsplit(".", 1)[-1], module.run, module.TOLERANCE)
 
 
-CLEAN = tuple(map(from_module, (fold_constants, common_subexpressions, dead_code)))
-STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN,)
+_PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
+CLEAN = tuple(map(from_module, _PASSES))
+FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
+FUSE = tuple(map(from_module, (fold_affine, fuse_epilogue)))
+STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), (*FUSE, *CLEAN))
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 
