@@ -45,6 +45,11 @@ def variable_spec(name: str) -> Spec | None:
     return _variables[-1].get(name)
 
 
+def known_variables() -> list[str]:
+    """Names of the declared variables."""
+    return list(_variables[-1])
+
+
 def spec_of(v: Value | None) -> Spec | None:
     """The Spec of a graph Value (constants carry their data)."""
     if v is None:

@@ -218,7 +218,8 @@ class compress:
 class non_max_suppression:
     """int64 [count, 3] of (batch, class, box), as ONNX NonMaxSuppression: per class the best-scored boxes, leaving out
     those that overlap a kept one by more than iou_threshold (intersection over union), at most max_per_class
-    (absent: 0), scores above score_threshold only.  boxes [B,N,4]: corners (y1,x1,y2,x2) in any order, or centers (x,y,w,h).
+    (absent: 0), scores above score_threshold only.  boxes [B,N,4]: corners (y1,x1,y2,x2) in any order, or centers
+    (x,y,w,h).
     """
 
     def infer(boxes, scores, max_per_class=None, iou_threshold=None, score_threshold=None, *, center_box):

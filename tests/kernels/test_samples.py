@@ -23,6 +23,7 @@ WITHOUT_KERNEL = frozenset(
     """
     attention batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool lp_pool max_unpool resize grid_sample
     roi_align col2im im2col dequantize quantize dynamic_quantize dft stft mel_weights gru lstm rnn rotary_embedding
+    random_uniform random_normal bernoulli multinomial
     """.split()
 )
 
