@@ -22,6 +22,7 @@
   X(image_resize) \
   X(image_sample) \
   X(matmul) \
+  X(quantize) \
   X(shape) \
   X(shape_move) \
   /* end of list: git merges it line by line, see .gitattributes */

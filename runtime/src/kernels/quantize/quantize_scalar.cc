@@ -1,0 +1,2 @@
+#define DK_SIMD_SCALAR
+#include "kernels/quantize/quantize_impl.h"
