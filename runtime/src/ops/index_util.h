@@ -1,8 +1,7 @@
 // Helpers of the index ops: index checks, memory inside infer, loads of any numeric element.
 #pragma once
-#include <cstdlib>
-
 #include "base/convert.h"
+#include "base/mem.h"
 #include "ops/shape_util.h"
 
 namespace dk {
@@ -14,9 +13,9 @@ struct TempMemory {
   TempMemory() = default;
   TempMemory(const TempMemory&) = delete;
   TempMemory& operator=(const TempMemory&) = delete;
-  ~TempMemory() { free(p); }
+  ~TempMemory() { mem_free(p); }
   Status get(const OpContext& c, size_t bytes) {
-    p = malloc(bytes ? bytes : 1);
+    p = mem_alloc(bytes);
     if (!p) return c.fail(Code::memory, "cannot get %zu bytes to look at the data", bytes);
     return Code::ok;
   }

@@ -2,6 +2,7 @@
 
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
 #define DK_OP_FILES(X) \
+  X(attention) \
   X(conv) \
   X(conv_integer) \
   X(conv_transpose) \
@@ -23,8 +24,6 @@
   X(image_sample) \
   X(matmul) \
   X(quantize) \
-  X(shape) \
-  X(shape_move) \
   /* end of list: git merges it line by line, see .gitattributes */
 
 namespace dk {
