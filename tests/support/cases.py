@@ -117,8 +117,8 @@ def cases(model: str) -> list[Case]:
             chord = sum(0.2 * np.sin(2 * np.pi * f * t) for f in (220, 277.18, 329.63))
             chord = np.asarray(chord, np.float32)[None, :, None]
             return [
-                Case(model, "chord", [{"input_2:0": chord}]),
-                Case(model, "seed", [{"input_2:0": normal(1, 43844, 1) * 0.1}]),
+                Case(model, "chord", [{"serving_default_input_2:0": chord}]),
+                Case(model, "seed", [{"serving_default_input_2:0": normal(1, 43844, 1) * 0.1}]),
             ]
         case "model.onnx":
             text = b"def answer(x: int) -> int:\n    'Give it back.'\n    return x if x else 42\n\n" * 30
