@@ -165,7 +165,7 @@ def axes_of(axes: Iterable[int], rank: int, what: str = "axes") -> tuple[int, ..
     """Several axes, normalised, in the order given; raises when one is out of range or named twice."""
     out = tuple(axis_of(int(a), rank, what) for a in axes)
     if len(set(out)) != len(out):
-        raise error(f"{what} name a dim twice", out)
+        raise error(f"{what}: a dim is named twice", out)
     return out
 
 
