@@ -18,6 +18,7 @@ from deploykit.ops import (  # noqa: F401
     elementwise,
     image,
     index,
+    layout,
     matmul,
     norm,
     pool,

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.graph.dims import Dim, DimLike, Shape, dim_max, dim_min, is_non_negative
+from deploykit.graph.dims import Dim
 from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.grads import (
     constant_of,
@@ -26,7 +26,6 @@ from deploykit.ops.rules import (
     axes_of,
     axis_of,
     broadcast_shapes,
-    ceil_div,
     error,
     fresh_shape,
     ints_of,
@@ -41,197 +40,24 @@ from deploykit.ops.rules import (
     values_of,
 )
 from deploykit.ops.samples import Draw, Sample, i64, s64
+from deploykit.ops.shape_rules import (
+    equal_pieces,
+    flatten_axis,
+    pad_index,
+    padded,
+    permutation,
+    range_length,
+    reshaped,
+    sliced,
+    stack,
+)
 
 _NO_GRAD = "integer result"
-_FAR = 2**31 - 1  # a start or end from here on means "as far as it goes"
-
-
-# ---- shape rules
-def _reshaped(shape: Shape | None, target: Spec, allow_zero: bool) -> Shape | None:
-    dims, count = values_of(target), length_of(target)
-    if dims is None:
-        return None if count is None else fresh_shape(count)
-    if sum(isinstance(d, int) and d == -1 for d in dims) > 1 or any(isinstance(d, int) and d < -1 for d in dims):
-        raise error("target shape", show(tuple(dims)), "at most one -1, no other negative dims")
-    if not allow_zero:
-        if shape is not None and any(d == 0 for d in dims[len(shape) :]):
-            raise error(f"0 in target shape {show(tuple(dims))} has no dim of x to copy", show(shape))
-        dims = [(Dim.fresh() if shape is None else shape[i]) if d == 0 else d for i, d in enumerate(dims)]
-    if -1 not in dims:
-        if shape is not None:
-            gap = product(shape) - product(dims)
-            if isinstance(gap, int) and gap:
-                raise error(f"cannot reshape {show(shape)}", show(tuple(dims)), "the same number of elements")
-        return tuple(dims)
-    at = dims.index(-1)
-    if shape is None:
-        dims[at] = Dim.fresh()
-        return tuple(dims)
-    # cancel dims that stand on both sides, then divide what is left
-    left, right = list(shape), [d for i, d in enumerate(dims) if i != at]
-    for d in list(right):
-        if d in left and d != 0:
-            left.remove(d)
-            right.remove(d)
-    total, others = product(left), product(right)
-    if others == 0:
-        raise error(f"-1 in {show(tuple(dims))} is not determined", f"x {show(shape)}")
-    if isinstance(total, int) and isinstance(others, int) and total % others:
-        raise error(f"cannot reshape {show(shape)}", show(tuple(dims)), f"a multiple of {others} elements")
-    dims[at] = total // others
-    return tuple(dims)
-
-
-def _flatten_axis(axis: int, rank: int) -> int:
-    if not -rank <= axis <= rank:
-        raise error("axis is out of range", axis, f"{-rank} to {rank}")
-    return axis + rank if axis < 0 else axis
-
-
-def _permutation(perm: tuple[int, ...], rank: int) -> tuple[int, ...]:
-    if not perm:
-        return tuple(reversed(range(rank)))
-    if len(perm) != rank:
-        raise error("perm", perm, f"{rank} axes")
-    return axes_of(perm, rank, "perm")
 
 
 def _pieces(x: Any, sizes: Any = None, **_: Any) -> int | None:
     """The number of outputs of split where the sizes tell it."""
     return len(sizes) if isinstance(sizes, (np.ndarray, list, tuple)) else None
-
-
-def _equal_pieces(size: DimLike, n: int) -> list[Any]:
-    if n == 1:
-        return [size]
-    if (size % n) == 0:
-        return [size // n] * n
-    chunk = ceil_div(size, n)
-    return [chunk] + [dim_max(dim_min(chunk, size - chunk * i), 0) for i in range(1, n)]
-
-
-def _clamped(at: DimLike, size: DimLike, low: int, high: DimLike) -> DimLike | None:
-    """A start or end counted from the front and clamped to [low, high]; None when its sign is open."""
-    if isinstance(at, int):
-        front = at if at >= 0 else size + at if at > -_FAR else low
-        if at >= _FAR:
-            return high
-    elif is_non_negative(at):
-        front = at
-    elif (size - at) in range(3 + low):  # size - 1, say; below 0 it would count from the end, to the same place
-        return dim_max(at, low)
-    else:
-        return None
-    if is_non_negative(high - front):
-        return dim_max(front, low)
-    return dim_max(dim_min(front, high), low)
-
-
-def _slice_length(size: DimLike, start: DimLike, end: DimLike, step: DimLike) -> DimLike:
-    if isinstance(step, Dim):
-        return Dim.fresh()
-    if step == 0:
-        raise error("step", 0, "not 0")
-    if step > 0:
-        if isinstance(start, int) and 0 <= start < _FAR and (end == size or isinstance(end, int) and end >= _FAR):
-            span = dim_max(size - start, 0)  # x[k:], the common case, in its shortest form
-        elif isinstance(start, int) and isinstance(end, int) and start < 0 and end >= _FAR:
-            span = size if start <= -_FAR else dim_min(size, -start)  # x[-k:]
-        elif isinstance(start, int) and isinstance(end, int) and 0 <= start < _FAR and 0 <= end < _FAR:
-            span = dim_min(dim_max(size - start, 0), max(end - start, 0))  # x[a:b]
-        else:
-            a, b = _clamped(start, size, 0, size), _clamped(end, size, 0, size)
-            if a is None or b is None:
-                return Dim.fresh()
-            span = dim_max(b - a, 0)
-        return span if step == 1 else ceil_div(span, step)
-    a, b = _clamped(start, size, -1, size - 1), _clamped(end, size, -1, size - 1)
-    if a is None or b is None:
-        return Dim.fresh()
-    return ceil_div(dim_max(a - b, 0), -step)
-
-
-def _sliced(shape: Shape | None, starts: Spec, ends: Spec, axes: Spec | None, steps: Spec | None) -> Shape | None:
-    if shape is None:
-        return None
-    s, e, t = values_of(starts), values_of(ends), values_of(steps)
-    count = next((n for n in map(length_of, (starts, ends, axes, steps)) if n is not None), None)
-    for spec, what in ((starts, "starts"), (ends, "ends"), (axes, "axes"), (steps, "steps")):
-        n = length_of(spec)
-        if n is not None and n != count:
-            raise error(f"length of {what}", n, count)
-    named = ints_of(axes) if axes is not None else None if count is None else list(range(count))
-    if named is None:
-        return fresh_shape(len(shape))
-    out = list(shape)
-    for i, a in enumerate(axes_of(named, len(shape))):
-        if s is None or e is None or (steps is not None and t is None):
-            out[a] = Dim.fresh()
-        else:
-            out[a] = _slice_length(shape[a], s[i], e[i], t[i] if t is not None else 1)
-    return tuple(out)
-
-
-def _padded(shape: Shape | None, pads: Spec, axes: Spec | None, mode: str) -> Shape | None:
-    if shape is None:
-        return None
-    p = values_of(pads)
-    named = list(range(len(shape))) if axes is None else ints_of(axes)
-    if named is None:
-        return fresh_shape(len(shape))
-    along = axes_of(named, len(shape))
-    count = length_of(pads)
-    if count is not None and count != 2 * len(along):
-        raise error("number of pads", count, f"{2 * len(along)}: a before and an after for each of {len(along)} axes")
-    out = list(shape)
-    for i, a in enumerate(along):
-        out[a] = Dim.fresh() if p is None else shape[a] + p[i] + p[i + len(along)]
-        if isinstance(out[a], int) and out[a] < 0:
-            raise error(f"pads crop more than dim {a} of {show(shape)} holds", p)
-        if shape[a] == 0 and out[a] != 0 and isinstance(out[a], int) and mode != "constant":
-            raise error(f"mode {mode} has nothing to repeat in dim {a} of {show(shape)}")
-    return tuple(out)
-
-
-def _pad_index(n: int, before: int, after: int, mode: str) -> tuple[np.ndarray, np.ndarray]:
-    """Which element of the dim each place of the result shows, and which places are outside."""
-    at = np.arange(-before, n + after)
-    outside = (at < 0) | (at >= n)
-    if mode in ("constant", "edge") or n == 0:
-        if n == 0 and mode != "constant" and len(at):
-            raise error(f"pad: mode {mode} has nothing to repeat in an empty dim")
-        return np.clip(at, 0, max(n - 1, 0)), outside & (mode == "constant")
-    if mode == "wrap":
-        return at % n, np.zeros_like(outside)
-    at = at % max(2 * (n - 1), 1)
-    return np.where(at >= n, 2 * (n - 1) - at, at), np.zeros_like(outside)
-
-
-def _range_length(start: Spec, limit: Spec, delta: Spec) -> DimLike:
-    ends = [None if s.value is None else np.asarray(s.value).reshape(-1)[0] for s in (start, limit, delta)]
-    if any(v is None for v in ends):
-        return Dim.fresh()
-    if start.dtype.kind == "f" and not any(isinstance(v, Dim) for v in ends):
-        a, b, d = (float(v) for v in ends)
-        if d == 0:
-            raise error("delta", 0, "not 0")
-        return max(math.ceil((b - a) / d), 0)
-    a, b, d = (v if isinstance(v, Dim) else int(v) for v in ends)
-    if d == 0:
-        raise error("delta", 0, "not 0")
-    if isinstance(d, Dim) or start.dtype.kind == "f":
-        return Dim.fresh()
-    return ceil_div(dim_max(b - a, 0), d) if d > 0 else ceil_div(dim_max(a - b, 0), -d)
-
-
-def _divided(size: DimLike, by: int, what: str) -> DimLike:
-    if isinstance(size, int) and size % by:
-        raise error(what, size, f"a multiple of {by}")
-    return size // by
-
-
-def _stack(scalars: list[Any]) -> Any:
-    return F.concat(*(F.unsqueeze(n, i64(0)) for n in scalars), axis=0)
 
 
 # ---- longer samples
@@ -333,7 +159,7 @@ class reshape:
     def infer(x, shape, allow_zero):
         require_index(shape, "shape")
         require_rank(shape, 1, what="shape")
-        return Spec(x.dtype, _reshaped(x.shape, shape, allow_zero))
+        return Spec(x.dtype, reshaped(x.shape, shape, allow_zero))
 
     def reference(x, shape, allow_zero):
         target = [int(d) for d in shape]
@@ -368,11 +194,11 @@ class flatten:
     def infer(x, axis):
         if x.shape is None:
             return Spec(x.dtype, fresh_shape(2))
-        n = _flatten_axis(axis, len(x.shape))
+        n = flatten_axis(axis, len(x.shape))
         return Spec(x.dtype, (product(x.shape[:n]), product(x.shape[n:])))
 
     def reference(x, axis):
-        n = _flatten_axis(axis, x.ndim)
+        n = flatten_axis(axis, x.ndim)
         return x.reshape(math.prod(x.shape[:n]), math.prod(x.shape[n:]))
 
     def samples():
@@ -459,11 +285,11 @@ class transpose:
     def infer(x, perm):
         if x.shape is None:
             return Spec(x.dtype, fresh_shape(len(perm)) if perm else None)
-        order = _permutation(perm, len(x.shape))
+        order = permutation(perm, len(x.shape))
         return Spec(x.dtype, tuple(x.shape[i] for i in order))
 
     def reference(x, perm):
-        return np.transpose(x, _permutation(perm, x.ndim))
+        return np.transpose(x, permutation(perm, x.ndim))
 
     def samples():
         r = Draw("transpose")
@@ -473,7 +299,7 @@ class transpose:
         return out + [Sample([r((3, 4, 2), d)], {"perm": (2, 0, 1)}) for d in ("int8", "bool", "float64", "float16")]
 
     def vjp(g, y, x, perm):
-        order = _permutation(perm, rank_of(x))
+        order = permutation(perm, rank_of(x))
         return (F.transpose(g, perm=tuple(int(i) for i in np.argsort(order))),)
 
 
@@ -510,7 +336,7 @@ class concat:
 
     def vjp(g, y, *xs, axis):
         sizes = [dim_value(x, axis) for x in xs]
-        sizes = np.array(sizes) if all(isinstance(n, np.ndarray) for n in sizes) else _stack(sizes)
+        sizes = np.array(sizes) if all(isinstance(n, np.ndarray) for n in sizes) else stack(sizes)
         return tuple(F.split(g, sizes, axis=axis, n_outputs=len(xs)))
 
 
@@ -529,7 +355,7 @@ class split:
         if count is not None and count != n_outputs:
             raise error("number of sizes", count, f"{n_outputs}, one per output")
         if sizes is None:
-            pieces = _equal_pieces(size, n_outputs)
+            pieces = equal_pieces(size, n_outputs)
         elif pieces is None:
             pieces = list(fresh_shape(n_outputs))
         else:
@@ -539,7 +365,7 @@ class split:
         return tuple(Spec(x.dtype, (*x.shape[:a], p, *x.shape[a + 1 :])) for p in pieces)
 
     def reference(x, sizes=None, *, axis, n_outputs):
-        pieces = _equal_pieces(x.shape[axis], n_outputs) if sizes is None else [int(n) for n in sizes]
+        pieces = equal_pieces(x.shape[axis], n_outputs) if sizes is None else [int(n) for n in sizes]
         if len(pieces) != n_outputs or sum(pieces) != x.shape[axis]:
             raise error(f"split: sizes {pieces} do not fit", x.shape[axis])
         return tuple(np.split(x, np.cumsum(pieces)[:-1], axis))
@@ -564,7 +390,7 @@ class slice_:
         for spec, what in ((starts, "starts"), (ends, "ends"), (axes, "axes"), (steps, "steps")):
             require_index(spec, what)
             require_rank(spec, 1, what=what)
-        return Spec(x.dtype, _sliced(x.shape, starts, ends, axes, steps))
+        return Spec(x.dtype, sliced(x.shape, starts, ends, axes, steps))
 
     def reference(x, starts, ends, axes=None, steps=None):
         at = [slice(None)] * x.ndim
@@ -608,14 +434,14 @@ class pad:
         require_index(pads, "pads")
         require_index(axes, "axes")
         require_same_dtype(x, value, what="x and value")
-        return Spec(x.dtype, _padded(x.shape, pads, axes, mode))
+        return Spec(x.dtype, padded(x.shape, pads, axes, mode))
 
     def reference(x, pads, value=None, axes=None, *, mode):
         along = axes_of(range(x.ndim) if axes is None else axes.reshape(-1), x.ndim)
         pads = [int(p) for p in pads]
         fill = np.zeros((), x.dtype) if value is None else value.reshape(())
         for i, a in enumerate(along):
-            where, outside = _pad_index(x.shape[a], pads[i], pads[i + len(along)], mode)
+            where, outside = pad_index(x.shape[a], pads[i], pads[i + len(along)], mode)
             if len(where) and not x.shape[a]:
                 shape = list(x.shape)
                 shape[a] = len(where)
@@ -774,7 +600,7 @@ class range_:
     def infer(start, limit, delta):
         require_kind(start, "fiu", "start")
         dtype = require_same_dtype(start, limit, delta)
-        return Spec(dtype, (_range_length(start, limit, delta),))
+        return Spec(dtype, (range_length(start, limit, delta),))
 
     def reference(start, limit, delta):
         a, b, d = (float64(v).reshape(()) if is_float(v) else int(v.reshape(())) for v in (start, limit, delta))
@@ -791,168 +617,3 @@ class range_:
         for d, cases in (("float32", f), ("float64", f), ("int64", i), ("int32", i), ("int16", i)):
             out += [Sample([np.array(v, d) for v in c]) for c in cases]
         return out
-
-
-@op(175, "x -> y", attrs=dict(block=Required("int"), mode=Enum("dcr", "crd")), tolerance="exact")
-class depth_to_space:
-    "Channels last: [N,H,W,C] -> [N,H*b,W*b,C/(b*b)]; dcr: channel = (dy, dx, c); crd: channel = (c, dy, dx)."
-
-    def infer(x, block, mode):
-        require_rank(x, 4)
-        if x.shape is None:
-            return Spec(x.dtype, fresh_shape(4))
-        n, h, w, c = x.shape
-        return Spec(x.dtype, (n, h * block, w * block, _divided(c, block * block, "channels")))
-
-    def reference(x, block, mode):
-        n, h, w, c = x.shape
-        deep = c // (block * block)
-        if mode == "dcr":
-            parts = x.reshape(n, h, w, block, block, deep).transpose(0, 1, 3, 2, 4, 5)
-        else:
-            parts = x.reshape(n, h, w, deep, block, block).transpose(0, 1, 4, 2, 5, 3)
-        return parts.reshape(n, h * block, w * block, deep)
-
-    def samples():
-        r = Draw("depth_to_space")
-        cases = [((1, 2, 3, 8), 2), ((2, 1, 1, 9), 3), ((1, 2, 2, 3), 1), ((0, 2, 2, 4), 2)]
-        out = [Sample([r(s)], {"block": b, "mode": m}) for s, b in cases for m in ("dcr", "crd")]
-        return out + [Sample([r((1, 2, 2, 8), d)], {"block": 2}) for d in ("int8", "float64")]
-
-    def vjp(g, y, x, block, mode):
-        return (F.space_to_depth(g, block=block, mode=mode),)
-
-
-@op(176, "x -> y", attrs=dict(block=Required("int"), mode=Enum("dcr", "crd")), tolerance="exact")
-class space_to_depth:
-    "Inverse of depth_to_space."
-
-    def infer(x, block, mode):
-        require_rank(x, 4)
-        if x.shape is None:
-            return Spec(x.dtype, fresh_shape(4))
-        n, h, w, c = x.shape
-        return Spec(x.dtype, (n, _divided(h, block, "height"), _divided(w, block, "width"), c * block * block))
-
-    def reference(x, block, mode):
-        n, h, w, c = x.shape
-        parts = x.reshape(n, h // block, block, w // block, block, c)
-        parts = parts.transpose((0, 1, 3, 2, 4, 5) if mode == "dcr" else (0, 1, 3, 5, 2, 4))
-        return parts.reshape(n, h // block, w // block, c * block * block)
-
-    def samples():
-        r = Draw("space_to_depth")
-        cases = [((1, 4, 6, 2), 2), ((2, 3, 3, 1), 3), ((1, 2, 2, 3), 1), ((1, 4, 0, 2), 2)]
-        out = [Sample([r(s)], {"block": b, "mode": m}) for s, b in cases for m in ("dcr", "crd")]
-        return out + [Sample([r((1, 2, 4, 2), d)], {"block": 2}) for d in ("int8", "float64")]
-
-    def vjp(g, y, x, block, mode):
-        return (F.depth_to_space(g, block=block, mode=mode),)
-
-
-@op(177, "x, k? -> y", attrs=dict(upper=True), onnx="Trilu", tolerance="exact")
-class trilu:
-    "Keep the upper (or lower) triangle of the last two dims; k (int64 scalar) shifts the diagonal."
-
-    def infer(x, k=None, *, upper):
-        require_rank(x, 2, 99)
-        require_index(k, "k")
-        return Spec(x.dtype, x.shape)
-
-    def reference(x, k=None, *, upper):
-        shift = 0 if k is None else int(k.reshape(()))
-        rows, cols = np.arange(x.shape[-2])[:, None], np.arange(x.shape[-1])[None, :]
-        keep = cols - rows >= shift if upper else cols - rows <= shift
-        return np.where(keep, x, np.zeros((), x.dtype))
-
-    def samples():
-        r = Draw("trilu")
-        cases = [
-            ((3, 4), None),
-            ((4, 3), s64(1)),
-            ((2, 3, 3), s64(-1)),
-            ((3, 3), s64(9)),
-            ((3, 3), s64(-9)),
-            ((0, 3), None),
-        ]
-        out = [Sample([r(s), k], {"upper": u}) for s, k in cases for u in (True, False)]
-        return out + [Sample([r((3, 4), d), s64(1)]) for d in ("int64", "bool", "float64", "float16")]
-
-    def vjp(g, y, x, k=None, *, upper):
-        return F.trilu(g, k, upper=upper), None
-
-
-@op(178, "x -> y", attrs=dict(dtype="", k=0), tolerance="exact", not_differentiable="constant result")
-class eye_like:
-    "Ones on diagonal k, zeros elsewhere, in the shape of the matrix x; dtype by name, '' means x's."
-
-    def infer(x, dtype, k):
-        require_rank(x, 2)
-        return Spec(dtypes.dtype(dtype) if dtype else x.dtype, fresh_shape(2) if x.shape is None else x.shape)
-
-    def reference(x, dtype, k):
-        to = dtypes.dtype(dtype).np if dtype else x.dtype
-        return np.eye(*x.shape, k=k, dtype=np.int8).astype(to)
-
-    def samples():
-        r = Draw("eye_like")
-        out = [Sample([r((3, 4))], {"k": k}) for k in (0, 1, -2, 9)] + [Sample([r((0, 2))])]
-        return out + [Sample([r((4, 3), "int32")], {"dtype": d}) for d in ("", "float32", "float64", "int8", "bool")]
-
-
-@op(179, "x -> y", attrs=dict(axes=Required("ints")), tflite="REVERSE_V2", tolerance="exact")
-class reverse:
-    "Flip along these axes."
-
-    def infer(x, axes):
-        if x.shape is not None:
-            axes_of(axes, len(x.shape))
-        return Spec(x.dtype, x.shape)
-
-    def reference(x, axes):
-        return np.flip(x, axes).copy()
-
-    def samples():
-        r = Draw("reverse")
-        cases = [((2, 3), (0,)), ((2, 3), (-1,)), ((2, 3, 4), (0, 2)), ((5,), (0,)), ((0, 3), (0, 1)), ((2, 3), ())]
-        return [Sample([r(s)], {"axes": a}) for s, a in cases] + [Sample([r((2, 3), "int8")], {"axes": (1,)})]
-
-    def vjp(g, y, x, axes):
-        return (F.reverse(g, axes=axes),)
-
-
-@op(180, "x, lengths -> y", attrs=dict(batch_axis=1, time_axis=0), onnx="ReverseSequence", tolerance="exact")
-class reverse_sequence:
-    "Reverse the first lengths[b] steps of sequence b."
-
-    def infer(x, lengths, batch_axis, time_axis):
-        require_rank(x, 2, 99)
-        require_index(lengths, "lengths")
-        require_rank(lengths, 1, what="lengths")
-        if x.shape is not None:
-            b, t = axis_of(batch_axis, len(x.shape)), axis_of(time_axis, len(x.shape))
-            if b == t:
-                raise error("batch_axis and time_axis are the same", b)
-            if lengths.shape is not None:
-                unify_dim(x.shape[b], lengths.shape[0], "batch of x and of lengths")
-        return Spec(x.dtype, x.shape)
-
-    def reference(x, lengths, batch_axis, time_axis):
-        rows = np.moveaxis(x, (batch_axis, time_axis), (0, 1)).copy()
-        for b, n in enumerate(lengths):
-            if not 0 <= n <= rows.shape[1]:
-                raise error("reverse_sequence: length", int(n), f"0 to {rows.shape[1]}")
-            rows[b, :n] = rows[b, :n][::-1]
-        return np.moveaxis(rows, (0, 1), (batch_axis, time_axis))
-
-    def samples():
-        r = Draw("reverse_sequence")
-        out = [
-            Sample([r((4, 3)), i64(1, 4, 0)]),
-            Sample([r((3, 4, 2)), i64(1, 4, 2)], {"batch_axis": 0, "time_axis": 1}),
-        ]
-        out += [Sample([r((2, 5, 3)), np.array([2, 3, 4], np.int32)], {"batch_axis": -1, "time_axis": 1})]
-        return out + [Sample([r((4, 2), "int8"), i64(3, 2)]), Sample([r((0, 2)), i64(0, 0)])]
-
-    def vjp(g, y, x, lengths, batch_axis, time_axis):
-        return F.reverse_sequence(g, lengths, batch_axis=batch_axis, time_axis=time_axis), None
