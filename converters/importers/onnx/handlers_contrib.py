@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.importers.onnx.call import Call, find_handler, handles
+from deploykit.converters.importers.onnx.dynamic_lstm import dynamic_lstm, expressible
 from deploykit.converters.importers.onnx.handlers_nn import filters, geometry, scalar_if_one, spatial_rank
 from deploykit.converters.importers.onnx.handlers_rnn import recurrent_attrs, requantize
 from deploykit.dtypes import float32
@@ -371,9 +372,11 @@ def _fields(packed: np.ndarray, bits: int) -> np.ndarray:
 def dynamic_quantize_lstm(c: Call) -> Any:
     """LSTM with 8-bit weights [D, I, 4H] and one scale per direction, or per direction and column.
 
-    onnxruntime quantizes x and h at run time; we compute with the dequantized weights in float, which is closer to the
-    network that was quantized.
+    x and h are quantized at run time, as onnxruntime does; forms that :mod:`dynamic_lstm` does not cover are computed
+    with the dequantized weights in float, which is closer to the network that was quantized.
     """
+    if expressible(c):
+        return dynamic_lstm(c)[: len(c.outputs)]
     w, r = (_lstm_weight(c, c.x(i), c.x(s), c.opt(s + 1)) for i, s in ((1, 8), (2, 10)))
     ins = [c.x(0), w, r, *(c.opt(i) for i in range(3, 8))]
     attrs = recurrent_attrs(c)
