@@ -12,7 +12,7 @@ import numpy as np
 
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.errors import FormatError
-from deploykit.graph import Value
+from deploykit.graph import Dim, Value
 
 _PAD_MODE = {"SAME_UPPER": "same_upper", "SAME_LOWER": "same_lower"}
 
@@ -49,6 +49,14 @@ def spatial_rank(c: Call, x: Value) -> int:
     return rank - 2
 
 
+def assume_rank(c: Call, x: Value, like: Value) -> Value:
+    """x, which must have the rank of ``like``: where it was not known (branches of an If may differ), it is now."""
+    if x.shape is None and like.shape is not None and not x.is_constant:
+        x.shape = tuple(Dim.fresh() for _ in like.shape)
+        c.body.builder.specs.pop(x, None)
+    return x
+
+
 def filters(c: Call, w: Value) -> Value:
     """[O, I, k...] -> [O, k..., I]."""
     return c.transpose(w, (0, *range(2, c.rank(w)), 1))
@@ -57,14 +65,16 @@ def filters(c: Call, w: Value) -> Value:
 # ---- convolution
 @handles("Conv")
 def conv(c: Call) -> Value:
-    x, w = c.x(0), c.x(1)
+    w = c.x(1)
+    x = assume_rank(c, c.x(0), w)
     g = geometry(c, spatial_rank(c, x))
     return c.first(c.op("conv", c.last(x), filters(c, w), c.opt(2), groups=c.attr("group", 1), **g))
 
 
 @handles("ConvTranspose")
 def conv_transpose(c: Call) -> Value:
-    x, w = c.x(0), c.x(1)
+    w = c.x(1)
+    x = assume_rank(c, c.x(0), w)
     n = spatial_rank(c, x)
     g = geometry(c, n)
     shape = c.ints("output_shape", ())
