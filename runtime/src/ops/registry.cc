@@ -24,6 +24,7 @@
   X(image_sample) \
   X(matmul) \
   X(quantize) \
+  X(recurrent) \
   /* end of list: git merges it line by line, see .gitattributes */
 
 namespace dk {

@@ -1,0 +1,1 @@
+#include "kernels/recurrent/recurrent_impl.h"
