@@ -14,6 +14,7 @@ from deploykit.errors import DeploykitError, ShapeError
 from deploykit.graph.dims import Dim, dim_max, dim_min, is_non_negative
 from deploykit.graph.ir import Graph, Node, Value, Variable
 from deploykit.ops.core import Op, Spec, get
+from deploykit.ops.rules import product
 
 # Ops whose result is computed when every input value is known and small: shape arithmetic, on numbers or on Dims.
 VALUE_OPS = frozenset(
@@ -81,9 +82,10 @@ def infer_op(op: Op, specs: list[Spec | None], attrs: dict[str, Any]) -> tuple[S
 
 
 def _small(spec: Spec) -> bool:
-    if spec.shape is None or any(isinstance(d, Dim) for d in spec.shape):
+    if spec.shape is None:
         return False
-    return int(np.prod(spec.shape, dtype=np.int64)) <= MAX_VALUE
+    size = product(spec.shape)
+    return isinstance(size, int) and size <= MAX_VALUE
 
 
 def evaluate(op: Op, values: list[np.ndarray | None], attrs: dict[str, Any]) -> list[np.ndarray] | None:

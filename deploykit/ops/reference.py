@@ -94,13 +94,12 @@ def run_graph(
                 on_value(v, a)
         last_use = _last_uses(graph)
         for i, node in enumerate(graph.nodes):
-            for v, a in zip(
-                node.outputs, _run_node(node, [_get(v, values, node) for v in node.inputs], frame), strict=False
-            ):
-                if v is not None:
-                    values[v] = a
+            outs = _run_node(node, [_get(v, values, node) for v in node.inputs], frame)
+            for out, a in zip(node.outputs, outs, strict=False):
+                if out is not None:
+                    values[out] = a
                     if on_value is not None:
-                        on_value(v, a)
+                        on_value(out, a)
             for v in last_use.get(i, ()):
                 values.pop(v, None)
         return [_get(v, values, None) for v in graph.outputs]  # type: ignore[misc]

@@ -209,8 +209,9 @@ def length_of(spec: Spec | None) -> int | None:
         return None
     if spec.value is not None:
         return int(np.asarray(spec.value).size)
-    if spec.shape is not None and all(isinstance(d, int) for d in spec.shape):
-        return int(np.prod(spec.shape, dtype=np.int64))
+    if spec.shape is not None:
+        size = product(spec.shape)
+        return size if isinstance(size, int) else None
     return None
 
 

@@ -192,7 +192,7 @@ def graph_of(op: Op, sample: Sample, *, constants: Sequence[int] = ()) -> Graph:
     g = Graph(op.name)
     g.variables = [Variable(k, v) for k, v in sample.variables.items()]
     b = GraphBuilder(g)
-    ins = []
+    ins: list[Any] = []
     for i, x in enumerate(sample.inputs):
         if x is None:
             ins.append(None)

@@ -156,7 +156,8 @@ def padded(shape: Shape | None, pads: Spec, axes: Spec | None, mode: str) -> Sha
     out = list(shape)
     for i, a in enumerate(along):
         out[a] = Dim.fresh() if p is None else shape[a] + p[i] + p[i + len(along)]
-        if isinstance(out[a], int) and out[a] < 0:
+        size = out[a]
+        if isinstance(size, int) and size < 0:
             raise error(f"pads crop more than dim {a} of {show(shape)} holds", p)
         if shape[a] == 0 and out[a] != 0 and isinstance(out[a], int) and mode != "constant":
             raise error(f"mode {mode} has nothing to repeat in dim {a} of {show(shape)}")
@@ -179,18 +180,20 @@ def pad_index(n: int, before: int, after: int, mode: str) -> tuple[np.ndarray, n
 
 def range_length(start: Spec, limit: Spec, delta: Spec) -> DimLike:
     """How many elements range gives."""
-    ends = [None if s.value is None else np.asarray(s.value).reshape(-1)[0] for s in (start, limit, delta)]
-    if any(v is None for v in ends):
+    ends = [np.asarray(s.value).reshape(-1)[0] for s in (start, limit, delta) if s.value is not None]
+    if len(ends) < 3:
         return Dim.fresh()
-    if start.dtype.kind == "f" and not any(isinstance(v, Dim) for v in ends):
-        a, b, d = (float(v) for v in ends)
-        if d == 0:
-            raise error("delta", 0, "not 0")
-        return max(math.ceil((b - a) / d), 0)
-    a, b, d = (v if isinstance(v, Dim) else int(v) for v in ends)
-    if d == 0:
+    if not isinstance(ends[2], Dim) and ends[2] == 0:
         raise error("delta", 0, "not 0")
-    if isinstance(d, Dim) or start.dtype.kind == "f":
+    if start.dtype.kind == "f":
+        if any(isinstance(v, Dim) for v in ends):
+            return Dim.fresh()
+        count = (float(ends[1]) - float(ends[0])) / float(ends[2])
+        if not math.isfinite(count):
+            raise error("start, limit, delta", ", ".join(map(str, ends)), "finite numbers")
+        return max(math.ceil(count), 0)
+    a, b, d = (v if isinstance(v, Dim) else int(v) for v in ends)
+    if isinstance(d, Dim):
         return Dim.fresh()
     return ceil_div(dim_max(b - a, 0), d) if d > 0 else ceil_div(dim_max(a - b, 0), -d)
 
