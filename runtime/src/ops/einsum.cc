@@ -1,463 +1,601 @@
 // einsum and det.
 //
-// einsum works from left to right: the product so far and the next operand become matrices [batch][m][k] and
-// [batch][k][n] by one strided copy each, which also takes diagonals, spreads sizes of 1 and sums the indices that
-// nobody else needs; then one batched product.  Everything is computed in the wide type of the dtype (base/convert.h).
+// Operands are combined two at a time, the pair with the smallest result first.  Each pair is brought to the form
+// [batch, m, k] x [batch, n, k] by strided copies (skipped where the data lies so already) and becomes a batched matrix
+// product; indices that only one operand has are summed beforehand.  Sums are made in float32 (GEMM core), float64, or
+// 64-bit integers that wrap around.
 #include <cmath>
 
 #include "base/convert.h"
 #include "kernels/gemm/gemm.h"
-#include "ops/epilogue.h"
+#include "ops/shape_util.h"
 
 namespace dk {
 extern const OpList ops_einsum;
 
 namespace {
 
-// Indices are small numbers: 0-51 letters, 52.. the dims behind an ellipsis, counted from the right.
-constexpr int kLetters = 52;
-constexpr int kMaxLabels = kLetters + kMaxRank;
-constexpr int kMaxOperands = 32;
+constexpr int kLabels = 64;  // 52 letters, then the dims behind ellipses, counted from the right
+constexpr int kDots = 52;
+constexpr int kOperands = 16;
+constexpr int kMostDims = 20;  // of an intermediate: what a CopyPlan can walk
 
-struct Term {
-  int rank = 0;
-  int8_t label[kMaxRank];
-  bool has(int l) const {
-    for (int i = 0; i < rank; ++i)
-      if (label[i] == l) return true;
-    return false;
-  }
-};
+size_t align64(size_t n) { return (n + 63) & ~size_t(63); }
 
 struct Equation {
-  int n = 0;
-  Term in[kMaxOperands];
-  Term out;
-  int64_t size[kMaxLabels];
+  int operands = 0;
+  int n[kOperands];
+  uint8_t labels[kOperands][kMaxRank];
+  int n_out = 0;
+  uint8_t out[kMaxRank];
+  int64_t size[kLabels] = {0};
 };
 
-int letter(char ch) { return ch >= 'A' && ch <= 'Z' ? ch - 'A' : ch >= 'a' && ch <= 'z' ? ch - 'a' + 26 : -1; }
-
-// Reads one term up to ',' or '-' or the end; `hidden`: dims behind the ellipsis, or -1 to compute them from rank.
-Status read_term(const OpContext& c, Span<const char> text, int64_t* at, int rank, int hidden, Term* to,
-                 int* hidden_out) {
-  int named = 0;
+// Labels of one term, its dots standing for `hidden` dims.  -1: cannot be read or too long.
+int read_term(const char* s, int64_t len, int hidden, uint8_t* to) {
+  int n = 0;
   bool dots = false;
-  for (int64_t i = *at; i < text.size() && text[i] != ',' && text[i] != '-'; ++i) {
-    if (letter(text[i]) >= 0) ++named;
-    dots = dots || text[i] == '.';
-  }
-  if (hidden < 0) hidden = rank - named;
-  if (hidden < 0 || (!dots && rank >= 0 && named != rank))
-    return c.fail(Code::shape, "the equation names %d indices of an operand of rank %d", named, rank);
-  *hidden_out = dots ? hidden : 0;
-  to->rank = 0;
-  bool seen = false;
-  for (; *at < text.size() && text[*at] != ',' && text[*at] != '-'; ++*at) {
-    const char ch = text[*at];
+  for (int64_t i = 0; i < len; ++i) {
+    const char ch = s[i];
     if (ch == ' ') continue;
-    if (letter(ch) >= 0) {
-      if (to->rank == kMaxRank) return c.fail(Code::unsupported, "a term has more than %d indices", kMaxRank);
-      to->label[to->rank++] = static_cast<int8_t>(letter(ch));
-    } else if (ch == '.' && !seen && *at + 2 < text.size() && text[*at + 1] == '.' && text[*at + 2] == '.') {
-      seen = true;
-      *at += 2;
-      for (int i = hidden - 1; i >= 0; --i) {
-        if (to->rank == kMaxRank) return c.fail(Code::unsupported, "a term has more than %d indices", kMaxRank);
-        to->label[to->rank++] = static_cast<int8_t>(kLetters + i);
+    if (ch == '.') {
+      if (dots || i + 2 >= len || s[i + 1] != '.' || s[i + 2] != '.') return -1;
+      dots = true;
+      i += 2;
+      for (int k = hidden - 1; k >= 0; --k) {
+        if (n == kMaxRank) return -1;
+        to[n++] = static_cast<uint8_t>(kDots + k);
       }
-    } else {
-      return c.fail(Code::shape, "cannot read the equation at '%c'; expected letters, ',', '...' and '->'", ch);
+      continue;
     }
+    const bool lower = ch >= 'a' && ch <= 'z', upper = ch >= 'A' && ch <= 'Z';
+    if ((!lower && !upper) || n == kMaxRank) return -1;
+    to[n++] = static_cast<uint8_t>(lower ? 26 + ch - 'a' : ch - 'A');  // in the order of sorted letters
   }
-  return Code::ok;
+  return n;
 }
 
-Status read_equation(const OpContext& c, Equation* e) {
+Status bad_equation(const OpContext& c, Span<const char> text) {
+  return c.fail(Code::shape, "cannot read the equation '%.*s'", static_cast<int>(text.len < 200 ? text.len : 200),
+                text.ptr);
+}
+
+Status parse(const OpContext& c, Equation* e) {
   Span<const char> text = c.attr_str(attr::einsum_::equation);
-  e->n = c.n_in();
-  if (e->n < 1 || e->n > kMaxOperands)
-    return c.fail(Code::unsupported, "got %d operands; expected 1 to %d", e->n, kMaxOperands);
-  int64_t at = 0;
+  if (c.n_in() < 1 || c.n_in() > kOperands)
+    return c.fail(Code::unsupported, "%d operands, expected 1 to %d", c.n_in(), kOperands);
+  int64_t arrow = text.len;
+  for (int64_t i = 0; i + 1 < text.len; ++i)
+    if (text[i] == '-' && text[i + 1] == '>') {
+      arrow = i;
+      break;
+    }
   int most = 0;
-  for (int i = 0; i < e->n; ++i) {
-    if (i > 0) {
-      if (at >= text.size() || text[at] != ',')
-        return c.fail(Code::shape, "the equation has %d terms for %d operands", i, e->n);
-      ++at;
-    }
-    int hidden;
-    DK_TRY(read_term(c, text, &at, c.in(i)->rank, -1, &e->in[i], &hidden));
+  uint64_t seen = 0, once = 0;
+  int64_t begin = 0;
+  for (int64_t i = 0; i <= arrow; ++i) {
+    if (i < arrow && text[i] != ',') continue;
+    if (e->operands >= c.n_in())
+      return c.fail(Code::shape, "the equation has more operands than the %d given", c.n_in());
+    const int k = e->operands++;
+    const Tensor& x = *c.in(k);
+    const int named = read_term(text.ptr + begin, i - begin, 0, e->labels[k]);
+    if (named < 0) return bad_equation(c, text);
+    bool dots = false;
+    for (int64_t q = begin; q < i; ++q) dots |= text[q] == '.';
+    const int hidden = dots ? x.rank - named : 0;
+    if (hidden < 0 || named + hidden != x.rank)
+      return c.fail(Code::shape, "operand %d has rank %d, its term has %d indices", k, x.rank, named);
     if (hidden > most) most = hidden;
-  }
-  if (at < text.size() && text[at] == ',')
-    return c.fail(Code::shape, "the equation has more terms than the %d operands", e->n);
-  int uses[kMaxLabels] = {0};
-  for (int i = 0; i < e->n; ++i)
-    for (int d = 0; d < e->in[i].rank; ++d) ++uses[e->in[i].label[d]];
-  if (at < text.size()) {  // "->"
-    if (at + 1 >= text.size() || text[at + 1] != '>') return c.fail(Code::shape, "the equation has '-' without '>'");
-    at += 2;
-    int hidden;
-    DK_TRY(read_term(c, text, &at, -1, most, &e->out, &hidden));
-    if (at < text.size()) return c.fail(Code::shape, "the equation goes on behind the result");
-  } else {  // the indices used once, in order, behind those of the ellipsis
-    for (int i = most - 1; i >= 0; --i) e->out.label[e->out.rank++] = static_cast<int8_t>(kLetters + i);
-    for (int l = 0; l < kLetters; ++l) {
-      if (uses[l] != 1) continue;
-      if (e->out.rank == kMaxRank) return c.fail(Code::unsupported, "the result has more than %d indices", kMaxRank);
-      e->out.label[e->out.rank++] = static_cast<int8_t>(l);
+    e->n[k] = read_term(text.ptr + begin, i - begin, hidden, e->labels[k]);
+    if (e->n[k] != x.rank) return bad_equation(c, text);
+    for (int q = 0; q < e->n[k]; ++q) {
+      const uint64_t bit = uint64_t{1} << e->labels[k][q];
+      once = seen & bit ? once & ~bit : once | bit;
+      if (!(seen & bit)) e->size[e->labels[k][q]] = 1;
+      seen |= bit;
+      int64_t& size = e->size[e->labels[k][q]];
+      const int64_t d = x.dims[q];
+      if (size == 1)
+        size = d;
+      else if (d != 1 && d != size)
+        return c.fail(Code::shape, "operand %d: dim %d is %lld, the same index was %lld before", k, q,
+                      static_cast<long long>(d), static_cast<long long>(size));
     }
+    begin = i + 1;
   }
-  for (int d = 0; d < e->out.rank; ++d) {
-    if (!uses[e->out.label[d]]) return c.fail(Code::shape, "the result has an index that no operand has");
-    for (int k = 0; k < d; ++k)
-      if (e->out.label[k] == e->out.label[d]) return c.fail(Code::shape, "the result repeats an index");
-  }
-  for (int64_t& s : e->size) s = 1;
-  for (int i = 0; i < e->n; ++i)
-    for (int d = 0; d < e->in[i].rank; ++d) {
-      int64_t& s = e->size[e->in[i].label[d]];
-      const int64_t n = c.in(i)->dims[d];
-      if (s != 1 && n != 1 && s != n)
-        return c.fail(Code::shape, "an index has sizes %lld and %lld", static_cast<long long>(s),
-                      static_cast<long long>(n));
-      if (s == 1) s = n;
+  if (e->operands != c.n_in())
+    return c.fail(Code::shape, "the equation has %d operands, %d are given", e->operands, c.n_in());
+  if (arrow < text.len) {
+    e->n_out = read_term(text.ptr + arrow + 2, text.len - arrow - 2, most, e->out);
+    if (e->n_out < 0) return bad_equation(c, text);
+    uint64_t used = 0;
+    for (int i = 0; i < e->n_out; ++i) {
+      const uint64_t bit = uint64_t{1} << e->out[i];
+      if (used & bit || !(seen & bit)) return c.fail(Code::shape, "the result repeats or invents an index");
+      used |= bit;
     }
+  } else {
+    for (int k = most - 1; k >= 0; --k) e->out[e->n_out++] = static_cast<uint8_t>(kDots + k);
+    for (int k = 0; k < kDots; ++k)
+      if (once >> k & 1) {
+        if (e->n_out == kMaxRank) return c.fail(Code::unsupported, "result of more than %d dims", kMaxRank);
+        e->out[e->n_out++] = static_cast<uint8_t>(k);
+      }
+  }
   return Code::ok;
 }
 
 Status einsum_infer(OpContext& c) {
-  if (c.in(0)->dtype == DType::b8) return c.fail(Code::shape, "dtype is bool; expected a number");
-  for (int i = 1; i < c.n_in(); ++i) DK_TRY(expect_dtype(c, "an operand", c.in(i)));
   Equation e;
-  DK_TRY(read_equation(c, &e));
+  DK_TRY(parse(c, &e));
+  const DType t = c.in(0)->dtype;
+  for (int i = 1; i < c.n_in(); ++i) DK_TRY(same_dtype(c, 0, i));
+  if (t == DType::b8) return c.fail(Code::unsupported, "no kernel for dtype bool");
   int64_t dims[kMaxRank];
-  for (int d = 0; d < e.out.rank; ++d) dims[d] = e.size[e.out.label[d]];
-  return c.set_out(0, c.in(0)->dtype, e.out.rank, dims);
+  for (int i = 0; i < e.n_out; ++i) dims[i] = e.size[e.out[i]];
+  return c.set_out(0, t, e.n_out, dims);
 }
 
-// One operand of one step: where its labels are.
-struct View {
-  Term term;
-  int64_t dims[kMaxRank];
+// ---- plan
+
+// An operand or intermediate: labels (each once) with strides; labels that it broadcasts are left out.
+struct Operand {
+  int n;
+  uint8_t labels[kMostDims];
+  int64_t strides[kMostDims];
+  int input;      // of the op, or -1
+  size_t offset;  // in scratch otherwise
+
+  uint64_t mask() const {
+    uint64_t m = 0;
+    for (int i = 0; i < n; ++i) m |= uint64_t{1} << labels[i];
+    return m;
+  }
+  int64_t stride(uint8_t label) const {
+    for (int i = 0; i < n; ++i)
+      if (labels[i] == label) return strides[i];
+    return 0;
+  }
 };
 
-// A list of labels with the strides of a view: 0 where it lacks the label or has size 1 there, summed on diagonals.
-struct Axes {
-  int n = 0;
-  int8_t label[kMaxLabels];
-  int64_t size[kMaxLabels];
-  int64_t stride[kMaxLabels];
-  int64_t count() const {
-    int64_t k = 1;
-    for (int i = 0; i < n; ++i) k *= size[i];
-    return k;
-  }
+// An operand laid out densely in a given order of labels, other labels of it summed.
+struct Dense {
+  Operand from;
+  int n;
+  uint8_t labels[kMostDims];
+  bool copy;      // false: the data lies so already
+  size_t offset;  // of the copy
 };
-
-void add_axis(Axes* a, int label, int64_t size, const View& v) {
-  int64_t stride = 0, step = 1;
-  for (int d = v.term.rank - 1; d >= 0; --d) {
-    if (v.term.label[d] == label && v.dims[d] != 1) stride += step;
-    step *= v.dims[d];
-  }
-  a->label[a->n] = static_cast<int8_t>(label);
-  a->size[a->n] = size;
-  a->stride[a->n++] = stride;
-}
-
-// to[i over kept] = sum of from over summed.
-template <class T>
-void gather(const T* from, const Axes& kept, const Axes& summed, T* to) {
-  int64_t index[kMaxLabels] = {0}, inner[kMaxLabels] = {0};
-  const int64_t count = kept.count(), sums = summed.count();
-  int64_t at = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    T sum = 0;
-    int64_t in = at;
-    for (int64_t k = 0; k < sums; ++k) {
-      sum += from[in];
-      for (int d = summed.n - 1; d >= 0; --d) {
-        in += summed.stride[d];
-        if (++inner[d] < summed.size[d]) break;
-        in -= summed.stride[d] * summed.size[d];
-        inner[d] = 0;
-      }
-    }
-    to[i] = sum;
-    for (int d = kept.n - 1; d >= 0; --d) {
-      at += kept.stride[d];
-      if (++index[d] < kept.size[d]) break;
-      at -= kept.stride[d] * kept.size[d];
-      index[d] = 0;
-    }
-  }
-}
 
 struct Step {
-  Axes a, a_sum, b, b_sum;  // a is [batch, m, k], b [batch, n, k]
+  Dense a, b;
   int64_t batch, m, n, k;
-  View result;
-};
-
-// The step that multiplies the product so far (operands before i) with operand i.
-void plan_step(const Equation& e, const View& left, const View& right, int i, Step* s) {
-  *s = Step{};
-  bool needed[kMaxLabels] = {false};
-  for (int d = 0; d < e.out.rank; ++d) needed[e.out.label[d]] = true;
-  for (int k = i + 1; k < e.n; ++k)
-    for (int d = 0; d < e.in[k].rank; ++d) needed[e.in[k].label[d]] = true;
-  int8_t batch[kMaxLabels], m[kMaxLabels], n[kMaxLabels], k[kMaxLabels];
-  int nb = 0, nm = 0, nn = 0, nk = 0;
-  for (int l = 0; l < kMaxLabels; ++l) {
-    const bool in_a = left.term.has(l), in_b = right.term.has(l);
-    if (in_a && in_b)
-      (needed[l] ? batch[nb++] : k[nk++]) = static_cast<int8_t>(l);
-    else if (in_a && needed[l])
-      m[nm++] = static_cast<int8_t>(l);
-    else if (in_b && needed[l])
-      n[nn++] = static_cast<int8_t>(l);
-    // An index of size 1 here may be larger elsewhere: sum over its size in this view.
-    else if (in_a || in_b) {
-      const View& v = in_a ? left : right;
-      int64_t size = 1;
-      for (int d = 0; d < v.term.rank; ++d)
-        if (v.term.label[d] == l && v.dims[d] != 1) size = v.dims[d];
-      add_axis(in_a ? &s->a_sum : &s->b_sum, l, size, v);
-    }
-  }
-  s->batch = s->m = s->n = s->k = 1;
-  auto size_of = [&](int l) {
-    int64_t size = 1;
-    for (int side = 0; side < 2; ++side) {
-      const View* v = side ? &right : &left;
-      for (int d = 0; d < v->term.rank; ++d)
-        if (v->term.label[d] == l && v->dims[d] != 1) size = v->dims[d];
-    }
-    return size;
-  };
-  auto keep = [&](int l, int64_t size) {
-    s->result.term.label[s->result.term.rank] = static_cast<int8_t>(l);
-    s->result.dims[s->result.term.rank++] = size;
-  };
-  for (int j = 0; j < nb; ++j) {
-    const int64_t size = size_of(batch[j]);
-    add_axis(&s->a, batch[j], size, left);
-    add_axis(&s->b, batch[j], size, right);
-    s->batch *= size;
-    keep(batch[j], size);
-  }
-  for (int j = 0; j < nm; ++j) {
-    add_axis(&s->a, m[j], size_of(m[j]), left);
-    s->m *= size_of(m[j]);
-    keep(m[j], size_of(m[j]));
-  }
-  for (int j = 0; j < nn; ++j) {
-    add_axis(&s->b, n[j], size_of(n[j]), right);
-    s->n *= size_of(n[j]);
-    keep(n[j], size_of(n[j]));
-  }
-  for (int j = 0; j < nk; ++j) {
-    add_axis(&s->a, k[j], size_of(k[j]), left);
-    add_axis(&s->b, k[j], size_of(k[j]), right);
-    s->k *= size_of(k[j]);
-  }
-}
-
-View view_of(const OpContext& c, const Equation& e, int i) {
-  View v;
-  v.term = e.in[i];
-  for (int d = 0; d < v.term.rank; ++d) v.dims[d] = c.in(i)->dims[d];
-  return v;
-}
-
-struct EinsumState {
-  Equation e;
+  size_t result;
+  size_t packs, pack_bytes;  // room of a lane for packed B
   GemmLayout layout;
-  const GemmKernels* gemm;
-  size_t operand_at, left_at, a_at, b_at, product_at, packed_at, bias_at;
 };
 
-// Labels that a step's result keeps may be more than kMaxRank in a long chain.
-Status einsum_prepare(OpContext& c) {
-  EinsumState* s;
-  DK_TRY(c.make_state(&s));
-  DK_TRY(read_equation(c, &s->e));
-  const Wide wide = wide_of(c.in(0)->dtype);
-  const int words = wide == Wide::f32 ? 1 : 2;
-  s->gemm = gemm_kernels();
-  int64_t operand = 1, a = 1, b = 1, product = 1, packed = 1, columns = 1;
-  auto raise = [](int64_t* to, int64_t n) { *to = n > *to ? n : *to; };
-  View left = view_of(c, s->e, 0);
-  raise(&operand, c.in(0)->count());
-  raise(&product, c.in(0)->count());
-  Step step;
-  for (int i = 1; i < s->e.n; ++i) {
-    const View right = view_of(c, s->e, i);
-    int labels = 0;
-    for (int l = 0; l < kMaxLabels; ++l) labels += left.term.has(l) || right.term.has(l);
-    if (labels > kMaxRank)  // an upper bound of what can be kept
-      for (int l = 0, kept = 0; l < kMaxLabels; ++l) {
-        bool needed = s->e.out.has(l);
-        for (int k = i + 1; k < s->e.n; ++k) needed = needed || s->e.in[k].has(l);
-        kept += needed && (left.term.has(l) || right.term.has(l));
-        if (kept > kMaxRank)
-          return c.fail(Code::unsupported, "an intermediate product has more than %d indices", kMaxRank);
-      }
-    plan_step(s->e, left, right, i, &step);
-    raise(&operand, c.in(i)->count());
-    raise(&a, step.a.count());
-    raise(&b, step.b.count());
-    raise(&product, step.result.term.rank ? step.batch * step.m * step.n : 1);
-    const GemmLayout layout = gemm_layout(s->gemm, step.k, step.n);
-    raise(&packed, layout.padded() * step.k);
-    raise(&columns, layout.padded());
-    left = step.result;
-  }
-  ScratchPlan scratch;
-  s->operand_at = scratch.take(operand * words);
-  s->left_at = scratch.take(product * words);
-  s->a_at = scratch.take(a * words);
-  s->b_at = scratch.take(b * words);
-  s->product_at = scratch.take((product > c.out(0)->count() ? product : c.out(0)->count()) * words);
-  s->packed_at = scratch.take(packed);
-  s->bias_at = scratch.take(columns);
-  return c.need_scratch(scratch.bytes);
-}
+struct Plan {
+  Wide wide;  // f32, f64 or u64
+  bool own;   // the inputs are of that type already
+  int64_t size[kLabels];
+  size_t copies[kOperands];
+  int steps;
+  Step step[kOperands];
+  Dense last;       // the result in the order of the output
+  bool direct;      // the last step writes the output itself
+  size_t y_offset;  // of the result before conversion
+  size_t bias;      // zeros for the GEMM core
+};
 
-template <class T>
-void multiply(const OpContext& c, const EinsumState& s, const Step& p, const T* a, const T* b, T* y) {
-  (void)s;
-  c.parallel(p.batch * p.m, 1 + 50000 / (p.k * p.n + 1), [&](int64_t from, int64_t end, int) {
-    for (int64_t r = from; r < end; ++r) {
-      const T *row = a + r * p.k, *mat = b + r / p.m * p.n * p.k;
-      for (int64_t n = 0; n < p.n; ++n) {
-        T sum = 0;
-        for (int64_t k = 0; k < p.k; ++k) sum += row[k] * mat[n * p.k + k];
-        y[r * p.n + n] = sum;
-      }
+struct Planner {
+  const OpContext& c;
+  Plan& p;
+  size_t at = 0;
+  size_t item;
+
+  Status take(int64_t count, size_t* offset) {
+    size_t bytes;
+    if (count < 0 || __builtin_mul_overflow(static_cast<size_t>(count), item, &bytes) || bytes > (size_t{1} << 60))
+      return c.fail(Code::memory, "an intermediate result is too large");
+    *offset = at;
+    at += align64(bytes + kSlack);
+    return Code::ok;
+  }
+  Status count(const uint8_t* labels, int n, int64_t* to) const {
+    *to = 1;
+    for (int i = 0; i < n; ++i)
+      if (__builtin_mul_overflow(*to, p.size[labels[i]], to))
+        return c.fail(Code::memory, "an intermediate result is too large");
+    return Code::ok;
+  }
+  // Lays `from` out as labels; sums what is not among them.
+  Status dense(const Operand& from, const uint8_t* labels, int n, Dense* to) {
+    to->from = from;
+    to->n = n;
+    int64_t want = 1;
+    bool same = true;
+    uint64_t kept = 0;
+    for (int i = n - 1; i >= 0; --i) {
+      to->labels[i] = labels[i];
+      kept |= uint64_t{1} << labels[i];
+      same &= p.size[labels[i]] == 1 || from.stride(labels[i]) == want;
+      want *= p.size[labels[i]];
     }
-  });
-}
-
-void multiply(const OpContext& c, const EinsumState& s, const Step& p, const float* a, const float* b, float* y) {
-  char* scratch = static_cast<char*>(c.scratch());
-  float* packed = reinterpret_cast<float*>(scratch + s.packed_at);
-  float* bias = reinterpret_cast<float*>(scratch + s.bias_at);
-  const GemmLayout layout = gemm_layout(s.gemm, p.k, p.n);
-  for (int64_t i = 0; i < layout.padded(); ++i) bias[i] = 0.0f;
-  GemmEpilogue epilogue;
-  epilogue.bias = bias;
-  GemmProblem g = {};
-  g.kernels = s.gemm;
-  g.layout = &layout;
-  g.m = p.m;
-  g.taps = 1;
-  g.k = p.k;
-  g.packed = packed;
-  g.ldc = p.n;
-  g.epilogue = &epilogue;
-  const GemmSplit split = gemm_split(g, c.threads());
-  for (int64_t i = 0; i < p.batch; ++i) {
-    gemm_pack(s.gemm, layout, packed, b + i * p.n * p.k, 1, p.k, 0, layout.count());
-    const GemmMatrix rows(a + i * p.m * p.k, p.k);
-    g.rows = &rows;
-    g.c = y + i * p.m * p.n;
-    c.parallel(split.units, split.grain, [&](int64_t b0, int64_t e0, int) { gemm_run_units(g, split, b0, e0); });
+    to->copy = !same || (from.mask() & ~kept);
+    if (!to->copy) return Code::ok;
+    int64_t cells;
+    DK_TRY(count(labels, n, &cells));
+    return take(cells, &to->offset);
   }
+};
+
+// Adds the labels of `from` that are in `mask`, in the order of `from`.
+int pick(const uint8_t* from, int n, uint64_t mask, uint8_t* to, int at) {
+  for (int i = 0; i < n; ++i)
+    if (mask >> from[i] & 1) to[at++] = from[i];
+  return at;
 }
 
-template <class T>
-void einsum_in(const OpContext& c, const EinsumState& s) {
-  Tensor& out = *c.out(0);
-  char* scratch = static_cast<char*>(c.scratch());
-  auto part = [scratch](size_t at) { return reinterpret_cast<T*>(scratch + at); };
-  auto operand = [&](int i, size_t at) -> const T* {
-    const Tensor& t = *c.in(i);
-    if (dtype_size(t.dtype) == sizeof(T) && wide_of(t.dtype) != Wide::s64) return t.as<T>();
-    if (t.dtype == DType::s64) return t.as<T>();
-    load_wide(t.dtype, t.data, t.count(), part(at));
-    return part(at);
+int64_t product_of(const Plan& p, uint64_t mask) {
+  int64_t n = 1;
+  for (int i = 0; i < kLabels; ++i)
+    if (mask >> i & 1 && __builtin_mul_overflow(n, p.size[i], &n)) return INT64_MAX;
+  return n;
+}
+
+Status plan_step(Planner& planner, const OpContext& c, const Equation& e, const Operand& x, const Operand& y,
+                 uint64_t needed, bool final, Operand* result) {
+  Plan& p = planner.p;
+  Step& s = p.step[p.steps++];
+  const uint64_t am = x.mask(), bm = y.mask();
+  const Operand *a = &x, *b = &y;
+  uint8_t all[kLabels];  // the order of labels: that of the output, then of appearance
+  int n_all = 0;
+  uint64_t seen = 0;
+  auto add = [&](uint8_t l) {
+    if (!(seen >> l & 1)) all[n_all++] = l;
+    seen |= uint64_t{1} << l;
   };
-  View left = view_of(c, s.e, 0);
-  const T* so_far = operand(0, s.left_at);
-  for (int i = 1; i < s.e.n; ++i) {
-    Step p;
-    plan_step(s.e, left, view_of(c, s.e, i), i, &p);
-    gather(so_far, p.a, p.a_sum, part(s.a_at));
-    gather(operand(i, s.operand_at), p.b, p.b_sum, part(s.b_at));
-    multiply(c, s, p, part(s.a_at), part(s.b_at), part(s.left_at));
-    so_far = part(s.left_at);
-    left = p.result;
+  for (int i = 0; i < e.n_out; ++i) add(e.out[i]);
+  for (int i = 0; i < x.n; ++i) add(x.labels[i]);
+  for (int i = 0; i < y.n; ++i) add(y.labels[i]);
+  // When the output wants the columns before the rows, the operands change places.
+  if (final) {
+    for (int i = 0; i < e.n_out; ++i) {
+      const uint64_t bit = uint64_t{1} << e.out[i];
+      if (am & bm & bit) continue;
+      if (bm & bit) a = &y, b = &x;
+      if ((am | bm) & bit) break;
+    }
   }
-  // What is left: the order of the result, and sums of a single operand.
-  Axes kept, summed;
-  for (int d = 0; d < s.e.out.rank; ++d) add_axis(&kept, s.e.out.label[d], s.e.size[s.e.out.label[d]], left);
-  for (int l = 0; l < kMaxLabels; ++l)
-    if (left.term.has(l) && !s.e.out.has(l)) add_axis(&summed, l, s.e.size[l], left);
-  T* y = part(s.product_at);
-  gather(so_far, kept, summed, y);
-  store_wide(out.dtype, y, out.count(), out.data);
-}
-
-Status einsum_run(OpContext& c) {
-  const EinsumState& s = *c.state<EinsumState>();
-  if (c.out(0)->count() == 0) return Code::ok;
-  switch (wide_of(c.in(0)->dtype)) {
-    case Wide::f32: einsum_in<float>(c, s); break;
-    case Wide::f64: einsum_in<double>(c, s); break;
-    case Wide::s64: einsum_in<int64_t>(c, s); break;
-    case Wide::u64: einsum_in<uint64_t>(c, s); break;
+  const uint64_t in_a = a->mask(), in_b = b->mask();
+  const uint64_t batch = in_a & in_b & needed, inner = in_a & in_b & ~needed;
+  const uint64_t rows = in_a & ~in_b & needed, cols = in_b & ~in_a & needed;
+  uint8_t labels[kLabels];
+  int n = pick(all, n_all, batch, labels, 0);
+  const int n_batch = n;
+  n = pick(all, n_all, rows, labels, n);
+  const int n_rows = n;
+  n = pick(all, n_all, inner, labels, n);
+  if (n > kMostDims) return c.fail(Code::unsupported, "an intermediate result of %d dims; at most %d", n, kMostDims);
+  DK_TRY(planner.dense(*a, labels, n, &s.a));
+  int q = pick(all, n_all, cols, labels, n_batch);
+  const int n_cols = q;
+  q = pick(all, n_all, inner, labels, q);
+  if (q > kMostDims) return c.fail(Code::unsupported, "an intermediate result of %d dims; at most %d", q, kMostDims);
+  DK_TRY(planner.dense(*b, labels, q, &s.b));
+  s.batch = product_of(p, batch), s.m = product_of(p, rows), s.n = product_of(p, cols), s.k = product_of(p, inner);
+  // the result: batch, rows, cols
+  result->n = pick(all, n_all, batch, result->labels, 0);
+  if (n_rows + (n_cols - n_batch) > kMostDims)
+    return c.fail(Code::unsupported, "an intermediate result of %d dims; at most %d", n_rows + n_cols - n_batch,
+                  kMostDims);
+  result->n = pick(all, n_all, rows, result->labels, result->n);
+  result->n = pick(all, n_all, cols, result->labels, result->n);
+  int64_t step = 1;
+  for (int i = result->n - 1; i >= 0; --i) {
+    result->strides[i] = step;
+    if (__builtin_mul_overflow(step, p.size[result->labels[i]], &step))
+      return c.fail(Code::memory, "an intermediate result is too large");
+  }
+  result->input = -1;
+  DK_TRY(planner.take(step, &s.result));
+  result->offset = s.result;
+  if (p.wide == Wide::f32) {
+    s.layout = gemm_layout(gemm_kernels(), s.k, s.n);
+    s.pack_bytes = align64(s.layout.bytes());
+    DK_TRY(planner.take(static_cast<int64_t>(s.pack_bytes / planner.item) * c.threads(), &s.packs));
   }
   return Code::ok;
 }
 
-// ---- det
+Status einsum_prepare(OpContext& c) {
+  Equation e;
+  DK_TRY(parse(c, &e));
+  Plan* p;
+  DK_TRY(c.make_state(&p));
+  const DType t = c.in(0)->dtype;
+  p->wide = wide_of(t) == Wide::s64 ? Wide::u64 : wide_of(t);  // the low bits are the same
+  p->own = t == DType::f32 || t == DType::f64 || t == DType::s64 || t == DType::u64;
+  memcpy(p->size, e.size, sizeof e.size);
+  Planner planner{c, *p, 0, p->wide == Wide::f32 ? size_t{4} : size_t{8}};
+  Operand list[kOperands] = {};
+  int left = e.operands;
+  for (int i = 0; i < left; ++i) {
+    Operand& o = list[i];
+    const Tensor& x = *c.in(i);
+    o.n = 0;
+    o.input = i;
+    o.offset = 0;
+    int64_t strides[kMaxRank];
+    row_strides(x.rank, x.dims, strides);
+    for (int k = 0; k < x.rank; ++k) {
+      const uint8_t l = e.labels[i][k];
+      if (x.dims[k] == 1 && e.size[l] != 1) continue;  // broadcasts
+      int at = 0;
+      while (at < o.n && o.labels[at] != l) ++at;
+      if (at == o.n) {
+        o.labels[o.n] = l;
+        o.strides[o.n++] = 0;
+      }
+      o.strides[at] += strides[k];  // an index named twice walks the diagonal
+    }
+    if (!p->own) DK_TRY(planner.take(x.count(), &p->copies[i]));
+  }
+  uint64_t out = 0;
+  for (int i = 0; i < e.n_out; ++i) out |= uint64_t{1} << e.out[i];
+  while (left > 1) {
+    int best_i = 0, best_k = 1;
+    int64_t best = INT64_MAX;
+    for (int i = 0; i < left; ++i)
+      for (int k = i + 1; k < left; ++k) {
+        uint64_t others = out;
+        for (int q = 0; q < left; ++q)
+          if (q != i && q != k) others |= list[q].mask();
+        const int64_t cells = product_of(*p, (list[i].mask() | list[k].mask()) & others);
+        if (cells < best) best = cells, best_i = i, best_k = k;
+      }
+    uint64_t needed = out;
+    for (int q = 0; q < left; ++q)
+      if (q != best_i && q != best_k) needed |= list[q].mask();
+    Operand result{};
+    DK_TRY(plan_step(planner, c, e, list[best_i], list[best_k], needed, left == 2, &result));
+    list[best_i] = result;
+    list[best_k] = list[--left];
+  }
+  DK_TRY(planner.dense(list[0], e.out, e.n_out, &p->last));
+  p->direct = p->own && p->steps > 0 && !p->last.copy;
+  if (!p->own) DK_TRY(planner.take(c.out(0)->count(), &p->y_offset));
+  int64_t widest = 1;
+  for (int i = 0; i < p->steps && p->wide == Wide::f32; ++i)
+    if (p->step[i].layout.padded() > widest) widest = p->step[i].layout.padded();
+  DK_TRY(planner.take(widest, &p->bias));
+  return c.need_scratch(planner.at);
+}
+
+// ---- run
+
+template <class W>
+struct Runner {
+  OpContext& c;
+  const Plan& p;
+  char* scratch;
+  const W* inputs[kOperands];
+
+  const W* data(const Operand& o) const {
+    return o.input >= 0 ? inputs[o.input] : reinterpret_cast<const W*>(scratch + o.offset);
+  }
+
+  // Walks the dims `labels` of o and calls f(offset) for each cell [begin, end).
+  template <class F>
+  void walk(const Operand& o, const uint8_t* labels, int n, int64_t begin, int64_t end, F&& f) const {
+    int64_t index[kLabels], at = 0, rest = begin;
+    for (int i = n - 1; i >= 0; --i) {
+      index[i] = rest % p.size[labels[i]];
+      rest /= p.size[labels[i]];
+      at += index[i] * o.stride(labels[i]);
+    }
+    for (int64_t k = begin; k < end; ++k) {
+      f(k, at);
+      for (int i = n - 1; i >= 0; --i) {
+        at += o.stride(labels[i]);
+        if (++index[i] < p.size[labels[i]]) break;
+        at -= o.stride(labels[i]) * p.size[labels[i]];
+        index[i] = 0;
+      }
+    }
+  }
+
+  const W* layout(const Dense& d, W* to) const {
+    const W* from = data(d.from);
+    int64_t cells = 1;
+    for (int i = 0; i < d.n; ++i) cells *= p.size[d.labels[i]];
+    uint64_t kept = 0;
+    for (int i = 0; i < d.n; ++i) kept |= uint64_t{1} << d.labels[i];
+    const uint64_t summed = d.from.mask() & ~kept;
+    if (cells == 0) return to;
+    if (!summed) {
+      int64_t dims[kMostDims], strides[kMostDims];
+      for (int i = 0; i < d.n; ++i) {
+        dims[i] = p.size[d.labels[i]];
+        strides[i] = d.from.stride(d.labels[i]);
+      }
+      CopyPlan plan;
+      copy_plan(&plan, sizeof(W), d.n, dims, strides, 0);
+      copy_parallel(c, plan, from, to);
+      return to;
+    }
+    uint8_t inner[kLabels];
+    const int n_inner = pick(d.from.labels, d.from.n, summed, inner, 0);
+    const int64_t count = product_of(p, summed);
+    c.parallel(cells, 8192 / (count + 1) + 1, [&](int64_t b, int64_t e, int) {
+      walk(d.from, d.labels, d.n, b, e, [&](int64_t cell, int64_t base) {
+        if constexpr (sizeof(W) == 4) {
+          double sum = 0;  // long sums in float32 would lose digits
+          walk(d.from, inner, n_inner, 0, count,
+               [&](int64_t, int64_t at) { sum += static_cast<double>(from[base + at]); });
+          to[cell] = static_cast<W>(sum);
+        } else {
+          W sum = 0;
+          walk(d.from, inner, n_inner, 0, count, [&](int64_t, int64_t at) { sum += from[base + at]; });
+          to[cell] = sum;
+        }
+      });
+    });
+    return to;
+  }
+
+  const W* layout(const Dense& d) const {
+    return d.copy ? layout(d, reinterpret_cast<W*>(scratch + d.offset)) : data(d.from);
+  }
+
+  void step(const Step& s, W* to) const {
+    const W *a = layout(s.a), *b = layout(s.b);
+    const int64_t mn = s.m * s.n;
+    if (s.batch * mn == 0) return;
+    if constexpr (sizeof(W) == 4) {
+      if (s.k > 1 && mn * s.k >= 4096) return gemm(s, a, b, to);
+    }
+    c.parallel(s.batch * s.m, 16384 / (s.n * (s.k + 1)) + 1, [&](int64_t begin, int64_t end, int) {
+      for (int64_t r = begin; r < end; ++r) {
+        const W* row = a + r * s.k;
+        const W* cols = b + r / s.m * s.n * s.k;
+        W* out = to + r * s.n;
+        if (s.k == 1) {
+          for (int64_t j = 0; j < s.n; ++j) out[j] = row[0] * cols[j];
+          continue;
+        }
+        for (int64_t j = 0; j < s.n; ++j) {
+          W sum = 0;
+          for (int64_t q = 0; q < s.k; ++q) sum += row[q] * cols[j * s.k + q];
+          out[j] = sum;
+        }
+      }
+    });
+  }
+
+  void gemm(const Step& s, const float* a, const float* b, float* to) const {
+    GemmEpilogue epilogue;
+    epilogue.bias = reinterpret_cast<const float*>(scratch + p.bias);
+    auto problem = [&](int64_t i, const GemmRows& rows, const float* packed) {
+      GemmProblem g{};
+      g.kernels = gemm_kernels();
+      g.layout = &s.layout;
+      g.m = s.m, g.taps = 1, g.k = s.k;
+      g.rows = &rows;
+      g.packed = packed;
+      g.c = to + i * s.m * s.n, g.ldc = s.n;
+      g.epilogue = &epilogue;
+      return g;
+    };
+    auto pack = [&](int64_t i, float* room, int64_t p0, int64_t p1) {
+      gemm_pack(gemm_kernels(), s.layout, room, b + i * s.n * s.k, 1, s.k, p0, p1);
+    };
+    if (s.batch >= c.threads()) {
+      c.parallel(s.batch, 1, [&](int64_t begin, int64_t end, int lane) {
+        float* room = reinterpret_cast<float*>(scratch + s.packs + static_cast<size_t>(lane) * s.pack_bytes);
+        for (int64_t i = begin; i < end; ++i) {
+          pack(i, room, 0, s.layout.count());
+          const GemmMatrix rows(a + i * s.m * s.k, s.k);
+          gemm_run(problem(i, rows, room), 0, s.m, 0, s.layout.count());
+        }
+      });
+      return;
+    }
+    float* room = reinterpret_cast<float*>(scratch + s.packs);
+    for (int64_t i = 0; i < s.batch; ++i) {
+      c.parallel(s.layout.count(), 1, [&](int64_t begin, int64_t end, int) { pack(i, room, begin, end); });
+      const GemmMatrix rows(a + i * s.m * s.k, s.k);
+      const GemmProblem g = problem(i, rows, room);
+      const GemmSplit split = gemm_split(g, c.threads());
+      c.parallel(split.units, split.grain,
+                 [&](int64_t begin, int64_t end, int) { gemm_run_units(g, split, begin, end); });
+    }
+  }
+
+  void run() {
+    const Tensor& y = *c.out(0);
+    const DType own = sizeof(W) == 4 ? DType::f32 : p.wide == Wide::f64 ? DType::f64 : DType::u64;
+    for (int i = 0; i < c.n_in(); ++i) {
+      inputs[i] = c.in(i)->as<W>();
+      if (p.own) continue;
+      W* copy = reinterpret_cast<W*>(scratch + p.copies[i]);
+      convert(c.in(i)->dtype, c.in(i)->data, own, copy, c.in(i)->count());
+      inputs[i] = copy;
+    }
+    if (p.wide == Wide::f32) {
+      int64_t widest = 1;
+      for (int i = 0; i < p.steps; ++i)
+        if (p.step[i].layout.padded() > widest) widest = p.step[i].layout.padded();
+      memset(scratch + p.bias, 0, static_cast<size_t>(widest) * 4);
+    }
+    W* target = p.own ? static_cast<W*>(y.data) : reinterpret_cast<W*>(scratch + p.y_offset);
+    for (int i = 0; i < p.steps; ++i) {
+      const bool last = i + 1 == p.steps;
+      step(p.step[i], last && !p.last.copy ? target : reinterpret_cast<W*>(scratch + p.step[i].result));
+    }
+    if (p.last.copy)
+      layout(p.last, target);
+    else if (p.steps == 0)
+      copy_bytes(c, target, data(p.last.from), static_cast<size_t>(y.count()) * sizeof(W));
+    if (!p.own) convert(own, target, y.dtype, y.data, y.count());
+  }
+};
+
+template <class W>
+void run_einsum(OpContext& c, const Plan& p) {
+  Runner<W> r{c, p, static_cast<char*>(c.scratch()), {}};
+  r.run();
+}
+
+Status einsum_run(OpContext& c) {
+  const Plan& p = *c.state<Plan>();
+  if (c.out(0)->count() == 0) return Code::ok;
+  switch (p.wide) {
+    case Wide::f32: run_einsum<float>(c, p); break;
+    case Wide::f64: run_einsum<double>(c, p); break;
+    default: run_einsum<uint64_t>(c, p); break;
+  }
+  return Code::ok;
+}
+
+// ---- det: LU decomposition with partial pivoting, in float64
 
 Status det_infer(OpContext& c) {
   const Tensor& x = *c.in(0);
-  if (!is_float(x.dtype)) return c.fail(Code::shape, "x has dtype %s; expected a float", dtype_name(x.dtype));
+  if (!is_float(x.dtype)) return c.fail(Code::shape, "x must be floats; got %s", dtype_name(x.dtype));
   if (x.rank < 2 || x.dims[x.rank - 1] != x.dims[x.rank - 2])
-    return c.fail(Code::shape, "the last two dims must be there and equal; rank is %d", x.rank);
+    return c.fail(Code::shape, "the last two dims of x must be equal");
   return c.set_out(0, x.dtype, x.rank - 2, x.dims);
 }
 
-struct DetState {
-  size_t matrix_at, result_at;
-};
-
 Status det_prepare(OpContext& c) {
-  const Tensor& x = *c.in(0);
-  DetState* s;
-  DK_TRY(c.make_state(&s));
-  const int64_t n = x.dims[x.rank - 1];
-  ScratchPlan scratch;
-  s->matrix_at = scratch.take(n * n * 3);  // of doubles, behind as many floats
-  s->result_at = scratch.take(c.out(0)->count() * 2);
-  return c.need_scratch(scratch.bytes);
+  const int64_t n = c.in(0)->dims[c.in(0)->rank - 1];
+  return c.need_scratch(align64(static_cast<size_t>(n * n) * 8) * static_cast<size_t>(c.threads()));
 }
 
-// Gaussian elimination with the largest pivot of each column, in place.
 double determinant(double* a, int64_t n) {
   double det = 1;
   for (int64_t k = 0; k < n; ++k) {
     int64_t pivot = k;
     for (int64_t i = k + 1; i < n; ++i)
       if (std::fabs(a[i * n + k]) > std::fabs(a[pivot * n + k])) pivot = i;
-    const double p = a[pivot * n + k];
-    if (p == 0) return 0;
     if (pivot != k) {
       det = -det;
-      for (int64_t j = 0; j < n; ++j) {
+      for (int64_t j = k; j < n; ++j) {
         const double t = a[k * n + j];
         a[k * n + j] = a[pivot * n + j];
         a[pivot * n + j] = t;
       }
     }
-    det *= p;
+    const double d = a[k * n + k];
+    det *= d;
+    if (d == 0) return det;
     for (int64_t i = k + 1; i < n; ++i) {
-      const double f = a[i * n + k] / p;
+      const double f = a[i * n + k] / d;
+      if (f == 0) continue;
       for (int64_t j = k + 1; j < n; ++j) a[i * n + j] -= f * a[k * n + j];
     }
   }
@@ -466,41 +604,26 @@ double determinant(double* a, int64_t n) {
 
 Status det_run(OpContext& c) {
   const Tensor& x = *c.in(0);
-  const DetState& s = *c.state<DetState>();
   Tensor& y = *c.out(0);
-  const int64_t n = x.dims[x.rank - 1], size = n * n, count = y.count();
-  double* a = reinterpret_cast<double*>(static_cast<char*>(c.scratch()) + s.matrix_at);
-  double* result = reinterpret_cast<double*>(static_cast<char*>(c.scratch()) + s.result_at);
-  float* f = reinterpret_cast<float*>(a + size);
-  for (int64_t i = 0; i < count; ++i) {
-    const char* from = x.as<char>() + static_cast<size_t>(i * size) * dtype_size(x.dtype);
-    if (x.dtype == DType::f64) {
-      load_wide(x.dtype, from, size, a);
-    } else {
-      load_wide(x.dtype, from, size, f);
-      for (int64_t k = 0; k < size; ++k) a[k] = static_cast<double>(f[k]);
+  const int64_t n = x.dims[x.rank - 1];
+  const size_t room = align64(static_cast<size_t>(n * n) * 8);
+  c.parallel(y.count(), 16384 / (n * n * n + 1) + 1, [&](int64_t b, int64_t e, int lane) {
+    double* a = reinterpret_cast<double*>(static_cast<char*>(c.scratch()) + static_cast<size_t>(lane) * room);
+    for (int64_t i = b; i < e; ++i) {
+      convert(x.dtype, x.as<char>() + static_cast<size_t>(i * n * n) * dtype_size(x.dtype), DType::f64, a, n * n);
+      const double d = determinant(a, n);
+      convert(DType::f64, &d, y.dtype, y.as<char>() + static_cast<size_t>(i) * dtype_size(y.dtype), 1);
     }
-    result[i] = determinant(a, n);
-  }
-  if (y.dtype == DType::f64) {
-    store_wide(y.dtype, result, count, y.data);
-  } else {
-    float* r = reinterpret_cast<float*>(result);  // in place: each double is read before its place is overwritten
-    for (int64_t i = 0; i < count; ++i) {
-      const double d = result[i];
-      r[i] = static_cast<float>(d);
-    }
-    store_wide(y.dtype, r, count, y.data);
-  }
+  });
   return Code::ok;
 }
 
-const OpDef kDefs[] = {
+const OpDef defs[] = {
     {Opcode::einsum_, einsum_infer, einsum_prepare, einsum_run},
     {Opcode::det_, det_infer, det_prepare, det_run},
 };
 
 }  // namespace
 
-const OpList ops_einsum = {kDefs, sizeof kDefs / sizeof kDefs[0]};
+const OpList ops_einsum = {defs, sizeof(defs) / sizeof(defs[0])};
 }  // namespace dk

@@ -8,6 +8,7 @@
   X(conv_transpose) \
   X(deform_conv) \
   X(einsum) \
+  X(einsum) \
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
@@ -15,6 +16,7 @@
   X(reduce) \
   X(reduce_along) \
   X(shape) \
+  X(signal) \
   X(shape_move) \
   X(index) \
   X(index_scatter) \
