@@ -8,7 +8,6 @@
   X(conv_transpose) \
   X(deform_conv) \
   X(einsum) \
-  X(einsum) \
   X(elementwise_binary) \
   X(elementwise_select) \
   X(elementwise_unary) \
