@@ -1,8 +1,8 @@
 """``run_graph``: a plain interpreter of a whole Graph by the passports' NumPy references; the oracle for all others.
 
 Nothing is planned or fused: nodes run in order, every value is a fresh array, and dtypes and shapes of results are
-checked against the graph, symbolic dims included (they are bound by the inputs).  State (variables, how often a random node has run) lives in a :class:`State` that the caller
-may keep between runs.
+checked against the graph, symbolic dims included (they are bound by the inputs).  State (variables, how often a random
+node has run) lives in a :class:`State` that the caller may keep between runs.
 """
 
 from __future__ import annotations

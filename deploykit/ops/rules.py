@@ -129,7 +129,9 @@ def broadcast_dim(a: DimLike, b: DimLike) -> DimLike:
         return a
     if isinstance(b, int):
         return b
-    return Dim.fresh()
+    if provably_ge(a, 2):  # then b is 1 or the same
+        return a
+    return b if provably_ge(b, 2) else Dim.fresh()
 
 
 def broadcast_shapes(*shapes: Shape | None) -> Shape | None:

@@ -12,7 +12,7 @@ from deploykit.ops.core import F, Spec
 from deploykit.ops.rules import axes_of, ceil_div, error, fresh_shape, ints_of, length_of, product, show, values_of
 from deploykit.ops.samples import i64
 
-FAR = 2**31 - 1  # a start or end from here on means "as far as it goes"
+FAR = 10**9  # a start or end from here on means "as far as it goes", unless the size is known
 
 
 def reshaped(shape: Shape | None, target: Spec, allow_zero: bool) -> Shape | None:
@@ -100,6 +100,8 @@ def slice_length(size: DimLike, start: DimLike, end: DimLike, step: DimLike) -> 
         return Dim.fresh()
     if step == 0:
         raise error("step", 0, "not 0")
+    if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
+        return len(range(size)[start:end:step])
     if step > 0:
         if isinstance(start, int) and 0 <= start < FAR and (end == size or isinstance(end, int) and end >= FAR):
             span = dim_max(size - start, 0)  # x[k:], the common case, in its shortest form

@@ -48,6 +48,7 @@ def test_slices_of_a_symbol_are_exact_for_every_size():
     "start, end, step, text",
     [
         (0, 2**31 - 1, 1, "n"),
+        (0, 10**9, 1, "n"),
         (0, 2**63 - 1, 2, "((n + 1) // 2)"),
         (-1, -(2**63), -1, "n"),
         (0, -1, 1, "max((n - 1), 0)"),
@@ -180,6 +181,7 @@ def test_different_symbols_do_not_broadcast_to_a_guess():
     assert y.shape[1:] == (4, 3)
     assert y.shape[0] not in (n, m)
     assert b.op("add", x, b.input("z", "float32", (5, 1, 3))).shape == (5, 1, 3), "n is 5 or 1"
+    assert b.op("add", x, b.input("w", "float32", (m + 2, 1, 3))).shape == (m + 2, 1, 3), "n is m + 2 or 1"
 
 
 def test_infer_graph_is_repeatable_and_fills_shapes_in():
