@@ -21,8 +21,7 @@ ISAS = ("scalar", "x86_sse41", "x86_avx2", "x86_avx512", "arm_neon")
 # Ops without a kernel in the engine.  This list only shrinks.
 WITHOUT_KERNEL = frozenset(
     """
-    attention batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool lp_pool max_unpool resize grid_sample
-    roi_align col2im im2col dequantize quantize dynamic_quantize dft stft mel_weights gru lstm rnn rotary_embedding
+    batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool lp_pool max_unpool
     random_uniform random_normal bernoulli multinomial
     """.split()
 )
