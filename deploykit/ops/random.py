@@ -19,7 +19,7 @@ from deploykit import dtypes
 from deploykit.graph.dims import Dim
 from deploykit.ops.core import Spec, op
 from deploykit.ops.numerics import float64
-from deploykit.ops.rules import error, fresh_shape, length_of, require_index, require_kind, require_rank, values_of
+from deploykit.ops.rules import error, fresh_shape, length_of, require_index, require_kind, require_rank, show, values_of
 from deploykit.ops.samples import Draw, Sample, i64
 
 _SESSION = int.from_bytes(os.urandom(8), "little") | 1
@@ -176,6 +176,8 @@ class multinomial:
         require_rank(logits, 2, what="logits")
         if dtype not in ("int32", "int64"):
             raise error("dtype", dtype, "int32 or int64")
+        if logits.shape is not None and logits.shape[1] == 0:
+            raise error("logits have no classes to choose from", show(logits.shape))
         if samples < 1:
             raise error("samples", samples, "1 or more")
         rows = Dim.fresh() if logits.shape is None else logits.shape[0]
