@@ -165,7 +165,7 @@ class Op:
         return "n_outputs" in self.extra
 
     def count_outputs(self, inputs: Any, attrs: dict[str, Any], given: int | None) -> dict[str, int]:
-        """``{"n_outputs": number}``: as given, else as the passport's ``n_outputs`` function tells from the arguments."""
+        """``{"n_outputs": number}``: as given, else as the passport's ``n_outputs`` function tells."""
         if given is None:
             rule = self.extra["n_outputs"]
             given = rule(*inputs, **attrs) if callable(rule) else None
@@ -199,6 +199,9 @@ class Op:
         for i, o in enumerate(fixed):
             if not o.optional and (i >= n or absent(i)):
                 raise GraphError(f"{self.name}: input '{o.name}' (number {i}) is missing.")
+        for i in range(len(fixed), n):
+            if absent(i):
+                raise GraphError(f"{self.name}: input '{self.operands[-1].name}' number {i} is missing.")
 
     @property
     def signature(self) -> str:

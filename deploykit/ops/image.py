@@ -333,6 +333,8 @@ class col2im:
         require_index(image_shape, "image_shape")
         require_index(block_shape, "block_shape")
         image, block = values_of(image_shape), ints_of(block_shape)
+        if block is not None and any(k < 1 for k in block):
+            raise error("block_shape", block, "positive numbers")
         d = length_of(image_shape) or length_of(block_shape)
         if d is None:
             return Spec(x.dtype, None)

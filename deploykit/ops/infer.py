@@ -14,7 +14,7 @@ from deploykit.errors import DeploykitError, ShapeError
 from deploykit.graph.dims import Dim, dim_max, dim_min, is_non_negative
 from deploykit.graph.ir import Graph, Node, Value, Variable
 from deploykit.ops.core import Op, Spec, get
-from deploykit.ops.rules import product
+from deploykit.ops.rules import product, show
 
 # Ops whose result is computed when every input value is known and small: shape arithmetic, on numbers or on Dims.
 VALUE_OPS = frozenset(
@@ -70,7 +70,14 @@ def infer_op(op: Op, specs: list[Spec | None], attrs: dict[str, Any]) -> tuple[S
         if e.message.startswith(op.name + ":"):
             raise
         raise ShapeError(f"{op.name}: {e.message}", code=e.code) from None
+    except (ArithmeticError, AssertionError, IndexError, TypeError, ValueError) as e:
+        # a rule that did not foresee this; the user still learns which node has which inputs
+        given = ", ".join("_" if s is None else f"{s.dtype}{show(s.shape)}" for s in specs)
+        raise ShapeError(f"{op.name}: inputs ({given}) do not fit: {e or type(e).__name__}.") from e
     outs = tuple(out) if isinstance(out, (tuple, list)) else (out,)
+    for s in outs:
+        if s.shape is not None and any(isinstance(d, int) and d < 0 for d in s.shape):
+            raise ShapeError(f"{op.name}: the result would have negative sizes; got {show(s.shape)}.")
     if op.name in VALUE_OPS and all(s is None or s.value is not None for s in specs):
         values = [None if s is None else s.value for s in specs]
         if all(v is None or v.size <= MAX_VALUE for v in values) and all(_small(s) for s in outs):

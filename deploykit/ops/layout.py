@@ -17,6 +17,8 @@ class depth_to_space:
 
     def infer(x, block, mode):
         require_rank(x, 4)
+        if block < 1:
+            raise error("block", block, "1 or more")
         if x.shape is None:
             return Spec(x.dtype, fresh_shape(4))
         n, h, w, c = x.shape
@@ -47,6 +49,8 @@ class space_to_depth:
 
     def infer(x, block, mode):
         require_rank(x, 4)
+        if block < 1:
+            raise error("block", block, "1 or more")
         if x.shape is None:
             return Spec(x.dtype, fresh_shape(4))
         n, h, w, c = x.shape

@@ -19,7 +19,16 @@ from deploykit import dtypes
 from deploykit.graph.dims import Dim
 from deploykit.ops.core import Spec, op
 from deploykit.ops.numerics import float64
-from deploykit.ops.rules import error, fresh_shape, length_of, require_index, require_kind, require_rank, show, values_of
+from deploykit.ops.rules import (
+    error,
+    fresh_shape,
+    length_of,
+    require_index,
+    require_kind,
+    require_rank,
+    show,
+    values_of,
+)
 from deploykit.ops.samples import Draw, Sample, i64
 
 _SESSION = int.from_bytes(os.urandom(8), "little") | 1
@@ -68,6 +77,8 @@ def _drawn(shape: Spec, dtype: str) -> Spec:
     require_index(shape, "shape")
     require_rank(shape, 1, what="shape")
     dims, count = values_of(shape), length_of(shape)
+    if dims is not None and any(isinstance(d, int) and d < 0 for d in dims):
+        raise error("shape", show(tuple(dims)), "no negative dims")
     if dims is None:
         return Spec(dtypes.dtype(dtype), None if count is None else fresh_shape(count))
     return Spec(dtypes.dtype(dtype), tuple(dims))

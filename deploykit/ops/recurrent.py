@@ -302,6 +302,7 @@ class lstm:
 
     def infer(x, w, r, b=None, lengths=None, h0=None, c0=None, peephole=None, **attrs):
         require_same_dtype(x, peephole)
+        require_rank(r, 3, what="r")
         require_rank(peephole, 2, what="peephole")
         if peephole is not None and peephole.shape is not None and r.shape is not None:
             unify_dim(peephole.shape[1], 3 * r.shape[2], "columns of peephole and 3 * hidden")

@@ -308,6 +308,8 @@ class concat:
     "Join along an existing axis."
 
     def infer(*xs, axis):
+        if not xs:
+            raise error("number of inputs", 0, "1 or more")
         dtype = require_same_dtype(*xs)
         known = [x.shape for x in xs if x.shape is not None]
         if not known:
@@ -527,6 +529,8 @@ class tile:
             return Spec(x.dtype, None if count is None else fresh_shape(count))
         if count is not None and count != len(x.shape):
             raise error(f"number of repeats for x {show(x.shape)}", count, len(x.shape))
+        if times is not None and any(isinstance(t, int) and t < 0 for t in times):
+            raise error("repeats", show(tuple(times)), "no negative numbers")
         if times is None:
             return Spec(x.dtype, tuple(0 if d == 0 else Dim.fresh() for d in x.shape))
         return Spec(x.dtype, tuple(d * t for d, t in zip(x.shape, times, strict=True)))
