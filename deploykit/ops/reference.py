@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.errors import DeploykitError, GraphError, InputError, UnsupportedError
+from deploykit.errors import DeploykitError, EngineError, GraphError, InputError, UnsupportedError
 from deploykit.graph.dims import Dim, Shape
 from deploykit.graph.ir import Graph, Node, Value
 from deploykit.ops.core import get
@@ -161,6 +161,9 @@ def _run_node(node: Node, arrays: list[np.ndarray | None], frame: _Frame) -> tup
         outs = run_reference(op, arrays, attrs)
     except DeploykitError as e:
         raise type(e)(f"{op.name} '{node.name}': {e.message.removeprefix(op.name + ':').strip()}", code=e.code) from e
+    except (ArithmeticError, IndexError, MemoryError, TypeError, ValueError) as e:
+        given = ", ".join("_" if a is None else f"{dtypes.dtype(a.dtype)}{list(a.shape)}" for a in arrays)
+        raise EngineError(f"{op.name} '{node.name}': inputs ({given}) do not fit: {e}.") from e
     for v, a in zip(node.outputs, outs, strict=False):
         if v is not None and v.dtype is not None and dtypes.dtype(a.dtype) is not v.dtype:
             raise GraphError(f"{op.name} '{node.name}': '{v.name}' should be {v.dtype}, the reference gave {a.dtype}.")
