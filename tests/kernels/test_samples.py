@@ -22,7 +22,6 @@ ISAS = ("scalar", "x86_sse41", "x86_avx2", "x86_avx512", "arm_neon")
 WITHOUT_KERNEL = frozenset(
     """
     batch_norm layer_norm rms_norm group_norm lrn max_pool avg_pool lp_pool max_unpool
-    random_uniform random_normal bernoulli multinomial
     """.split()
 )
 

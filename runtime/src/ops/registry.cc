@@ -25,6 +25,7 @@
   X(image_sample) \
   X(matmul) \
   X(quantize) \
+  X(random) \
   X(recurrent) \
   /* end of list: git merges it line by line, see .gitattributes */
 
