@@ -14,6 +14,8 @@
   X(softmax) \
   X(reduce) \
   X(reduce_along) \
+  X(norm) \
+  X(pool) \
   X(shape) \
   X(signal) \
   X(shape_move) \

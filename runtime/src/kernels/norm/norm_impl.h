@@ -9,40 +9,47 @@ using namespace simd;
 constexpr int64_t kRowBlock = 1024;   // elements summed in float lanes before they go to double
 constexpr int64_t kColumnBlock = 64;  // rows likewise
 
-// Sum over a row of x - mean, or of its square.
-template <bool kSquare>
-DK_INL double row_sum(const float* x, int64_t n, float mean) {
-  const f32 shift = splat<f32>(mean);
-  double total = 0;
+struct Moments {
+  double sum, square;  // of x - shift
+};
+
+template <bool kSum, bool kSquare>
+DK_INL Moments row_moments(const float* x, int64_t n, float by) {
+  const f32 shift = splat<f32>(by);
+  Moments total = {0, 0};
   for (int64_t begin = 0; begin < n; begin += kRowBlock) {
     const int64_t end = n - begin < kRowBlock ? n : begin + kRowBlock;
-    f32 a[4] = {};
+    f32 a[4] = {}, b[4] = {};
     int64_t i = begin;
     for (; i + 4 * kW <= end; i += 4 * kW) {
       DK_UNROLL
       for (int k = 0; k < 4; ++k) {
         const f32 d = load<f32>(x + i + k * kW) - shift;
-        a[k] = kSquare ? fma(d, d, a[k]) : a[k] + d;
+        if (kSum) a[k] = a[k] + d;
+        if (kSquare) b[k] = fma(d, d, b[k]);
       }
     }
     for (; i < end; i += kW) {
       const int m = end - i < kW ? static_cast<int>(end - i) : kW;
-      f32 d = m == kW ? load<f32>(x + i) - shift : select<f32>(first<f32>(m), load_n<f32>(x + i, m) - shift, f32{});
-      a[0] = kSquare ? fma(d, d, a[0]) : a[0] + d;
+      const f32 d =
+          m == kW ? load<f32>(x + i) - shift : select<f32>(first<f32>(m), load_n<f32>(x + i, m) - shift, f32{});
+      if (kSum) a[0] = a[0] + d;
+      if (kSquare) b[0] = fma(d, d, b[0]);
     }
-    total += static_cast<double>(sum((a[0] + a[1]) + (a[2] + a[3])));
+    if (kSum) total.sum += static_cast<double>(sum((a[0] + a[1]) + (a[2] + a[3])));
+    if (kSquare) total.square += static_cast<double>(sum((b[0] + b[1]) + (b[2] + b[3])));
   }
   return total;
 }
 
-// y = (x - mean) * factor * scale + bias
-DK_INL void scale_row(const float* x, float mean, float factor, const float* scale, const float* bias, float* y,
-                      int64_t n) {
-  const f32 shift = splat<f32>(mean), f = splat<f32>(factor);
+// y = ((x - shift) * factor - rest) * scale + bias
+DK_INL void scale_row(const float* x, float by, float factor, float rest, const float* scale, const float* bias,
+                      float* y, int64_t n) {
+  const f32 shift = splat<f32>(by), f = splat<f32>(factor), r = splat<f32>(-rest);
   for (int64_t i = 0; i < n; i += kW) {
     const bool whole = n - i >= kW;
     const int m = whole ? kW : static_cast<int>(n - i);
-    f32 v = ((whole ? load<f32>(x + i) : load_n<f32>(x + i, m)) - shift) * f;
+    f32 v = fma((whole ? load<f32>(x + i) : load_n<f32>(x + i, m)) - shift, f, r);
     const f32 b = bias ? (whole ? load<f32>(bias + i) : load_n<f32>(bias + i, m)) : f32{};
     if (scale)
       v = fma(v, whole ? load<f32>(scale + i) : load_n<f32>(scale + i, m), b);
@@ -55,14 +62,18 @@ DK_INL void scale_row(const float* x, float mean, float factor, const float* sca
   }
 }
 
+// The mean is taken twice: the second pass finds what rounding the first one to float left over, which matters when the
+// mean is much larger than the deviation.
 void layer(const float* x, const float* scale, const float* bias, float* y, int64_t rows, int64_t n, int64_t step,
            float epsilon) {
   const double count = static_cast<double>(n);
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
-    const float mean = static_cast<float>(row_sum<false>(x, n, 0.0f) / count);
-    const double variance = row_sum<true>(x, n, mean) / count;
-    const float factor = static_cast<float>(1.0 / __builtin_sqrt(variance + static_cast<double>(epsilon)));
-    scale_row(x, mean, factor, scale, bias, y, n);
+    const float mean = static_cast<float>(row_moments<true, false>(x, n, 0.0f).sum / count);
+    const Moments d = row_moments<true, true>(x, n, mean);
+    const double rest = d.sum / count;
+    const double variance = d.square / count - rest * rest;
+    const double factor = 1.0 / __builtin_sqrt((variance > 0 ? variance : variance * 0) + static_cast<double>(epsilon));
+    scale_row(x, mean, static_cast<float>(factor), static_cast<float>(rest * factor), scale, bias, y, n);
     if (scale) scale += step;
     if (bias) bias += step;
   }
@@ -71,9 +82,9 @@ void layer(const float* x, const float* scale, const float* bias, float* y, int6
 void rms(const float* x, const float* scale, float* y, int64_t rows, int64_t n, int64_t step, float epsilon) {
   const double count = static_cast<double>(n);
   for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
-    const double mean = row_sum<true>(x, n, 0.0f) / count;
+    const double mean = row_moments<false, true>(x, n, 0.0f).square / count;
     const float factor = static_cast<float>(1.0 / __builtin_sqrt(mean + static_cast<double>(epsilon)));
-    scale_row(x, 0.0f, factor, scale, nullptr, y, n);
+    scale_row(x, 0.0f, factor, 0.0f, scale, nullptr, y, n);
     if (scale) scale += step;
   }
 }
