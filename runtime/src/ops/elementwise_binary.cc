@@ -49,6 +49,11 @@ constexpr bool is_f64(uint64_t) { return false; }
   else                       \
     return static_cast<T>(static_cast<uint64_t>(x) op static_cast<uint64_t>(y));
 
+template <class T>
+bool minus_one(T x) {
+  return T(-1) < 0 && static_cast<uint64_t>(x) == UINT64_MAX;
+}
+
 // Truncated quotient; 0 for x / 0.  The lowest number over -1 wraps to itself.
 template <class T>
 T divide(T x, T y) {
@@ -56,7 +61,7 @@ T divide(T x, T y) {
     return x / y;
   else {
     if (y == 0) return 0;
-    if (static_cast<T>(y + 1) == 0 && T(-1) < 0) return static_cast<T>(0 - static_cast<uint64_t>(x));
+    if (minus_one(y)) return static_cast<T>(0 - static_cast<uint64_t>(x));
     return x / y;
   }
 }
@@ -65,7 +70,7 @@ T c_mod(T x, T y) {
   if constexpr (is_f64(T{}))
     return fmod(x, y);
   else {
-    if (y == 0 || (T(-1) < 0 && static_cast<T>(y + 1) == 0)) return 0;
+    if (y == 0 || minus_one(y)) return 0;
     return x % y;
   }
 }
@@ -82,7 +87,7 @@ T floor_divide(T x, T y) {
     return floor(x / y);
   else {
     T q = divide(x, y);
-    return y != 0 && x % (static_cast<T>(y + 1) == 0 && T(-1) < 0 ? 1 : y) != 0 && (x < 0) != (y < 0) ? q - 1 : q;
+    return y != 0 && x % (minus_one(y) ? 1 : y) != 0 && (x < 0) != (y < 0) ? q - 1 : q;
   }
 }
 template <class T>
@@ -90,7 +95,7 @@ T power(T x, T y) {
   if constexpr (is_f64(T{}))
     return pow(x, y);
   else {
-    if (T(-1) < 0 && y < 0) return x == 1 ? 1 : static_cast<T>(x + 1) == 0 ? (y & 1 ? -1 : 1) : 0;
+    if (T(-1) < 0 && y < 0) return x == 1 ? 1 : minus_one(x) ? (y & 1 ? -1 : 1) : 0;
     uint64_t r = 1, s = static_cast<uint64_t>(x);
     for (uint64_t left = static_cast<uint64_t>(y); left; left >>= 1, s *= s)
       if (left & 1) r *= s;
