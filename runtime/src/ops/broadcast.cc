@@ -4,6 +4,8 @@
 
 namespace dk {
 
+constexpr int kShortRun = 48;  // rows below this are gathered into parts
+
 ShapeText::ShapeText(const Tensor& t) {
   size_t at = static_cast<size_t>(snprintf(text, sizeof text, "["));
   for (int i = 0; i < t.rank; ++i)
@@ -62,16 +64,17 @@ void plan_broadcast(Broadcast* b, const Tensor* const* in, int n_in, const Tenso
     for (int i = 0; i < n_in; ++i) b->step[i][0] = 0;
   }
   for (int i = 0; i < n_in; ++i) {
-    bool contiguous = true, one = true;
+    bool contiguous = true, one = true, repeats = true;
     int64_t s = 1;
     for (int d = b->rank - 1; d >= 0; --d) {
       contiguous = contiguous && b->step[i][d] == s;
       one = one && b->step[i][d] == 0;
+      repeats = repeats && b->step[i][d] == (d == b->rank - 1);
       s *= b->dims[d];
     }
-    b->whole[i] = one ? 2 : contiguous ? 1 : 0;
+    b->whole[i] = one ? 2 : contiguous ? 1 : repeats ? 3 : 0;
   }
-  b->rows = b->rank == 1 || b->dims[b->rank - 1] >= 48;
+  b->rows = b->rank == 1 || b->dims[b->rank - 1] >= kShortRun;
 }
 
 namespace {
@@ -90,9 +93,8 @@ void seek(const Broadcast& b, int64_t at, Position* p) {
   }
 }
 
-// Forward by n elements of the last dim, which stay within it or end it.
-void advance(const Broadcast& b, int64_t n, Position* p) {
-  int d = b.rank - 1;
+// Forward by n along dim d, to its end at most; the dims behind it are at 0.
+void advance(const Broadcast& b, int d, int64_t n, Position* p) {
   p->index[d] += n;
   for (int i = 0; i < b.n_in; ++i) p->offset[i] += n * b.step[i][d];
   while (p->index[d] == b.dims[d] && d > 0) {
@@ -102,22 +104,24 @@ void advance(const Broadcast& b, int64_t n, Position* p) {
   }
 }
 
+// Runs of n elements: run r starts at a + r * outer; step is 0 or 1.
 template <class T>
-void gather(const void* from, int64_t offset, int64_t step, int64_t n, void* to) {
-  const T* a = static_cast<const T*>(from) + offset;
-  T* t = static_cast<T*>(to);
-  if (step)
-    for (int64_t i = 0; i < n; ++i) t[i] = a[i];
-  else
-    for (int64_t i = 0; i < n; ++i) t[i] = a[0];
+void gather(const char* from, int64_t outer, int64_t step, int64_t runs, int64_t n, char* to) {
+  const T* a = reinterpret_cast<const T*>(from);
+  T* t = reinterpret_cast<T*>(to);
+  for (int64_t r = 0; r < runs; ++r, a += outer, t += n)
+    for (int64_t i = 0; i < n; ++i) t[i] = a[i * step];
 }
 
-void gather_sized(uint32_t size, const void* from, int64_t offset, int64_t step, int64_t n, void* to) {
+void gather_sized(uint32_t size, const void* data, int64_t offset, int64_t outer, int64_t step, int64_t runs, int64_t n,
+                  void* buffer, int64_t at) {
+  const char* from = static_cast<const char*>(data) + static_cast<size_t>(offset) * size;
+  char* to = static_cast<char*>(buffer) + static_cast<size_t>(at) * size;
   switch (size) {
-    case 1: return gather<uint8_t>(from, offset, step, n, to);
-    case 2: return gather<uint16_t>(from, offset, step, n, to);
-    case 4: return gather<uint32_t>(from, offset, step, n, to);
-    default: return gather<uint64_t>(from, offset, step, n, to);
+    case 1: return gather<uint8_t>(from, outer, step, runs, n, to);
+    case 2: return gather<uint16_t>(from, outer, step, runs, n, to);
+    case 4: return gather<uint32_t>(from, outer, step, runs, n, to);
+    default: return gather<uint64_t>(from, outer, step, runs, n, to);
   }
 }
 
@@ -126,11 +130,16 @@ void gather_sized(uint32_t size, const void* from, int64_t offset, int64_t step,
 void each_part(const Broadcast& b, const void* const* data, int64_t begin, int64_t end, void (*fn)(void*, const Part&),
                void* arg) {
   if (begin >= end) return;
-  alignas(64) uint64_t buffer[kMaxBroadcast][kPart];
+  alignas(64) uint64_t buffer[kMaxBroadcast][kPart + 2 * kShortRun];
   const int last = b.rank - 1;
   Position p;
   seek(b, begin, &p);
   Part part;
+  const int64_t run = b.dims[last];
+  for (int i = 0; i < b.n_in && !b.rows; ++i)
+    if (b.whole[i] == 3)  // written out once, parts start anywhere in the first run
+      gather_sized(b.size[i], data[i], 0, 0, 1, (end - begin < kPart ? end - begin : kPart) / run + 2, run, buffer[i],
+                   0);
   for (int64_t at = begin; at < end;) {
     part.at = at;
     if (b.rows) {
@@ -140,23 +149,33 @@ void each_part(const Broadcast& b, const void* const* data, int64_t begin, int64
         part.in[i] = static_cast<const char*>(data[i]) + static_cast<size_t>(p.offset[i]) * b.size[i];
         part.step[i] = static_cast<int>(b.step[i][last]);
       }
-      advance(b, part.n, &p);
+      advance(b, last, part.n, &p);
     } else {
       part.n = end - at < kPart ? end - at : kPart;
+      bool gathers = false;
       for (int i = 0; i < b.n_in; ++i) {
-        size_t first = b.whole[i] == 1 ? static_cast<size_t>(at) * b.size[i] : 0;
-        part.in[i] = b.whole[i] ? static_cast<const char*>(data[i]) + first : reinterpret_cast<char*>(buffer[i]);
+        const size_t size = b.size[i];
         part.step[i] = b.whole[i] != 2;
+        part.in[i] = reinterpret_cast<char*>(buffer[i]) + static_cast<size_t>(b.whole[i] == 3 ? at % run : 0) * size;
+        if (b.whole[i] == 1 || b.whole[i] == 2)
+          part.in[i] = static_cast<const char*>(data[i]) + (b.whole[i] == 1 ? static_cast<size_t>(at) * size : 0);
+        gathers |= b.whole[i] == 0;
       }
-      for (int64_t done = 0; done < part.n;) {
-        int64_t n = b.dims[last] - p.index[last];
-        n = n < part.n - done ? n : part.n - done;
+      for (int64_t done = 0; gathers && done < part.n;) {
+        // a piece of a run, or as many whole runs as the next dim still has
+        const int64_t left = part.n - done, room = b.dims[last - 1] - p.index[last - 1];
+        const bool piece = p.index[last] != 0 || left < run;
+        const int64_t n = piece ? (run - p.index[last] < left ? run - p.index[last] : left) : run;
+        const int64_t runs = piece ? 1 : (left / run < room ? left / run : room);
         for (int i = 0; i < b.n_in; ++i)
-          if (!b.whole[i])
-            gather_sized(b.size[i], data[i], p.offset[i], b.step[i][last], n,
-                         reinterpret_cast<char*>(buffer[i]) + static_cast<size_t>(done) * b.size[i]);
-        advance(b, n, &p);
-        done += n;
+          if (b.whole[i] == 0)
+            gather_sized(b.size[i], data[i], p.offset[i], b.step[i][last - 1], b.step[i][last], runs, n, buffer[i],
+                         done);
+        if (piece)
+          advance(b, last, n, &p);
+        else
+          advance(b, last - 1, runs, &p);
+        done += runs * n;
       }
     }
     fn(arg, part);

@@ -25,7 +25,7 @@ struct Broadcast {
   int64_t dims[kMaxRank];
   int64_t step[kMaxBroadcast][kMaxRank];
   uint32_t size[kMaxBroadcast];  // bytes of an element
-  uint8_t whole[kMaxBroadcast];  // 1: contiguous over the whole output, 2: one value
+  uint8_t whole[kMaxBroadcast];  // 1: contiguous over the whole output, 2: one value, 3: its last dim repeats, 0: else
   bool rows;                     // parts are pieces of the last dim
 };
 

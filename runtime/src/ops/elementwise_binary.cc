@@ -165,7 +165,24 @@ void loop_f32(const void* px, const void* py, void* pz, int64_t n, int step_x, i
   float* z = static_cast<float*>(pz);
   for (int64_t i = 0; i < n; ++i) z[i] = kFn(x[i * step_x], y[i * step_y]);
 }
-float f32_pow(float x, float y) { return y == 2.0f ? x * x : y == 0.5f && x > 0.0f ? sqrtf(x) : powf(x, y); }
+float f32_pow(float x, float y) { return y == 2.0f ? x * x : powf(x, y); }
+// One exponent for all is mostly a small number: squares, cubes, roots.
+void loop_pow(const void* px, const void* py, void* pz, int64_t n, int step_x, int step_y) {
+  const float* x = static_cast<const float*>(px);
+  float* z = static_cast<float*>(pz);
+  const float y = *static_cast<const float*>(py);
+  if (step_y == 0 && y == 2.0f)
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i * step_x] * x[i * step_x];
+  else if (step_y == 0 && y == 3.0f)
+    for (int64_t i = 0; i < n; ++i) z[i] = x[i * step_x] * x[i * step_x] * x[i * step_x];
+  else if (step_y == 0 && y == -1.0f)
+    for (int64_t i = 0; i < n; ++i) z[i] = 1.0f / x[i * step_x];
+  else if (step_y == 0 && y == 0.5f)  // pow gives +0 and +inf where sqrt gives -0 and NaN
+    for (int64_t i = 0; i < n; ++i)
+      z[i] = sqrtf(fabsf(x[i * step_x])) + (x[i * step_x] < 0 && x[i * step_x] != -INFINITY ? NAN : 0);
+  else
+    loop_f32<f32_pow>(px, py, pz, n, step_x, step_y);
+}
 float f32_fmod(float x, float y) { return fmodf(x, y); }
 float f32_python_mod(float x, float y) {
   float r = fmodf(x, y);
@@ -202,7 +219,7 @@ constexpr BinaryOp kAdd = {kF | kI, false, DK_SIMD(add), loop<Add, double>, DK_I
 constexpr BinaryOp kSub = {kF | kI, false, DK_SIMD(sub), loop<Sub, double>, DK_INTS(Sub)};
 constexpr BinaryOp kMul = {kF | kI, false, DK_SIMD(mul), loop<Mul, double>, DK_INTS(Mul)};
 constexpr BinaryOp kDiv = {kF | kI, false, DK_SIMD(div), loop<Div, double>, DK_INTS(Div)};
-constexpr BinaryOp kPow = {kF | kI, false, -1, 30, loop_f32<f32_pow>, loop<Pow, double>, DK_INTS(Pow)};
+constexpr BinaryOp kPow = {kF | kI, false, -1, 30, loop_pow, loop<Pow, double>, DK_INTS(Pow)};
 constexpr BinaryOp kModC = {kF | kI, false, -1, 20, loop_f32<f32_fmod>, loop<ModC, double>, DK_INTS(ModC)};
 constexpr BinaryOp kModPython = {kF | kI,           false, -1, 20, loop_f32<f32_python_mod>, loop<ModPython, double>,
                                  DK_INTS(ModPython)};

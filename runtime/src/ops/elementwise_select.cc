@@ -20,11 +20,17 @@ Status infer_where(OpContext& c) {
   return c.set_out(0, in[1]->dtype, rank, dims);
 }
 
+struct WhereState {
+  Broadcast broadcast;
+  const ElementwiseKernels* kernels;
+};
+
 Status prepare_where(OpContext& c) {
-  Broadcast* b;
-  DK_TRY(c.make_state(&b));
+  WhereState* s;
+  DK_TRY(c.make_state(&s));
   const Tensor* in[3] = {c.in(0), c.in(1), c.in(2)};
-  plan_broadcast(b, in, 3, *c.out(0));
+  plan_broadcast(&s->broadcast, in, 3, *c.out(0));
+  s->kernels = DK_PICK_KERNELS(elementwise);
   return {};
 }
 
@@ -39,7 +45,7 @@ void choose(const uint8_t* condition, const T* x, const T* y, T* z, int64_t n) {
 }
 
 template <class T>
-void where_part(const Part& p, void* out) {
+void where_part(const ElementwiseKernels* k, const Part& p, void* out) {
   const uint8_t* condition = static_cast<const uint8_t*>(p.in[0]);
   const T* x = static_cast<const T*>(p.in[1]);
   const T* y = static_cast<const T*>(p.in[2]);
@@ -50,6 +56,8 @@ void where_part(const Part& p, void* out) {
       memcpy(z, from, static_cast<size_t>(p.n) * sizeof(T));
     else
       for (int64_t i = 0; i < p.n; ++i) z[i] = *from;
+  } else if (sizeof(T) == 4) {
+    k->where32(condition, x, y, z, p.n, p.step[1], p.step[2]);
   } else if (p.step[1] && p.step[2]) {
     choose<T, true, true>(condition, x, y, z, p.n);
   } else if (p.step[1]) {
@@ -62,16 +70,17 @@ void where_part(const Part& p, void* out) {
 }
 
 Status run_where(OpContext& c) {
-  const Broadcast& b = *c.state<Broadcast>();
+  const WhereState& s = *c.state<WhereState>();
+  const Broadcast& b = s.broadcast;
   const void* data[3] = {c.in(0)->data, c.in(1)->data, c.in(2)->data};
   void* out = c.out(0)->data;
   const size_t size = dtype_size(c.out(0)->dtype);
-  void (*part)(const Part&, void*) = size == 1   ? where_part<uint8_t>
-                                     : size == 2 ? where_part<uint16_t>
-                                     : size == 4 ? where_part<uint32_t>
-                                                 : where_part<uint64_t>;
+  void (*part)(const ElementwiseKernels*, const Part&, void*) = size == 1   ? where_part<uint8_t>
+                                                                : size == 2 ? where_part<uint16_t>
+                                                                : size == 4 ? where_part<uint32_t>
+                                                                            : where_part<uint64_t>;
   c.parallel(b.count, 16384, [&](int64_t begin, int64_t end, int) {
-    each_part(b, data, begin, end, [&](const Part& p) { part(p, out); });
+    each_part(b, data, begin, end, [&](const Part& p) { part(s.kernels, p, out); });
   });
   return {};
 }

@@ -1,4 +1,5 @@
 // Ops along one axis: arg_max, arg_min, cumsum, cumprod.  x is seen as [outer, n, inner]; a task is a strip of columns.
+#include "kernels/reduce/reduce.h"
 #include "ops/shape_util.h"
 #include "ops/stage.h"
 
@@ -80,7 +81,16 @@ void arg_strip(const Along& a, Choice choice, DType dtype, DType wide, const cha
   }
 }
 
+// A row of f32: the extreme by SIMD, then where it is.
+bool arg_row(const Along& a, Choice choice, const float* x, int64_t* to) {
+  const ReduceKernels* k = DK_PICK_KERNELS(reduce);
+  const double v = k->row[static_cast<int>(choice.min ? Fold::min : Fold::max)](x, a.n);
+  *to = k->find(x, a.n, static_cast<float>(v), choice.last);
+  return *to >= 0;  // false: it is a NaN
+}
+
 void arg_any(const Along& a, Choice choice, DType dtype, const char* x, int width, int64_t* to) {
+  if (dtype == DType::f32 && a.inner == 1 && arg_row(a, choice, reinterpret_cast<const float*>(x), to)) return;
   const DType wide = wide_dtype(dtype);
   switch (wide) {
     case DType::f32: return arg_strip<float>(a, choice, dtype, wide, x, width, to);

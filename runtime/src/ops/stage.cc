@@ -7,6 +7,12 @@ void stage_in(const ElementwiseKernels* k, DType from, const void* in, DType wid
     k->f32_from_f16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
   else if (wide == DType::f32 && from == DType::bf16)
     k->f32_from_bf16(static_cast<const uint16_t*>(in), static_cast<float*>(out), n);
+  else if (wide == DType::f32 && from == DType::u8)
+    k->f32_from_u8(static_cast<const uint8_t*>(in), static_cast<float*>(out), n);
+  else if (wide == DType::f32 && from == DType::s8)
+    k->f32_from_s8(static_cast<const int8_t*>(in), static_cast<float*>(out), n);
+  else if (wide == DType::f32 && from == DType::s32)
+    k->f32_from_s32(static_cast<const int32_t*>(in), static_cast<float*>(out), n);
   else
     convert(from, in, wide, out, n);
 }

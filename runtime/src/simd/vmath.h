@@ -2,10 +2,11 @@
 // after Lawson); range reductions are the textbook ones (Cody and Waite 1980).  Errors in ulp of the correctly rounded
 // result, measured over all floats (runtime/bench/vmath_error.cc), with and without fused multiply-add:
 //
-//   vexp 1  vexpm1 2  vlog 1  vlog1p 2  vtanh 2  verf 2  vsigmoid 3  vsoftplus 3
+//   vexp 1  vexpm1 2  vlog 1  vlog1p 2  vtanh 3  verf 2  vsigmoid 3  vsoftplus 2  vsin 2  vcos 3 (to |x| = 8192)
 //
-// NaN gives NaN, infinities and zeros give the limits, signed zeros are kept; subnormal results are right unless the
-// caller runs with flush-to-zero, subnormal arguments of vlog count as the smallest normal number.
+// vsigmoid, vsoftplus and what is built on them are 0 where e^x is subnormal (below -87.3).  NaN gives NaN, infinities
+// and zeros give the limits, signed zeros are kept; subnormal results are right unless the caller runs with
+// flush-to-zero, subnormal arguments of vlog count as the smallest normal number.
 #pragma once
 #include "simd/vec.h"
 
@@ -44,6 +45,19 @@ DK_INL V vexp(V x) {
   V p = poly(r, 0.5f, 0.166665122f, 0.0416661873f, 0.00836959854f, 0.00139517197f);
   p = fma(r * r, p, r) + 1.0f;
   return scale2(p, to_s32(n));
+}
+
+// e^x for x <= 0 at two thirds of the cost of vexp; results below the smallest normal number are 0.
+template <class V>
+DK_INL V vexp_low(V x) {
+  const V low = splat<V>(-87.336544f);
+  const V xc = vmax(low, x);  // keeps NaN
+  const V n = vround(xc * splat<V>(kLog2e));
+  V r = fma(n, splat<V>(-kLn2Hi), xc);
+  r = fma(n, splat<V>(-kLn2Lo), r);
+  V p = poly(r, 0.5f, 0.166665122f, 0.0416661873f, 0.00836959854f, 0.00139517197f);
+  p = fma(r * r, p, r) + 1.0f;
+  return bits<V>((bits<int_of<V>>(p) + (to_s32(n) << 23)) & ~(x < low));
 }
 
 // e^x - 1, accurate near 0: with x = n ln2 + r, it is 2^n (e^r - 1) + (2^n - 1).
@@ -94,15 +108,18 @@ DK_INL V vlog1p(V x) {
   return select<V>(u == 1.0f, x, y);
 }
 
-// tanh x: an odd polynomial near 0, 1 - 2 / (e^2|x| + 1) elsewhere.
+// tanh x = -t / (t + 2) with t = e^(-2|x|) - 1, taken as in vexpm1: accurate from zero to one in a single path.
 template <class V>
 DK_INL V vtanh(V x) {
-  V a = vabs(x), z = x * x;
-  V small = fma(
-      x * z, poly(z, -0.333333313f, 0.133331805f, -0.0539433993f, 0.0216816422f, -0.00812900066f, 0.00209772121f), x);
-  V large = 1.0f - 2.0f / (vexp(vmin(splat<V>(10.0f), a) * 2.0f) + 1.0f);
-  V y = select<V>(a < 0.625f, small, copysign(large, x));
-  return select<V>(x != x, x, y);
+  const V z = vmin(splat<V>(9.1f), vabs(x)) * -2.0f;  // beyond 9.1 the result is 1; keeps NaN
+  const V n = vround(z * splat<V>(kLog2e));
+  V r = fma(n, splat<V>(-kLn2Hi), z);
+  r = fma(n, splat<V>(-kLn2Lo), r);
+  V p = poly(r, 0.5f, 0.166666672f, 0.0416663438f, 0.00833327044f, 0.00139420456f, 0.000199156231f);
+  p = fma(r * r, p, r);
+  const V s = bits<V>((to_s32(n) + 127) << 23);
+  const V t = fma(p, s, s - 1.0f);
+  return copysign(t / (t + 2.0f), x);
 }
 
 // The error function: x (1 + q(x^2)) up to 1, 1 - exp(p(|x|)) above, where p fits ln erfc.
@@ -115,7 +132,7 @@ DK_INL V verf(V x) {
                 x);
   V p = poly(a, -0.000312469259f, -1.12720227f, -0.637965024f, -0.103256203f, 0.0219064765f, -0.00296400627f,
              0.000187971702f);
-  V large = copysign(1.0f - vexp(p), x);
+  V large = copysign(1.0f - vexp_low(p), x);
   V y = select<V>(a < 1.0f, small, large);
   return select<V>(x != x, x, y);
 }
@@ -123,7 +140,7 @@ DK_INL V verf(V x) {
 // 1 / (1 + e^-x), without overflow and accurate in both tails.
 template <class V>
 DK_INL V vsigmoid(V x) {
-  V e = vexp(-vabs(x));
+  V e = vexp_low(-vabs(x));
   V one = splat<V>(1.0f);
   return select<V>(x < 0.0f, e, one) / (one + e);
 }
@@ -131,7 +148,33 @@ DK_INL V vsigmoid(V x) {
 // ln(1 + e^x)
 template <class V>
 DK_INL V vsoftplus(V x) {
-  return vmax(V{}, x) + vlog1p(vexp(-vabs(x)));
+  return vmax(V{}, x) + vlog1p(vexp_low(-vabs(x)));
+}
+
+// sin(x + quarters * pi/2) for |x| <= 8192 (NaN for NaN, anything beyond): x = q pi/2 + r with |r| <= pi/4.  pi/2 in
+// four parts: products of the first three, of 11 bits each, with q are exact.
+template <class V>
+DK_INL V vsin_quarters(V x, int quarters) {
+  const V q = vround(x * splat<V>(0.636619747f));
+  V r = fma(q, splat<V>(-1.5703125f), x);
+  r = fma(q, splat<V>(-4.837512969970703e-4f), r);
+  r = fma(q, splat<V>(-7.549533620476723e-8f), r);
+  r = fma(q, splat<V>(-2.5633440682570896e-12f), r);
+  const V z = r * r;
+  const V sine = fma(r * z, poly(z, -0.166666552f, 0.00833215564f, -0.00019514632f), r);
+  const V cosine =
+      fma(z * z, poly(z, 0.0416666456f, -0.00138873095f, 2.44324128e-05f), fma(z, splat<V>(-0.5f), splat<V>(1.0f)));
+  const int_of<V> i = to_s32(q) + quarters;
+  const V y = select<V>((i & 1) != 0, cosine, sine);
+  return bits<V>(bits<int_of<V>>(y) ^ ((i & 2) << 30));
+}
+template <class V>
+DK_INL V vsin(V x) {
+  return select<V>(x == 0.0f, x, vsin_quarters(x, 0));
+}
+template <class V>
+DK_INL V vcos(V x) {
+  return vsin_quarters(x, 1);
 }
 
 // ---- activations, with the formulas of deploykit/ops/activation.py

@@ -10,13 +10,14 @@
 namespace dk {
 
 // Order of the tables below.
-#define DK_UNARY_F32(X)                                                                                               \
-  X(abs)                                                                                                              \
-  X(neg)                                                                                                              \
-  X(sign)                                                                                                             \
-  X(floor) X(ceil) X(round) X(trunc) X(sqrt) X(rsqrt) X(reciprocal) X(square) X(exp) X(expm1) X(log) X(log1p) X(tanh) \
-      X(erf) X(relu) X(relu6) X(clip) X(leaky_relu) X(elu) X(selu) X(sigmoid) X(hard_sigmoid) X(hard_swish) X(silu)   \
-          X(gelu) X(gelu_tanh) X(softplus) X(softsign) X(mish) X(thresholded_relu) X(shrink) X(celu)
+#define DK_UNARY_F32(X)                                                                                              \
+  X(abs)                                                                                                             \
+  X(neg)                                                                                                             \
+  X(sign)                                                                                                            \
+  X(floor)                                                                                                           \
+  X(ceil) X(round) X(trunc) X(sqrt) X(rsqrt) X(reciprocal) X(square) X(exp) X(expm1) X(log) X(log1p) X(tanh) X(erf)  \
+      X(relu) X(relu6) X(clip) X(leaky_relu) X(elu) X(selu) X(sigmoid) X(hard_sigmoid) X(hard_swish) X(silu) X(gelu) \
+          X(gelu_tanh) X(softplus) X(softsign) X(mish) X(sin) X(cos) X(thresholded_relu) X(shrink) X(celu)
 #define DK_BINARY_F32(X) X(add) X(sub) X(mul) X(div) X(minimum) X(maximum) X(squared_difference) X(prelu)
 #define DK_COMPARE_F32(X) X(equal) X(not_equal) X(less) X(less_equal) X(greater) X(greater_equal)
 
@@ -48,10 +49,15 @@ struct ElementwiseKernels {
   UnaryLoop unary[static_cast<int>(UnaryF32::count)];
   BinaryLoop binary[static_cast<int>(BinaryF32::count)];    // float results
   BinaryLoop compare[static_cast<int>(CompareF32::count)];  // bytes, 0 or 1
+  // z[i] = condition[i] ? x[i] : y[i] on 4-byte elements
+  void (*where32)(const uint8_t* condition, const void* x, const void* y, void* z, int64_t n, int step_x, int step_y);
   void (*f32_from_f16)(const uint16_t* x, float* y, int64_t n);
   void (*f16_from_f32)(const float* x, uint16_t* y, int64_t n);
   void (*f32_from_bf16)(const uint16_t* x, float* y, int64_t n);
   void (*bf16_from_f32)(const float* x, uint16_t* y, int64_t n);
+  void (*f32_from_u8)(const uint8_t* x, float* y, int64_t n);
+  void (*f32_from_s8)(const int8_t* x, float* y, int64_t n);
+  void (*f32_from_s32)(const int32_t* x, float* y, int64_t n);
 };
 
 DK_KERNEL_SETS(elementwise, ElementwiseKernels)

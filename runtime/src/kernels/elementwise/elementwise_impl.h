@@ -7,6 +7,14 @@ namespace dk {
 namespace {
 using namespace simd;
 
+// vsin and vcos end at 8192: lanes beyond are left to the C library.
+__attribute__((noinline)) f32 far_trig(f32 x, f32 y, bool cosine) {
+  for (int i = 0; i < kW; ++i)
+    if (__builtin_fabsf(x[i]) > 8192.0f) y[i] = cosine ? __builtin_cosf(x[i]) : __builtin_sinf(x[i]);
+  return y;
+}
+DK_INL f32 trig(f32 x, f32 y, bool cosine) { return hmax(vabs(x)) > 8192.0f ? far_trig(x, y, cosine) : y; }
+
 // ---- unary: a functor per op with up to three splatted arguments
 struct Args {
   f32 a, b, c;
@@ -53,6 +61,8 @@ DK_FUNCTOR(gelu_tanh, vgelu_tanh(x))
 DK_FUNCTOR(softplus, vsoftplus(x))
 DK_FUNCTOR(softsign, x / (1.0f + vabs(x)))
 DK_FUNCTOR(mish, vmish(x))
+DK_FUNCTOR(sin, trig(x, vsin(x), false))
+DK_FUNCTOR(cos, trig(x, vcos(x), true))
 DK_FUNCTOR(thresholded_relu, select<f32>(x > a, x, zero()))
 DK_FUNCTOR(shrink, select<f32>(x < -a, x + b, select<f32>(x > a, x - b, zero())))
 DK_FUNCTOR(celu, vmax(zero(), x) + vmin(zero(), a* vexpm1(vmin(zero(), x) / a)))
@@ -149,7 +159,37 @@ void compare(const void* px, const void* py, void* pz, int64_t n, int step_x, in
   }
 }
 
-// ---- 16-bit floats
+// ---- selection
+template <bool kVecX, bool kVecY>
+DK_INL void where_loop(const uint8_t* condition, const int32_t* x, const int32_t* y, int32_t* z, int64_t n) {
+  s32 a = splat<s32>(*x), b = splat<s32>(*y);
+  typedef uint8_t bytes __attribute__((vector_size(kW)));
+  int64_t i = 0;
+  for (; i + kW <= n; i += kW) {
+    const s32 mask = __builtin_convertvector(load<bytes>(condition + i), s32) != 0;
+    if constexpr (kVecX) a = load<s32>(x + i);
+    if constexpr (kVecY) b = load<s32>(y + i);
+    store(z + i, bits<s32>(select<f32>(mask, bits<f32>(a), bits<f32>(b))));
+  }
+  for (; i < n; ++i) z[i] = condition[i] ? x[kVecX ? i : 0] : y[kVecY ? i : 0];
+}
+
+void where32(const uint8_t* condition, const void* x, const void* y, void* z, int64_t n, int step_x, int step_y) {
+  const int32_t* a = static_cast<const int32_t*>(x);
+  const int32_t* b = static_cast<const int32_t*>(y);
+  int32_t* to = static_cast<int32_t*>(z);
+  if (step_x && step_y) return where_loop<true, true>(condition, a, b, to, n);
+  if (step_x) return where_loop<true, false>(condition, a, b, to, n);
+  if (step_y) return where_loop<false, true>(condition, a, b, to, n);
+  return where_loop<false, false>(condition, a, b, to, n);
+}
+
+// ---- conversions
+template <class T>
+void from_int(const T* DK_RESTRICT x, float* DK_RESTRICT y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = static_cast<float>(x[i]);
+}
+
 #if defined(__F16C__) && !defined(DK_SIMD_SCALAR)
 void from_f16(const uint16_t* x, float* y, int64_t n) {
   int64_t i = 0;
@@ -198,10 +238,14 @@ const ElementwiseKernels kTable = {
         compare<kLess, true>,
         compare<kLessEqual, true>,
     },
+    where32,
     from_f16,
     to_f16,
     from_bf16,
     to_bf16,
+    from_int<uint8_t>,
+    from_int<int8_t>,
+    from_int<int32_t>,
 };
 }  // namespace
 

@@ -113,25 +113,39 @@ void affine_one(const float* x, float mean, float factor, float bias, float* y, 
   }
 }
 
-template <bool kSquare>
-DK_INL void column_sums_of(const float* x, const float* mean, int64_t rows, int64_t n, double* to) {
-  for (int64_t c = 0; c < n; c += kW) {
-    const bool whole = n - c >= kW;
-    const int m = whole ? kW : static_cast<int>(n - c);
-    const f32 shift = load_n<f32>(mean + c, m);
-    for (int64_t begin = 0; begin < rows; begin += kColumnBlock) {
-      const int64_t end = rows - begin < kColumnBlock ? rows : begin + kColumnBlock;
-      f32 a = {};
-      for (int64_t r = begin; r < end; ++r) {
-        const float* p = x + r * n + c;
-        const f32 d = (whole ? load<f32>(p) : load_n<f32>(p, m)) - shift;
-        a = kSquare ? fma(d, d, a) : a + d;
+// kVectors vectors of columns, the last with `tail` lanes: wide strips use whole cache lines of every row.
+template <bool kSquare, int kVectors>
+DK_INL void column_strip(const float* x, const float* mean, int64_t rows, int tail, int64_t stride, double* to) {
+  f32 shift[kVectors];
+  DK_UNROLL
+  for (int k = 0; k < kVectors; ++k)
+    shift[k] = k + 1 < kVectors ? load<f32>(mean + k * kW) : load_n<f32>(mean + k * kW, tail);
+  for (int64_t begin = 0; begin < rows; begin += kColumnBlock) {
+    const int64_t end = rows - begin < kColumnBlock ? rows : begin + kColumnBlock;
+    f32 a[kVectors] = {};
+    for (int64_t r = begin; r < end; ++r) {
+      const float* p = x + r * stride;
+      DK_UNROLL
+      for (int k = 0; k < kVectors; ++k) {
+        const bool whole = k + 1 < kVectors || tail == kW;
+        const f32 d = (whole ? load<f32>(p + k * kW) : load_n<f32>(p + k * kW, tail)) - shift[k];
+        a[k] = kSquare ? fma(d, d, a[k]) : a[k] + d;
       }
-      float lane[kW];
-      store(lane, a);
-      for (int k = 0; k < m; ++k) to[c + k] += static_cast<double>(lane[k]);
     }
+    float lane[kVectors * kW];
+    DK_UNROLL
+    for (int k = 0; k < kVectors; ++k) store(lane + k * kW, a[k]);
+    const int n = (kVectors - 1) * kW + tail;
+    for (int k = 0; k < n; ++k) to[k] += static_cast<double>(lane[k]);
   }
+}
+
+template <bool kSquare>
+void column_sums_of(const float* x, const float* mean, int64_t rows, int64_t n, double* to) {
+  int64_t c = 0;
+  for (; c + 4 * kW <= n; c += 4 * kW) column_strip<kSquare, 4>(x + c, mean + c, rows, kW, n, to + c);
+  for (; c < n; c += kW)
+    column_strip<kSquare, 1>(x + c, mean + c, rows, n - c < kW ? static_cast<int>(n - c) : kW, n, to + c);
 }
 
 void column_sums(const float* x, const float* mean, int64_t rows, int64_t n, bool square, double* to) {

@@ -6,22 +6,28 @@ namespace dk {
 namespace {
 using namespace simd;
 
-// Two vectors of channels at a time: the loads of both hide the latency of the folds.
+// Several vectors of channels at a time hide the latency of the folds.
+template <class Fold, int kVectors>
+DK_INL void strip(const float* const* taps, int n, int64_t c, bool more, float factor, float* y) {
+  f32 a[kVectors];
+  DK_UNROLL
+  for (int k = 0; k < kVectors; ++k) a[k] = more ? load<f32>(y + c + k * kW) : Fold::start();
+  for (int t = 0; t < n; ++t) {
+    const float* p = taps[t] + c;
+    DK_UNROLL
+    for (int k = 0; k < kVectors; ++k) a[k] = Fold::fold(a[k], load<f32>(p + k * kW));
+  }
+  DK_UNROLL
+  for (int k = 0; k < kVectors; ++k) store(y + c + k * kW, Fold::finish(a[k], factor));
+}
+
 template <class Fold>
 DK_INL void pixel(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y) {
   int64_t c = 0;
-  for (; c + 2 * kW <= channels; c += 2 * kW) {
-    f32 a = more ? load<f32>(y + c) : Fold::start();
-    f32 b = more ? load<f32>(y + c + kW) : Fold::start();
-    for (int t = 0; t < n; ++t) {
-      a = Fold::fold(a, load<f32>(taps[t] + c));
-      b = Fold::fold(b, load<f32>(taps[t] + c + kW));
-    }
-    store(y + c, Fold::finish(a, factor));
-    store(y + c + kW, Fold::finish(b, factor));
-  }
-  for (; c < channels; c += kW) {
-    const int m = channels - c < kW ? static_cast<int>(channels - c) : kW;
+  for (; c + 4 * kW <= channels; c += 4 * kW) strip<Fold, 4>(taps, n, c, more, factor, y);
+  for (; c + kW <= channels; c += kW) strip<Fold, 1>(taps, n, c, more, factor, y);
+  if (c < channels) {
+    const int m = static_cast<int>(channels - c);
     f32 a = more ? load_n<f32>(y + c, m) : Fold::start();
     for (int t = 0; t < n; ++t) a = Fold::fold(a, load_n<f32>(taps[t] + c, m));
     store_n(y + c, Fold::finish(a, factor), m);

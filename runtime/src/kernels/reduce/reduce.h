@@ -18,6 +18,8 @@ struct ReduceKernels {
   double (*row[static_cast<int>(Fold::count)])(const float* x, int64_t n);
   // to[c] = fold of to[c] and of x[r * stride + c] over r < rows; columns <= kFoldTile.
   void (*columns[static_cast<int>(Fold::count)])(const float* x, int64_t rows, int columns, int64_t stride, double* to);
+  // Index of the first (or last) of n elements that equals v; -1 if none does.
+  int64_t (*find)(const float* x, int64_t n, float v, bool last);
 };
 
 DK_KERNEL_SETS(reduce, ReduceKernels)

@@ -97,9 +97,33 @@ void columns(const float* x, int64_t rows, int count, int64_t stride, double* to
   for (; c < count; c += kW) column_strip<Op, 1>(x + c, rows, count - c < kW ? count - c : kW, stride, to + c);
 }
 
+int64_t find(const float* x, int64_t n, float v, bool last) {
+  constexpr int64_t kBlock = 4 * kW;
+  const f32 wanted = splat<f32>(v);
+  const int64_t blocks = n / kBlock;
+  const auto among = [&](int64_t begin, int64_t end) -> int64_t {
+    for (int64_t i = begin; i < end; ++i) {
+      const int64_t at = last ? end - 1 - (i - begin) : i;
+      if (x[at] == v) return at;
+    }
+    return -1;
+  };
+  int64_t tail = last ? among(blocks * kBlock, n) : -1;
+  if (tail >= 0) return tail;
+  for (int64_t b = 0; b < blocks; ++b) {
+    const int64_t i = (last ? blocks - 1 - b : b) * kBlock;
+    s32 hit = {};
+    DK_UNROLL
+    for (int k = 0; k < 4; ++k) hit = hit | (load<f32>(x + i + k * kW) == wanted);
+    if (hmax(select<f32>(hit, splat<f32>(1.0f), f32{})) > 0.0f) return among(i, i + kBlock);
+  }
+  return last ? -1 : among(blocks * kBlock, n);
+}
+
 const ReduceKernels kTable = {
     {row<Sum>, row<SumAbs>, row<SumSquare>, row<Product>, row<Max>, row<Min>},
     {columns<Sum>, columns<SumAbs>, columns<SumSquare>, columns<Product>, columns<Max>, columns<Min>},
+    find,
 };
 }  // namespace
 

@@ -26,28 +26,41 @@ DK_INL float row_max(const float* x, int64_t n) {
   return hmax(vmax(a, b));
 }
 
-// Sums exp(x - max); stores the exponentials unless y is null.
+// Sums exp(x - max); stores the exponentials if kStore.
+template <bool kStore>
 DK_INL float row_exp(const float* x, float* y, int64_t n, float max) {
   const f32 shift = splat<f32>(max);
   f32 total = {};
   int64_t i = 0;
-  for (; i < n; i += kW) {
-    const int m = n - i < kW ? static_cast<int>(n - i) : kW;
-    const f32 e = vexp((m == kW ? load<f32>(x + i) : load_tail(x + i, m)) - shift);
+  for (; i + kW <= n; i += kW) {
+    const f32 e = vexp_low(load<f32>(x + i) - shift);
     total = total + e;
-    if (!y) continue;
-    if (m == kW)
-      store(y + i, e);
-    else
-      store_n(y + i, e, m);
+    if (kStore) store(y + i, e);
+  }
+  if (i < n) {
+    const int m = static_cast<int>(n - i);
+    const f32 e = vexp_low(load_tail(x + i, m) - shift);
+    total = total + e;
+    if (kStore) store_n(y + i, e, m);
   }
   return sum(total);
+}
+
+// y = x - a - b, or x * a
+template <bool kLogarithm>
+DK_INL void finish(const float* x, float* y, int64_t n, f32 a, f32 b) {
+  int64_t i = 0;
+  for (; i + kW <= n; i += kW) store(y + i, kLogarithm ? load<f32>(x + i) - a - b : load<f32>(x + i) * a);
+  if (i < n) {
+    const int m = static_cast<int>(n - i);
+    store_n(y + i, kLogarithm ? load_n<f32>(x + i, m) - a - b : load_n<f32>(x + i, m) * a, m);
+  }
 }
 
 void rows(const float* x, float* y, int64_t count, int64_t n, bool logarithm) {
   for (int64_t r = 0; r < count; ++r, x += n, y += n) {
     const float max = row_max(x, n);
-    const float total = row_exp(x, logarithm ? nullptr : y, n, max);
+    const float total = logarithm ? row_exp<false>(x, y, n, max) : row_exp<true>(x, y, n, max);
     const f32 a = splat<f32>(logarithm ? max : 1.0f / total);
     const f32 b = vlog(splat<f32>(total));
     int64_t i = 0;
@@ -67,7 +80,7 @@ void columns(const float* x, float* y, int64_t n, int64_t count, int64_t stride,
     f32 max = splat<f32>(kLowest), total = {};
     for (int64_t i = 0; i < n; ++i) max = vmax(max, load_n<f32>(from + i * stride, m));
     for (int64_t i = 0; i < n; ++i) {
-      const f32 e = vexp(load_n<f32>(from + i * stride, m) - max);
+      const f32 e = vexp_low(load_n<f32>(from + i * stride, m) - max);
       total = total + e;
       if (!logarithm) store_n(to + i * stride, e, m);
     }
