@@ -391,6 +391,7 @@ struct Runner {
   // Walks the dims `labels` of o and calls f(offset) for each cell [begin, end).
   template <class F>
   void walk(const Operand& o, const uint8_t* labels, int n, int64_t begin, int64_t end, F&& f) const {
+    if (begin >= end) return;
     int64_t index[kLabels], at = 0, rest = begin;
     for (int i = n - 1; i >= 0; --i) {
       index[i] = rest % p.size[labels[i]];

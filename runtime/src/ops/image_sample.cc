@@ -203,6 +203,8 @@ Status grid_sample_run(OpContext& c) {
 
 namespace R = attr::roi_align_;
 
+constexpr int64_t kMostPoints = 4096;  // samples along a side of a bin; more would run for hours
+
 Status roi_align_infer(OpContext& c) {
   const Tensor& x = *c.in(0);
   const Tensor& rois = *c.in(1);
@@ -218,6 +220,9 @@ Status roi_align_infer(OpContext& c) {
   if (h < 1 || w < 1)
     return c.fail(Code::shape, "output size is %lld x %lld, expected 1 or more", static_cast<long long>(h),
                   static_cast<long long>(w));
+  if (c.attr_int(R::sampling_ratio) > kMostPoints)
+    return c.fail(Code::shape, "sampling_ratio is %lld, expected at most %lld",
+                  static_cast<long long>(c.attr_int(R::sampling_ratio)), static_cast<long long>(kMostPoints));
   const int64_t dims[4] = {rois.dims[0], h, w, x.dims[3]};
   return c.set_out(0, x.dtype, 4, dims);
 }
@@ -256,8 +261,6 @@ struct Side {  // a side of a roi: start, length of a bin, samples in a bin
     return start + static_cast<W>(cell) * bin + (static_cast<W>(k) + W(0.5)) * bin / static_cast<W>(points);
   }
 };
-
-constexpr int64_t kMostPoints = 1 << 16;
 
 template <class W>
 Status align_rois(const OpContext& c) {
