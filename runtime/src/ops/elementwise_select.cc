@@ -52,6 +52,7 @@ void where_part(const ElementwiseKernels* k, const Part& p, void* out) {
   T* z = static_cast<T*>(out) + p.at;
   if (!p.step[0]) {
     const T* from = *condition ? x : y;
+    if (z == from) return;  // in place
     if (p.step[*condition ? 1 : 2])
       memcpy(z, from, static_cast<size_t>(p.n) * sizeof(T));
     else
@@ -149,7 +150,7 @@ Status run_bitcast(OpContext& c) {
 
 const OpDef kDefs[] = {
     {Opcode::identity_, infer_identity, nullptr, nullptr, 0},
-    {Opcode::where_, infer_where, prepare_where, run_where, 0},
+    {Opcode::where_, infer_where, prepare_where, run_where, 7},
     {Opcode::cast_, infer_cast, nullptr, run_cast, 0},
     {Opcode::bitcast_, infer_bitcast, nullptr, run_bitcast, 0},
 };

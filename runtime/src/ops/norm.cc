@@ -99,21 +99,23 @@ Status run_batch(OpContext& c) {
 
   const bool rows = s.inner == 1;
   const int64_t n = rows ? s.channels : s.inner;
-  c.parallel(rows ? s.outer : s.outer * s.channels, 1 + 16384 / n, [&](int64_t begin, int64_t end, int) {
-    if (rows && x.dtype == DType::f32)
-      return s.kernels->affine(x.as<float>() + begin * n, reinterpret_cast<float*>(mean),
-                               reinterpret_cast<float*>(factor), reinterpret_cast<float*>(bias),
-                               c.out(0)->as<float>() + begin * n, end - begin, n);
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t k = rows ? 0 : i % s.channels;
-      const size_t at = static_cast<size_t>(i * n) * size;
-      if (x.dtype == DType::f32)
-        s.kernels->affine_one(x.as<float>() + i * n, static_cast<float>(mean[k]), static_cast<float>(factor[k]),
-                              static_cast<float>(bias[k]), c.out(0)->as<float>() + i * n, n);
-      else
-        affine_any(s, x.dtype, x.as<char>() + at, mean + k, factor + k, bias + k, rows, y + at, n);
-    }
-  });
+  c.parallel(rows ? s.outer : s.outer * s.channels, grain_for(16384, static_cast<double>(n)),
+             [&](int64_t begin, int64_t end, int) {
+               if (rows && x.dtype == DType::f32)
+                 return s.kernels->affine(x.as<float>() + begin * n, reinterpret_cast<float*>(mean),
+                                          reinterpret_cast<float*>(factor), reinterpret_cast<float*>(bias),
+                                          c.out(0)->as<float>() + begin * n, end - begin, n);
+               for (int64_t i = begin; i < end; ++i) {
+                 const int64_t k = rows ? 0 : i % s.channels;
+                 const size_t at = static_cast<size_t>(i * n) * size;
+                 if (x.dtype == DType::f32)
+                   s.kernels->affine_one(x.as<float>() + i * n, static_cast<float>(mean[k]),
+                                         static_cast<float>(factor[k]), static_cast<float>(bias[k]),
+                                         c.out(0)->as<float>() + i * n, n);
+                 else
+                   affine_any(s, x.dtype, x.as<char>() + at, mean + k, factor + k, bias + k, rows, y + at, n);
+               }
+             });
   return {};
 }
 
@@ -233,7 +235,7 @@ Status run_layer(OpContext& c) {
   const char* bias = static_cast<const char*>(operand(c, s, 1, wide));
   const size_t size = dtype_size(x.dtype), wide_size = dtype_size(wide);
   char* lanes = static_cast<char*>(c.scratch()) + 2 * s.operand_room;
-  c.parallel(s.rows, 1 + 8192 / s.n, [&](int64_t begin, int64_t end, int lane) {
+  c.parallel(s.rows, grain_for(8192, static_cast<double>(s.n)), [&](int64_t begin, int64_t end, int lane) {
     const auto of_row = [&](const char* p, int64_t r) {
       return p ? p + static_cast<size_t>(r * s.step) * wide_size : p;
     };
@@ -301,7 +303,7 @@ Status prepare_group_norm(OpContext& c) {
   s->groups = c.attr_int(attr::group_norm_::groups);
   s->chunk = (s->space + 15) / 16 > 64 ? (s->space + 15) / 16 : 64;
   s->chunks = s->space ? (s->space + s->chunk - 1) / s->chunk : 0;
-  s->grain = 1 + 16384 / (s->chunk * (s->channels + 1));
+  s->grain = grain_for(16384, static_cast<double>(s->chunk) * static_cast<double>(s->channels));
   s->sample_room = x.dtype == DType::f32 ? 0 : room(s->space * s->channels, 8);
   s->channel_room = room(s->channels, 8);
   // vectors: mean, factor, bias, then one of sums per chunk
@@ -354,7 +356,7 @@ void group_f32(OpContext& c, const GroupState& s, const float* x, float* y, char
     factor[i] = static_cast<float>(one_of(s, c.in(1), i, 1) / sqrt(variance + epsilon));
     bias[i] = static_cast<float>(one_of(s, c.in(2), i, 0));
   });
-  c.parallel(s.space, 1 + 16384 / (s.channels + 1), [&](int64_t begin, int64_t end, int) {
+  c.parallel(s.space, grain_for(16384, static_cast<double>(s.channels)), [&](int64_t begin, int64_t end, int) {
     s.kernels->affine(x + begin * s.channels, mean, factor, bias, y + begin * s.channels, end - begin, s.channels);
   });
 }
@@ -413,7 +415,7 @@ Status infer_lrn(OpContext& c) {
 }
 
 // Per lane: the row, its squares between zeros, the sums over windows.
-size_t lrn_room(int64_t n) { return room(n, 8) + room(3 * n, 8) + room(n, 8); }
+size_t lrn_room(int64_t n) { return room(n, 8) + room(n, 24) + room(n, 8); }
 
 Status prepare_lrn(OpContext& c) {
   const Tensor& x = *c.in(0);
@@ -425,7 +427,7 @@ void lrn_row(const OpContext& c, const T* x, T* y, int64_t n, char* buffer) {
   const int64_t size = c.attr_int(attr::lrn_::size);
   const int64_t before = (size - 1) / 2 < n ? (size - 1) / 2 : n, after = size - 1 - (size - 1) / 2 < n ? size / 2 : n;
   T* square = reinterpret_cast<T*>(buffer);
-  T* total = reinterpret_cast<T*>(buffer + room(3 * n, 8));
+  T* total = reinterpret_cast<T*>(buffer + room(n, 24));
   for (int64_t i = 0; i < before; ++i) square[i] = 0;
   for (int64_t i = 0; i < n; ++i) square[before + i] = x[i] * x[i], total[i] = 0;
   for (int64_t i = 0; i < after; ++i) square[before + n + i] = 0;
@@ -448,7 +450,7 @@ Status run_lrn(OpContext& c) {
   const ElementwiseKernels* k = DK_PICK_KERNELS(elementwise);
   const DType wide = wide_dtype(x.dtype);
   const size_t size = dtype_size(x.dtype);
-  c.parallel(x.count() / n, 1 + 2048 / n, [&](int64_t begin, int64_t end, int lane) {
+  c.parallel(x.count() / n, grain_for(2048, static_cast<double>(n)), [&](int64_t begin, int64_t end, int lane) {
     char* row = static_cast<char*>(c.scratch()) + static_cast<size_t>(lane) * lrn_room(n);
     for (int64_t r = begin; r < end; ++r) {
       const size_t at = static_cast<size_t>(r * n) * size;
@@ -464,11 +466,11 @@ Status run_lrn(OpContext& c) {
 }
 
 const OpDef kDefs[] = {
-    {Opcode::batch_norm_, infer_batch_norm, prepare_batch_norm, run_batch_norm, 0},
-    {Opcode::layer_norm_, infer_layer_norm, prepare_layer_op<false>, run_layer, 0},
-    {Opcode::rms_norm_, infer_layer_norm, prepare_layer_op<true>, run_layer, 0},
-    {Opcode::group_norm_, infer_group_norm, prepare_group_norm, run_group_norm, 0},
-    {Opcode::lrn_, infer_lrn, prepare_lrn, run_lrn, 0},
+    {Opcode::batch_norm_, infer_batch_norm, prepare_batch_norm, run_batch_norm, 1},
+    {Opcode::layer_norm_, infer_layer_norm, prepare_layer_op<false>, run_layer, 1},
+    {Opcode::rms_norm_, infer_layer_norm, prepare_layer_op<true>, run_layer, 1},
+    {Opcode::group_norm_, infer_group_norm, prepare_group_norm, run_group_norm, 1},
+    {Opcode::lrn_, infer_lrn, prepare_lrn, run_lrn, 1},
 };
 
 }  // namespace

@@ -95,8 +95,9 @@ Status prepare_pool(OpContext& c, Pool kind) {
   s->direct =
       !s->indices && (s->dtype == DType::f32 ? kind != Pool::lp || s->p == 2
                                              : kind == Pool::max && (s->dtype == DType::s8 || s->dtype == DType::u8));
-  const int64_t work = s->channels * w.kernel_size();
-  s->grain = 1 + (s->direct ? 16384 : 1024) / (work < 16384 ? work + 1 : 16384);
+  const double taps =
+      static_cast<double>(w.kernel[0]) * static_cast<double>(w.kernel[1]) * static_cast<double>(w.kernel[2]);
+  s->grain = grain_for(s->direct ? 16384 : 1024, taps * static_cast<double>(s->channels));
   return {};
 }
 
@@ -117,16 +118,16 @@ struct Reach {
   int64_t count() const { return (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2]); }
 };
 
-// How many taps an average divides by.
-int64_t divisor(const PoolState& s, const Reach& r) {
-  if (!s.include_pad) return r.count();
-  int64_t n = 1;
+// How many taps an average divides by; 1 when none counts.
+double divisor(const PoolState& s, const Reach& r) {
+  if (!s.include_pad) return r.count() ? static_cast<double>(r.count()) : 1;
+  double n = 1;
   for (int d = 0; d < 3; ++d) {
     const int64_t end = s.w.in[d] + s.after[d];  // the start is never before the leading padding
     int64_t k = end > r.start[d] ? (end - r.start[d] + s.w.dilation[d] - 1) / s.w.dilation[d] : 0;
-    n *= k < s.w.kernel[d] ? k : s.w.kernel[d];
+    n *= static_cast<double>(k < s.w.kernel[d] ? k : s.w.kernel[d]);
   }
-  return n;
+  return n < 1 ? 1 : n;
 }
 
 // Calls fn(pixel) with the plane positions of all taps inside, in row-major order.
@@ -173,8 +174,7 @@ void pixel_direct(const PoolState& s, const Reach& r, const char* plane, char* y
     return;
   }
   float* to = reinterpret_cast<float*>(y);
-  const int64_t count = s.kind == Pool::avg ? divisor(s, r) : 1;
-  const float factor = 1.0f / static_cast<float>(count > 1 ? count : 1);
+  const float factor = s.kind == Pool::avg ? static_cast<float>(1 / divisor(s, r)) : 1.0f;
   each_group(s, r, reinterpret_cast<const float*>(plane), [&](const float* const* taps, int n, bool more, bool last) {
     if (s.kind == Pool::max)
       s.kernels->max_f32(taps, n, c, more, to);
@@ -224,7 +224,7 @@ void pixel_max(const PoolState& s, const Reach& r, const char* plane, char* y, i
 void pixel_sum(const PoolState& s, const Reach& r, const char* plane, char* y) {
   const size_t size = dtype_size(s.dtype);
   double total[kStage], block[kStage];
-  const int64_t count = s.kind == Pool::avg ? divisor(s, r) : 1;
+  const double count = s.kind == Pool::avg ? divisor(s, r) : 1;
   const double p = static_cast<double>(s.p);
   for (int64_t c = 0; c < s.channels; c += kStage) {
     const int64_t n = s.channels - c < kStage ? s.channels - c : kStage;
@@ -233,8 +233,7 @@ void pixel_sum(const PoolState& s, const Reach& r, const char* plane, char* y) {
       stage_in(s.convert, s.dtype, plane + static_cast<size_t>(pixel * s.channels + c) * size, DType::f64, block, n);
       for (int64_t i = 0; i < n; ++i) total[i] += s.kind == Pool::avg ? block[i] : pow(fabs(block[i]), p);
     });
-    for (int64_t i = 0; i < n; ++i)
-      total[i] = s.kind == Pool::avg ? total[i] / static_cast<double>(count > 1 ? count : 1) : pow(total[i], 1 / p);
+    for (int64_t i = 0; i < n; ++i) total[i] = s.kind == Pool::avg ? total[i] / count : pow(total[i], 1 / p);
     stage_out(s.convert, DType::f64, total, s.dtype, y + static_cast<size_t>(c) * size, n);
   }
 }

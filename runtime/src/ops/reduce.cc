@@ -117,8 +117,8 @@ Status lay_out(const OpContext& c, Reduce kind, ReduceState* s) {
     }
   }
   s->strips = (s->width + kFoldTile - 1) / kFoldTile;
-  const int64_t work = s->count * (s->width < kFoldTile ? s->width : kFoldTile) + 1;
-  s->grain = 1 + (s->wide == DType::f32 ? 16384 : 2048) / work;
+  const double work = static_cast<double>(s->count) * static_cast<double>(s->width < kFoldTile ? s->width : kFoldTile);
+  s->grain = grain_for(s->wide == DType::f32 ? 16384 : 2048, work);
   return {};
 }
 

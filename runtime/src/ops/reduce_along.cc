@@ -30,7 +30,9 @@ void each_strip(const Along& a, int64_t begin, int64_t end, F&& fn) {
   }
 }
 
-int64_t strip_grain(const Along& a) { return 1 + 8192 / (a.n * (a.inner < kStrip ? a.inner : kStrip) + 1); }
+int64_t strip_grain(const Along& a) {
+  return grain_for(8192, static_cast<double>(a.n) * static_cast<double>(a.inner < kStrip ? a.inner : kStrip));
+}
 
 // ---- arg_max, arg_min
 Status infer_arg(OpContext& c) {

@@ -118,8 +118,8 @@ Status prepare_op(OpContext& c) {
 static_assert(attr::softmax_::axis == attr::log_softmax_::axis);
 
 const OpDef kDefs[] = {
-    {Opcode::softmax_, infer_softmax, prepare_op<false>, run_softmax, 0},
-    {Opcode::log_softmax_, infer_softmax, prepare_op<true>, run_softmax, 0},
+    {Opcode::softmax_, infer_softmax, prepare_op<false>, run_softmax, 1},
+    {Opcode::log_softmax_, infer_softmax, prepare_op<true>, run_softmax, 1},
 };
 
 }  // namespace

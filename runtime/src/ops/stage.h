@@ -17,6 +17,11 @@ static inline DType wide_dtype(DType t) {
   return kWide[static_cast<int>(wide_of(t))];
 }
 
+// Items per part so that a part holds `budget` units of work; in double, as shapes of a file may be absurd.
+static inline int64_t grain_for(double budget, double work_per_item) {
+  return 1 + static_cast<int64_t>(budget / (work_per_item < 1 ? 1 : work_per_item));
+}
+
 // n elements of `from` to `wide`, any of the four, by the rules of cast.
 void stage_in(const ElementwiseKernels* k, DType from, const void* in, DType wide, void* out, int64_t n);
 
