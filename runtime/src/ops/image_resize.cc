@@ -402,28 +402,23 @@ struct Math<float> {
 template <>
 struct Math<double> {
   static const double* weight(const Axis& a) { return a.weight64; }
-  static void rows(const Plan&, double* to, const double* const* rows, const double* w, int taps, int64_t n) {
-    for (int64_t i = 0; i < n; ++i) to[i] = rows[0][i] * w[0];
-    for (int t = 1; t < taps; ++t)
-      for (int64_t i = 0; i < n; ++i) to[i] += rows[t][i] * w[t];
+  static void rows(const Plan& p, double* to, const double* const* rows, const double* w, int taps, int64_t n) {
+    p.kernels->rows64(to, rows, w, taps, n);
   }
-  static void cols(const Plan&, double* to, const double* from, const Axis& a, int64_t c) {
-    for (int64_t j = 0; j < a.n_out; ++j)
-      for (int64_t k = 0; k < c; ++k) {
-        double v = 0;
-        for (int t = 0; t < a.taps; ++t) v += from[a.index[j * a.taps + t] * c + k] * a.weight64[j * a.taps + t];
-        to[j * c + k] = v;
-      }
+  static void cols(const Plan& p, double* to, const double* from, const Axis& a, int64_t c) {
+    p.kernels->cols64(to, from, a.index, a.weight64, a.taps, a.n_out, c);
   }
 };
 
 // Elements of any dtype as the wide type; null buffer: they already are.
 template <class W>
-const W* widen(DType t, const void* data, int64_t at, int64_t n, W* buffer) {
+const W* widen(const Plan& plan, DType t, const void* data, int64_t at, int64_t n, W* buffer) {
   if (!buffer) return static_cast<const W*>(data) + at;
   const char* p = static_cast<const char*>(data) + static_cast<size_t>(at) * dtype_size(t);
   if constexpr (sizeof(W) == 4) {
     load_wide(t, p, n, buffer);
+  } else if (t == DType::u8) {
+    plan.kernels->from_u8(buffer, reinterpret_cast<const uint8_t*>(p), n);
   } else {
     int64_t part[256];
     uint64_t* upart = reinterpret_cast<uint64_t*>(part);
@@ -455,10 +450,12 @@ void int_range(DType t, double* low, double* high) {
 
 // Back to the dtype of x: floats round once, integers to nearest even with saturation (in place in `from`).
 template <class W>
-void narrow(DType t, W* from, int64_t n, void* data, int64_t at) {
+void narrow(const Plan& plan, DType t, W* from, int64_t n, void* data, int64_t at) {
   char* p = static_cast<char*>(data) + static_cast<size_t>(at) * dtype_size(t);
   if constexpr (sizeof(W) == 4) {
     store_wide(t, from, n, p);
+  } else if (t == DType::u8) {
+    plan.kernels->to_u8(reinterpret_cast<uint8_t*>(p), from, n);
   } else {
     double low, high;
     int_range(t, &low, &high);
@@ -488,7 +485,7 @@ void whole_axis(const OpContext& c, const Plan& p, const Axis& a, DType t, const
       const int64_t base = r / a.n_out * a.n_in, j = r % a.n_out;
       W* d = to + r * inner;
       for (int k = 0; k < a.taps; ++k) {
-        const W* s = widen<W>(t, from, (base + a.index[j * a.taps + k]) * inner, inner, buffer);
+        const W* s = widen<W>(p, t, from, (base + a.index[j * a.taps + k]) * inner, inner, buffer);
         const W w = Math<W>::weight(a)[j * a.taps + k];
         if (k == 0)
           for (int64_t i = 0; i < inner; ++i) d[i] = s[i] * w;
@@ -530,7 +527,7 @@ void smooth(const OpContext& c, const Plan& p) {
       W* target = y.dtype == own ? y.as<W>() + r * p.row_out : out;
       const W* row;
       if (!f.a) {
-        row = widen<W>(t, from, r * p.row_in, p.row_in, wide);
+        row = widen<W>(p, t, from, r * p.row_in, p.row_in, wide);
       } else {
         const int32_t* index = f.a->index + j * f.a->taps;
         const W* weight = Math<W>::weight(*f.a) + j * f.a->taps;
@@ -542,7 +539,7 @@ void smooth(const OpContext& c, const Plan& p) {
           Math<W>::rows(p, sum, rows, weight, f.a->taps, p.row_in);
         } else {
           for (int k = 0; k < f.a->taps; ++k) {
-            const W* s = widen<W>(t, from, (o * f.a_in + index[k]) * p.row_in, p.row_in, wide);
+            const W* s = widen<W>(p, t, from, (o * f.a_in + index[k]) * p.row_in, p.row_in, wide);
             if (k == 0)
               for (int64_t i = 0; i < p.row_in; ++i) sum[i] = s[i] * weight[0];
             else
@@ -553,7 +550,7 @@ void smooth(const OpContext& c, const Plan& p) {
       }
       for (int64_t m = 0; f.b && m < f.middle; ++m)
         Math<W>::cols(p, target + m * f.b_out * f.inner, row + m * f.b_in * f.inner, *f.b, f.inner);
-      if (y.dtype != own) narrow<W>(y.dtype, out, p.row_out, y.data, r * p.row_out);
+      if (y.dtype != own) narrow<W>(p, y.dtype, out, p.row_out, y.data, r * p.row_out);
     }
   });
 }
@@ -568,7 +565,7 @@ void extrapolate(const OpContext& c, const Plan& p) {
     convert(DType::f64, &v, y.dtype, &bits, 1);
   } else {
     double w = v;
-    narrow<double>(y.dtype, &w, 1, &bits, 0);
+    narrow<double>(p, y.dtype, &w, 1, &bits, 0);
   }
   for (int i = 0; i < p.n; ++i) {
     const Axis& a = p.axes[i];

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "base/convert.h"
+#include "kernels/resize/resize.h"
 #include "ops/shape_util.h"
 
 namespace dk {
@@ -140,47 +141,89 @@ Status grid_sample_prepare(OpContext& c) {
   return c.need_scratch(2 * align64(row) * static_cast<size_t>(c.threads()));
 }
 
+// The taps of point r, outermost spatial dim first; missing dims get one tap of weight 1.
+struct Points {
+  const Tensor& x;
+  const Tensor& grid;
+  int64_t mode, padding;
+  bool corners;
+
+  void taps(int64_t r, Taps* to) const {
+    const int d = x.rank - 2;
+    for (int k = 0; k < 3 - d; ++k) to[k] = {1, {0}, {1.0}};
+    for (int k = 0; k < d; ++k) {
+      const int64_t at = r * d + (d - 1 - k);  // the grid gives the innermost dim first
+      const int64_t size = x.dims[1 + k];
+      if (grid.dtype == DType::f64) {
+        to[3 - d + k] = taps_of<double>(grid.as<double>()[at], size, mode, padding, corners);
+      } else {
+        float g;
+        load_wide(grid.dtype, grid.as<char>() + static_cast<size_t>(at) * dtype_size(grid.dtype), 1, &g);
+        to[3 - d + k] = taps_of<float>(g, size, mode, padding, corners);
+      }
+    }
+  }
+
+  // Calls f(pixel within the image, weight) for every combination of taps.
+  template <class F>
+  void each(const Taps* t, F&& f) const {
+    const int64_t h = x.rank >= 4 ? x.dims[x.rank - 3] : 1, w = x.dims[x.rank - 2];
+    for (int p = 0; p < t[0].n; ++p)
+      for (int q = 0; q < t[1].n; ++q)
+        for (int s = 0; s < t[2].n; ++s)
+          f((t[0].index[p] * h + t[1].index[q]) * w + t[2].index[s], t[0].weight[p] * t[1].weight[q] * t[2].weight[s]);
+  }
+};
+
+// float32: the weights of a few points at a time, then one call of the resampling kernel.
+void sample_float(const OpContext& c, const Points& points) {
+  constexpr int64_t kAtOnce = 16;
+  const Tensor& x = points.x;
+  const int64_t channels = x.dims[x.rank - 1], image = product(x, 1, x.rank - 1);
+  const int64_t per_image = product(points.grid, 1, points.grid.rank - 1);
+  const ResizeKernels* kernels = resize_kernels();
+  c.parallel(x.dims[0] * per_image, 4096 / (channels + 16) + 1, [&](int64_t b, int64_t e, int) {
+    int32_t index[kAtOnce * 64];
+    float weight[kAtOnce * 64];
+    for (int64_t r = b; r < e;) {
+      const int64_t batch = r / per_image, limit = (batch + 1) * per_image;
+      int64_t n = e < limit ? e - r : limit - r;
+      if (n > kAtOnce) n = kAtOnce;
+      int count = 0;
+      Taps t[3] = {};
+      for (int64_t i = 0; i < n; ++i) {
+        points.taps(r + i, t);
+        points.each(t, [&](int64_t at, double w) {
+          index[count] = static_cast<int32_t>(at);
+          weight[count++] = static_cast<float>(w);
+        });
+      }
+      kernels->cols(c.out(0)->as<float>() + r * channels, x.as<float>() + batch * image * channels, index, weight,
+                    t[0].n * t[1].n * t[2].n, n, channels);
+      r += n;
+    }
+  });
+}
+
 template <class W>
-void sample(const OpContext& c) {
-  const Tensor& x = *c.in(0);
-  const Tensor& grid = *c.in(1);
-  Tensor& y = *c.out(0);
-  const int64_t mode = c.attr_int(G::mode), padding = c.attr_int(G::padding);
-  const bool corners = c.attr_int(G::align_corners) != 0;
-  const int d = x.rank - 2;
-  const int64_t channels = x.dims[x.rank - 1], points = product(grid, 1, grid.rank - 1);
-  const int64_t image = product(x, 1, x.rank - 1);
+void sample(const OpContext& c, const Points& points) {
+  const Tensor& x = points.x;
+  const int64_t channels = x.dims[x.rank - 1], image = product(x, 1, x.rank - 1);
+  const int64_t per_image = product(points.grid, 1, points.grid.rank - 1);
   const size_t row = align64(static_cast<size_t>(channels) * sizeof(W));
-  c.parallel(x.dims[0] * points, 4096 / (channels + 16) + 1, [&](int64_t b, int64_t e, int lane) {
+  c.parallel(x.dims[0] * per_image, 4096 / (channels + 16) + 1, [&](int64_t b, int64_t e, int lane) {
     char* mine = static_cast<char*>(c.scratch()) + static_cast<size_t>(lane) * 2 * row;
     W* sum = reinterpret_cast<W*>(mine);
     W* buffer = reinterpret_cast<W*>(mine + row);
     for (int64_t r = b; r < e; ++r) {
-      Taps taps[3];  // outermost spatial dim first; the grid gives the innermost first
-      for (int k = 0; k < 3; ++k) taps[k] = {1, {0}, {1.0}};
-      for (int k = 0; k < d; ++k) {
-        const int64_t at = r * d + (d - 1 - k);
-        const int64_t size = x.dims[1 + k];
-        if (grid.dtype == DType::f64) {
-          taps[3 - d + k] = taps_of<double>(grid.as<double>()[at], size, mode, padding, corners);
-        } else {
-          float g;
-          load_wide(grid.dtype, grid.as<char>() + static_cast<size_t>(at) * dtype_size(grid.dtype), 1, &g);
-          taps[3 - d + k] = taps_of<float>(g, size, mode, padding, corners);
-        }
-      }
-      const int64_t h = d >= 2 ? x.dims[x.rank - 3] : 1, w = x.dims[x.rank - 2];
+      Taps t[3] = {};
+      points.taps(r, t);
       for (int64_t i = 0; i < channels; ++i) sum[i] = 0;
-      for (int p = 0; p < taps[0].n; ++p)
-        for (int q = 0; q < taps[1].n; ++q)
-          for (int s = 0; s < taps[2].n; ++s) {
-            const W weight = static_cast<W>(taps[0].weight[p] * taps[1].weight[q] * taps[2].weight[s]);
-            if (weight == 0) continue;
-            const int64_t at = r / points * image + (taps[0].index[p] * h + taps[1].index[q]) * w + taps[2].index[s];
-            const W* v = pixel<W>(x, at, channels, buffer);
-            for (int64_t i = 0; i < channels; ++i) sum[i] += weight * v[i];
-          }
-      store_pixel<W>(y, r, channels, sum);
+      points.each(t, [&](int64_t at, double w) {
+        const W* v = pixel<W>(x, r / per_image * image + at, channels, buffer);
+        for (int64_t i = 0; i < channels; ++i) sum[i] += static_cast<W>(w) * v[i];
+      });
+      store_pixel<W>(*c.out(0), r, channels, sum);
     }
   });
 }
@@ -192,10 +235,13 @@ Status grid_sample_run(OpContext& c) {
     memset(c.out(0)->data, 0, c.out(0)->bytes());
     return Code::ok;
   }
-  if (sums_in_float(x.dtype))
-    sample<float>(c);
+  const Points points{x, *c.in(1), c.attr_int(G::mode), c.attr_int(G::padding), c.attr_int(G::align_corners) != 0};
+  if (x.dtype == DType::f32 && product(x, 1, x.rank - 1) <= INT32_MAX)
+    sample_float(c, points);
+  else if (sums_in_float(x.dtype))
+    sample<float>(c, points);
   else
-    sample<double>(c);
+    sample<double>(c, points);
   return Code::ok;
 }
 

@@ -6,29 +6,58 @@ namespace dk {
 namespace {
 using namespace simd;
 
-// Vectors of kW narrow integers, for conversion from and to s32.
+// kW bytes at p as integers, and back (the low bytes of integers in range).  g++ 12 takes __builtin_convertvector
+// between vectors of different width apart into single elements.
 template <class T>
-struct Narrow;
-template <>
-struct Narrow<uint8_t> {
-  typedef uint8_t V __attribute__((vector_size(kW)));
-};
-template <>
-struct Narrow<int8_t> {
-  typedef int8_t V __attribute__((vector_size(kW)));
-};
-template <>
-struct Narrow<int32_t> {
-  typedef s32 V;
-};
-
-DK_INL f32 scale_at(const QuantizeRow* r, int64_t i, int n) {
-  if (!r->scale_step) return splat<f32>(r->scale[0]);
-  return n == kW ? load<f32>(r->scale + i) : load_n<f32>(r->scale + i, n);
+DK_INL s32 widen(const T* p) {
+  [[maybe_unused]] constexpr bool is_signed = static_cast<T>(-1) < 0;
+#if defined(DK_SIMD_SCALAR) || !defined(__SSE4_1__)
+  typedef T V __attribute__((vector_size(kW)));
+  return __builtin_convertvector(load<V>(p), s32);
+#elif defined(__AVX512F__)
+  const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+  return bits<s32>(is_signed ? _mm512_maskz_cvtepi8_epi32(0xffff, v) : _mm512_maskz_cvtepu8_epi32(0xffff, v));
+#elif defined(__AVX2__)
+  const __m128i v = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(p));
+  return bits<s32>(is_signed ? _mm256_cvtepi8_epi32(v) : _mm256_cvtepu8_epi32(v));
+#else
+  int32_t four;
+  __builtin_memcpy(&four, p, 4);
+  const __m128i v = _mm_cvtsi32_si128(four);
+  return bits<s32>(is_signed ? _mm_cvtepi8_epi32(v) : _mm_cvtepu8_epi32(v));
+#endif
 }
-DK_INL s32 zero_at(const QuantizeRow* r, int64_t i, int n) {
-  if (!r->zero_step) return splat<s32>(r->zero[0]);
-  return n == kW ? load<s32>(r->zero + i) : load_n<s32>(r->zero + i, n);
+DK_INL s32 widen(const int32_t* p) { return load<s32>(p); }
+
+template <class T>
+DK_INL void narrow(T* p, s32 v) {
+#if defined(DK_SIMD_SCALAR) || !defined(__SSE4_1__)
+  typedef T V __attribute__((vector_size(kW)));
+  store(p, __builtin_convertvector(v, V));
+#elif defined(__AVX512F__)
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_maskz_cvtepi32_epi8(0xffff, bits<__m512i>(v)));
+#else
+  const __m128i low_bytes = _mm_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1);
+#if defined(__AVX2__)
+  const __m256i b = bits<__m256i>(v);
+  const __m128i halves = _mm_unpacklo_epi32(_mm_shuffle_epi8(_mm256_castsi256_si128(b), low_bytes),
+                                            _mm_shuffle_epi8(_mm256_extracti128_si256(b, 1), low_bytes));
+  _mm_storel_epi64(reinterpret_cast<__m128i*>(p), halves);
+#else
+  const int32_t four = _mm_cvtsi128_si32(_mm_shuffle_epi8(bits<__m128i>(v), low_bytes));
+  __builtin_memcpy(p, &four, 4);
+#endif
+#endif
+}
+DK_INL void narrow(int32_t* p, s32 v) { store(p, v); }
+
+DK_INL f32 scale_at(const QuantizeRow& r, int64_t i, int n) {
+  if (!r.scale_step) return splat<f32>(r.scale[0]);
+  return n == kW ? load<f32>(r.scale + i) : load_n<f32>(r.scale + i, n);
+}
+DK_INL s32 zero_at(const QuantizeRow& r, int64_t i, int n) {
+  if (!r.zero_step) return splat<s32>(r.zero[0]);
+  return n == kW ? load<s32>(r.zero + i) : load_n<s32>(r.zero + i, n);
 }
 
 DK_INL s32 quantize_at(f32 x, f32 scale, s32 zero, s32 low, s32 high) {
@@ -40,18 +69,22 @@ DK_INL s32 quantize_at(f32 x, f32 scale, s32 zero, s32 low, s32 high) {
 }
 
 template <class T>
-DK_INL void to_int(const QuantizeRow* r, const float* x, T* y, int32_t low, int32_t high) {
-  using V = typename Narrow<T>::V;
+DK_INL void to_int(const QuantizeRow* row, const float* x, T* y, int32_t low, int32_t high) {
+  const QuantizeRow r = *row;
   const s32 lo = splat<s32>(low), hi = splat<s32>(high);
   int64_t i = 0;
-  for (; i + kW <= r->n; i += kW) {
-    const s32 q = quantize_at(load<f32>(x + i), scale_at(r, i, kW), zero_at(r, i, kW), lo, hi);
-    store(y + i, __builtin_convertvector(q, V));
+  if (!r.scale_step && !r.zero_step) {
+    const f32 scale = splat<f32>(r.scale[0]);
+    const s32 zero = splat<s32>(r.zero[0]);
+    for (; i + kW <= r.n; i += kW) narrow(y + i, quantize_at(load<f32>(x + i), scale, zero, lo, hi));
+  } else {
+    for (; i + kW <= r.n; i += kW)
+      narrow(y + i, quantize_at(load<f32>(x + i), scale_at(r, i, kW), zero_at(r, i, kW), lo, hi));
   }
-  if (const int n = static_cast<int>(r->n - i); n > 0) {
-    const s32 q = quantize_at(load_n<f32>(x + i, n), scale_at(r, i, n), zero_at(r, i, n), lo, hi);
-    const V out = __builtin_convertvector(q, V);
-    __builtin_memcpy(y + i, &out, static_cast<size_t>(n) * sizeof(T));
+  if (const int n = static_cast<int>(r.n - i); n > 0) {
+    T last[kW];
+    narrow(last, quantize_at(load_n<f32>(x + i, n), scale_at(r, i, n), zero_at(r, i, n), lo, hi));
+    __builtin_memcpy(y + i, last, static_cast<size_t>(n) * sizeof(T));
   }
 }
 
@@ -60,17 +93,20 @@ void to_s8(const QuantizeRow* r, const float* x, int8_t* y) { to_int(r, x, y, -1
 void to_s32(const QuantizeRow* r, const float* x, int32_t* y, int32_t low, int32_t high) { to_int(r, x, y, low, high); }
 
 template <class T>
-DK_INL void from_int(const QuantizeRow* r, const T* x, float* y) {
-  using V = typename Narrow<T>::V;
+DK_INL void from_int(const QuantizeRow* row, const T* x, float* y) {
+  const QuantizeRow r = *row;
   int64_t i = 0;
-  for (; i + kW <= r->n; i += kW) {
-    const s32 v = __builtin_convertvector(load<V>(x + i), s32);
-    store(y + i, to_f32(v - zero_at(r, i, kW)) * scale_at(r, i, kW));
+  if (!r.scale_step && !r.zero_step) {
+    const f32 scale = splat<f32>(r.scale[0]);
+    const s32 zero = splat<s32>(r.zero[0]);
+    for (; i + kW <= r.n; i += kW) store(y + i, to_f32(widen(x + i) - zero) * scale);
+  } else {
+    for (; i + kW <= r.n; i += kW) store(y + i, to_f32(widen(x + i) - zero_at(r, i, kW)) * scale_at(r, i, kW));
   }
-  if (const int n = static_cast<int>(r->n - i); n > 0) {
-    V t = {};
-    __builtin_memcpy(&t, x + i, static_cast<size_t>(n) * sizeof(T));
-    store_n(y + i, to_f32(__builtin_convertvector(t, s32) - zero_at(r, i, n)) * scale_at(r, i, n), n);
+  if (const int n = static_cast<int>(r.n - i); n > 0) {
+    T last[kW] = {};
+    __builtin_memcpy(last, x + i, static_cast<size_t>(n) * sizeof(T));
+    store_n(y + i, to_f32(widen(last) - zero_at(r, i, n)) * scale_at(r, i, n), n);
   }
 }
 
@@ -78,10 +114,11 @@ void from_u8(const QuantizeRow* r, const uint8_t* x, float* y) { from_int(r, x, 
 void from_s8(const QuantizeRow* r, const int8_t* x, float* y) { from_int(r, x, y); }
 void from_s32(const QuantizeRow* r, const int32_t* x, float* y) { from_int(r, x, y); }
 
-void divide(const QuantizeRow* r, const float* x, float* y) {
+void divide(const QuantizeRow* row, const float* x, float* y) {
+  const QuantizeRow r = *row;
   int64_t i = 0;
-  for (; i + kW <= r->n; i += kW) store(y + i, load<f32>(x + i) / scale_at(r, i, kW));
-  if (const int n = static_cast<int>(r->n - i); n > 0) store_n(y + i, load_n<f32>(x + i, n) / scale_at(r, i, n), n);
+  for (; i + kW <= r.n; i += kW) store(y + i, load<f32>(x + i) / scale_at(r, i, kW));
+  if (const int n = static_cast<int>(r.n - i); n > 0) store_n(y + i, load_n<f32>(x + i, n) / scale_at(r, i, n), n);
 }
 
 void range(const float* x, int64_t n, float* low, float* high) {

@@ -77,7 +77,71 @@ void cols(float* to, const float* from, const int32_t* index, const float* weigh
     cols_many<0>(to, from, index, weight, taps, n, c);
 }
 
-constexpr ResizeKernels kTable = {rows, cols};
+// Plain loops: the compiler's vectors do, and no ISA fuses here, so every one gives the same bits.
+template <int T>
+DK_INL void rows64_of(double* DK_RESTRICT to, const double* const* from, const double* weight, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    double v = from[0][i] * weight[0];
+    for (int t = 1; t < T; ++t) v += from[t][i] * weight[t];
+    to[i] = v;
+  }
+}
+
+void rows64(double* DK_RESTRICT to, const double* const* from, const double* weight, int taps, int64_t n) {
+  if (taps == 2) return rows64_of<2>(to, from, weight, n);
+  if (taps == 4) return rows64_of<4>(to, from, weight, n);
+  for (int64_t i = 0; i < n; ++i) to[i] = from[0][i] * weight[0];
+  for (int t = 1; t < taps; ++t)
+    for (int64_t i = 0; i < n; ++i) to[i] += from[t][i] * weight[t];
+}
+
+template <int C>
+DK_INL void cols64_of(double* DK_RESTRICT to, const double* from, const int32_t* index, const double* weight, int taps,
+                      int64_t n) {
+  for (int64_t j = 0; j < n; ++j, index += taps, weight += taps, to += C) {
+    double acc[C] = {0};
+    for (int t = 0; t < taps; ++t) {
+      const double* p = from + static_cast<int64_t>(index[t]) * C;
+      for (int k = 0; k < C; ++k) acc[k] += p[k] * weight[t];
+    }
+    for (int k = 0; k < C; ++k) to[k] = acc[k];
+  }
+}
+
+void cols64(double* DK_RESTRICT to, const double* from, const int32_t* index, const double* weight, int taps, int64_t n,
+            int64_t c) {
+  switch (c) {
+    case 1: return cols64_of<1>(to, from, index, weight, taps, n);
+    case 3: return cols64_of<3>(to, from, index, weight, taps, n);
+    case 4: return cols64_of<4>(to, from, index, weight, taps, n);
+    default: break;
+  }
+  for (int64_t j = 0; j < n; ++j, index += taps, weight += taps, to += c) {
+    for (int64_t k = 0; k < c; ++k) to[k] = 0;
+    for (int t = 0; t < taps; ++t) {
+      const double* p = from + index[t] * c;
+      for (int64_t k = 0; k < c; ++k) to[k] += p[k] * weight[t];
+    }
+  }
+}
+
+void from_u8(double* DK_RESTRICT to, const uint8_t* DK_RESTRICT from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) to[i] = from[i];
+}
+
+void to_u8(uint8_t* DK_RESTRICT to, const double* DK_RESTRICT from, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) {
+    double v = from[i] > 0.0 ? from[i] : 0.0;
+    v = v < 255.0 ? v : 255.0;
+    // adding 2^52 leaves the nearest integer, ties to even, in the low bits
+    const double shifted = v + 4503599627370496.0;
+    int64_t whole;
+    __builtin_memcpy(&whole, &shifted, 8);
+    to[i] = static_cast<uint8_t>(whole);
+  }
+}
+
+constexpr ResizeKernels kTable = {rows, cols, rows64, cols64, from_u8, to_u8};
 
 }  // namespace
 
