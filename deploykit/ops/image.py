@@ -181,6 +181,7 @@ def _reflect(x: np.ndarray, low: float, high: float) -> np.ndarray:
 class grid_sample:
     """Channels last x [N, spatial..., C]; grid [N, out spatial..., d] of coordinates in [-1, 1], last one = innermost
     spatial dim first (x, y, z).  nearest rounds halves to even; cubic is Keys' kernel with a = -0.75 (ONNX GridSample).
+    Padding border clamps coordinates, for cubic the four taps (as PyTorch and onnxruntime do; ONNX leaves it open).
     """
 
     samples = cases.grid_sample
@@ -215,7 +216,7 @@ class grid_sample:
             if mode == "nearest":
                 v = np.rint(v)
             beyond = (v < low[i]) | (v > high[i])
-            if padding == "border":
+            if padding == "border" and mode != "cubic":  # cubic clamps each of its taps instead
                 v = np.where(beyond, np.clip(v, 0, d - 1), v)
             elif padding == "reflection":
                 v = np.where(beyond, _reflect(v, low[i], high[i]), v)

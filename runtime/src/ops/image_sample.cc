@@ -113,7 +113,7 @@ Taps taps_of(T g, int64_t size, int64_t mode, int64_t padding, bool corners) {
   if (mode == GC::mode::nearest_) v = std::nearbyint(v);
   double at = v;
   if (at < low || at > high) {
-    if (padding == GC::padding::border_) {
+    if (padding == GC::padding::border_ && mode != GC::mode::cubic_) {  // cubic clamps its taps, below
       at = at < 0 ? 0 : at > static_cast<double>(size - 1) ? static_cast<double>(size - 1) : at;
     } else if (padding == GC::padding::reflection_) {
       at = mirror(at, low, high);
