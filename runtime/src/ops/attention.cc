@@ -478,7 +478,7 @@ void rotary(const OpContext& c) {
       } else {
         rotate_pairs(to, to + n, from, from + n, cos, sin, n, 1);
       }
-      memcpy(to + 2 * n, from + 2 * n, static_cast<size_t>(features - 2 * n) * sizeof(W));
+      if (to != from) memcpy(to + 2 * n, from + 2 * n, static_cast<size_t>(features - 2 * n) * sizeof(W));
       if (copies) convert(own, to, y.dtype, target, features);
     }
   });
@@ -495,7 +495,7 @@ Status rotary_run(OpContext& c) {
 
 const OpDef defs[] = {
     {Opcode::attention_, attention_infer, attention_prepare, attention_run},
-    {Opcode::rotary_embedding_, rotary_infer, rotary_prepare, rotary_run},
+    {Opcode::rotary_embedding_, rotary_infer, rotary_prepare, rotary_run, 1},
 };
 
 }  // namespace

@@ -1,8 +1,8 @@
 // Ops about shapes: shape_of, size_of, the views (reshape, flatten, squeeze, unsqueeze), fill and range.
 // Movement of data (transpose, concat, slice, ...) is in shape_move.cc.
 #include <cmath>
-#include <type_traits>
 
+#include "base/convert.h"
 #include "ops/shape_util.h"
 
 namespace dk {
@@ -168,81 +168,83 @@ Status fill_run(OpContext& c) {
   return Code::ok;
 }
 
-// Elements of the range, or -1 when there are too many to count.
+// Elements of a range of integers, or -1 when there are too many to count.
 template <class T>
 int64_t range_count(T start, T limit, T delta) {
-  if constexpr (std::is_floating_point_v<T>) {
-    const double n = std::ceil((static_cast<double>(limit) - static_cast<double>(start)) / static_cast<double>(delta));
-    return n >= 9.0e18 ? -1 : n > 0 ? static_cast<int64_t>(n) : 0;
-  } else {
-    // 64-bit differences may overflow as signed numbers but never as unsigned ones.
-    const bool up = delta > 0;
-    if (up ? start >= limit : start <= limit) return 0;
-    const uint64_t span = up ? static_cast<uint64_t>(limit) - static_cast<uint64_t>(start)
-                             : static_cast<uint64_t>(start) - static_cast<uint64_t>(limit);
-    const uint64_t step = up ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
-    const uint64_t n = span / step + (span % step != 0);
-    return n > INT64_MAX ? -1 : static_cast<int64_t>(n);
-  }
+  // 64-bit differences may overflow as signed numbers but never as unsigned ones.
+  const bool up = delta > 0;
+  if (up ? start >= limit : start <= limit) return 0;
+  const uint64_t span = up ? static_cast<uint64_t>(limit) - static_cast<uint64_t>(start)
+                           : static_cast<uint64_t>(start) - static_cast<uint64_t>(limit);
+  const uint64_t step = up ? static_cast<uint64_t>(delta) : 0 - static_cast<uint64_t>(delta);
+  const uint64_t n = span / step + (span % step != 0);
+  return n > INT64_MAX ? -1 : static_cast<int64_t>(n);
 }
 
-template <class F>
-Status range_dtype(const OpContext& c, F&& f) {
-  switch (c.in(0)->dtype) {
-    case DType::f32: return f(float());
-    case DType::f64: return f(double());
-    case DType::s8: return f(int8_t());
-    case DType::u8: return f(uint8_t());
-    case DType::s16: return f(int16_t());
-    case DType::u16: return f(uint16_t());
-    case DType::s32: return f(int32_t());
-    case DType::u32: return f(uint32_t());
-    case DType::s64: return f(int64_t());
-    case DType::u64: return f(uint64_t());
-    default: return c.fail(Code::unsupported, "no kernel for dtype %s", dtype_name(c.in(0)->dtype));
+// The three numbers as T: double for floats, 64-bit integers else.
+template <class T>
+Status read_range(const OpContext& c, T* to) {
+  const DType wide = is_float(c.in(0)->dtype) ? DType::f64 : static_cast<T>(-1) < 0 ? DType::s64 : DType::u64;
+  for (int i = 0; i < 3; ++i) {
+    const void* v = c.value(i);
+    if (!v) return c.need_value(i);
+    convert(c.in(i)->dtype, v, wide, to + i, 1);
   }
+  if (to[2] == 0) return c.fail(Code::shape, "delta is 0");
+  return Code::ok;
 }
 
 Status range_infer(OpContext& c) {
   static const char* const names[] = {"start", "limit", "delta"};
+  const DType t = c.in(0)->dtype;
+  if (t == DType::b8) return c.fail(Code::shape, "start is bool, expected a number");
   for (int i = 0; i < 3; ++i) {
     if (c.in(i)->count() != 1)
       return c.fail(Code::shape, "%s must be a scalar; got %lld elements", names[i],
                     static_cast<long long>(c.in(i)->count()));
     DK_TRY(same_dtype(c, 0, i));
   }
-  return range_dtype(c, [&](auto t) -> Status {
-    using T = decltype(t);
-    const T* v[3];
-    for (int i = 0; i < 3; ++i) {
-      v[i] = static_cast<const T*>(c.value(i));
-      if (!v[i]) return c.need_value(i);
-    }
-    if (*v[2] == T(0)) return c.fail(Code::shape, "delta is 0");
-    if constexpr (std::is_floating_point_v<T>)
-      if (!std::isfinite(*v[0]) || !std::isfinite(*v[1]) || std::isnan(*v[2]))
-        return c.fail(Code::shape, "start, limit and delta must be finite; got %g, %g, %g", static_cast<double>(*v[0]),
-                      static_cast<double>(*v[1]), static_cast<double>(*v[2]));
-    const int64_t n = range_count(*v[0], *v[1], *v[2]);
-    if (n < 0) return c.fail(Code::shape, "the range has too many elements");
-    return c.set_out(0, c.in(0)->dtype, 1, &n);
-  });
+  int64_t n;
+  if (is_float(t)) {
+    double v[3];
+    DK_TRY(read_range(c, v));
+    if (!std::isfinite(v[0]) || !std::isfinite(v[1]) || std::isnan(v[2]))
+      return c.fail(Code::shape, "start, limit and delta must be finite; got %g, %g, %g", v[0], v[1], v[2]);
+    const double count = std::ceil((v[1] - v[0]) / v[2]);
+    n = count >= 9.0e18 ? -1 : count > 0 ? static_cast<int64_t>(count) : 0;
+  } else if (t == DType::u64) {
+    uint64_t v[3];
+    DK_TRY(read_range(c, v));
+    n = range_count(v[0], v[1], v[2]);
+  } else {
+    int64_t v[3];
+    DK_TRY(read_range(c, v));
+    n = range_count(v[0], v[1], v[2]);
+  }
+  if (n < 0) return c.fail(Code::shape, "the range has too many elements");
+  return c.set_out(0, t, 1, &n);
+}
+
+// Floats in float64, rounded once; integers modulo 2^64.
+template <class T>
+Status fill_range(const OpContext& c, DType wide) {
+  Tensor& y = *c.out(0);
+  T v[3];
+  DK_TRY(read_range(c, v));
+  const int64_t n = y.count();
+  const size_t size = dtype_size(y.dtype);
+  T part[256];
+  for (int64_t i = 0; i < n; i += 256) {
+    const int64_t m = n - i < 256 ? n - i : 256;
+    for (int64_t k = 0; k < m; ++k) part[k] = v[0] + static_cast<T>(i + k) * v[2];
+    convert(wide, part, y.dtype, y.as<char>() + static_cast<size_t>(i) * size, m);
+  }
+  return Code::ok;
 }
 
 Status range_run(OpContext& c) {
-  return range_dtype(c, [&](auto t) -> Status {
-    using T = decltype(t);
-    const T start = *c.in(0)->as<T>(), delta = *c.in(2)->as<T>();
-    T* y = c.out(0)->as<T>();
-    const int64_t n = c.out(0)->count();
-    if constexpr (std::is_floating_point_v<T>) {
-      for (int64_t i = 0; i < n; ++i) y[i] = start + static_cast<T>(i) * delta;
-    } else {
-      for (int64_t i = 0; i < n; ++i)
-        y[i] = static_cast<T>(static_cast<uint64_t>(start) + static_cast<uint64_t>(i) * static_cast<uint64_t>(delta));
-    }
-    return Code::ok;
-  });
+  if (is_float(c.out(0)->dtype)) return fill_range<double>(c, DType::f64);
+  return fill_range<uint64_t>(c, DType::u64);
 }
 
 const OpDef defs[] = {

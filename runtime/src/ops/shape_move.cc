@@ -689,7 +689,7 @@ const OpDef defs[] = {
     {Opcode::tile_, tile_infer, nullptr, tile_run},
     {Opcode::depth_to_space_, depth_to_space_infer, nullptr, depth_to_space_run},
     {Opcode::space_to_depth_, space_to_depth_infer, nullptr, space_to_depth_run},
-    {Opcode::trilu_, trilu_infer, nullptr, trilu_run},
+    {Opcode::trilu_, trilu_infer, nullptr, trilu_run, 1},
     {Opcode::eye_like_, eye_like_infer, nullptr, eye_like_run},
     {Opcode::reverse_, reverse_infer, nullptr, reverse_run},
     {Opcode::reverse_sequence_, reverse_sequence_infer, nullptr, reverse_sequence_run},

@@ -37,12 +37,12 @@ float weights(float* x, int64_t n, float scale, float softcap, const float* mask
   const f32 peak = splat<f32>(most);
   f32 total = {};
   for (int64_t i = 0; i < whole; i += kW) {
-    const f32 e = vexp(load<f32>(x + i) - peak);
+    const f32 e = vexp_low(load<f32>(x + i) - peak);
     store(x + i, e);
     total = total + e;
   }
   if (left) {
-    const f32 e = select<f32>(first<f32>(left), vexp(tail - peak), f32{});
+    const f32 e = select<f32>(first<f32>(left), vexp_low(tail - peak), f32{});
     store_n(x + whole, e, left);
     total = total + e;
   }
