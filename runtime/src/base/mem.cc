@@ -8,7 +8,7 @@
 namespace dk {
 namespace {
 
-constexpr size_t kAlign = 64, kReadable = 64, kHuge = size_t{2} << 20;
+constexpr size_t kAlign = 64, kHuge = size_t{2} << 20;
 
 struct Header {  // in the 64 bytes before the block
   size_t bytes;
@@ -81,6 +81,17 @@ void mem_free(void* p) {
   }
 #endif
   free(h.base);
+}
+
+bool readable_behind(const void* data, size_t bytes) {
+  if (bytes == 0) return true;
+#if defined(__SANITIZE_ADDRESS__)
+  return false;  // such reads are harmless but would be reported
+#else
+  constexpr uintptr_t kPage = 4096;  // the smallest anywhere
+  uintptr_t last = reinterpret_cast<uintptr_t>(data) + bytes - 1;
+  return last / kPage == (last + kReadable) / kPage;
+#endif
 }
 
 uint64_t mem_alloc_count() { return __atomic_load_n(&g_count, __ATOMIC_RELAXED); }

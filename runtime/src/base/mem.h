@@ -8,11 +8,17 @@
 
 namespace dk {
 
-// 64-byte aligned, followed by kSlack (64) readable bytes; null on failure, never null for size 0.  Blocks of 2 MB and
+// 64-byte aligned, followed by kReadable readable bytes; null on failure, never null for size 0.  Blocks of 2 MB and
 // more start on a 2 MB boundary and ask for huge pages: 4 KB pages cost up to 1.7x on streamed weights.
 void* mem_alloc(size_t bytes);
 void* mem_alloc_zeroed(size_t bytes);
 void mem_free(void* p);
+
+constexpr size_t kReadable = 64;
+
+// True when reading kReadable bytes behind [data, data + bytes) cannot leave mapped memory: they lie in the page of the
+// last byte.
+bool readable_behind(const void* data, size_t bytes);
 
 // For tests: calls of mem_alloc so far; bytes held; and "let the n-th allocation from now fail" (0: none).
 uint64_t mem_alloc_count();

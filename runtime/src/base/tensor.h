@@ -40,4 +40,10 @@ struct Span {
   bool empty() const { return len == 0; }
 };
 
+// Checks the dims (rank, signs) and computes the bytes; false when a size does not fit 2^62 or the dtype is not one.
+bool tensor_bytes(DType dtype, int rank, const int64_t* dims, uint64_t* bytes);
+
+// "[1,224,224,3]" into a small buffer; returns it.
+const char* show_dims(int rank, const int64_t* dims, char* buffer, size_t size);
+
 }  // namespace dk

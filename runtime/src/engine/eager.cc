@@ -6,17 +6,6 @@
 
 namespace dk {
 
-bool readable_slack(const void* data, size_t bytes) {
-#if defined(__SANITIZE_ADDRESS__)
-  return bytes == 0;  // reads behind a caller's buffer are harmless but would be reported
-#else
-  constexpr uintptr_t kPage = 4096;  // the smallest anywhere
-  if (bytes == 0) return true;
-  uintptr_t last = reinterpret_cast<uintptr_t>(data) + bytes - 1;
-  return last / kPage == (last + kSlack) / kPage;
-#endif
-}
-
 namespace {
 
 Status fill_attrs(const OpInfo& info, const EagerAttr* given, int n, AttrValue* attrs, ErrorText* error) {
@@ -157,7 +146,7 @@ Status run_eager(uint16_t opcode, const EagerAttr* attrs, int n_attrs, const Ten
     in_ptrs[i] = &ins[i];
     size_t n = ins[i].bytes();
     uintptr_t at = reinterpret_cast<uintptr_t>(ins[i].data);
-    if (at % dtype_size(ins[i].dtype) == 0 && readable_slack(ins[i].data, n)) continue;
+    if (at % dtype_size(ins[i].dtype) == 0 && readable_behind(ins[i].data, n)) continue;
     ins[i].data = copies[i] = mem_alloc(n);
     if (!copies[i]) {
       s = error->set(Code::memory, "%s: no memory for a copy of input %d", info->name, i);

@@ -19,8 +19,4 @@ Status run_eager(uint16_t opcode, const EagerAttr* attrs, int n_attrs, const Ten
                  int threads, ErrorText* error, EagerResult** result);
 void free_result(EagerResult* result);
 
-// True when reading kSlack bytes behind [data, data + bytes) is certain not to leave mapped memory: the bytes lie in
-// the page of the last byte.
-bool readable_slack(const void* data, size_t bytes);
-
 }  // namespace dk

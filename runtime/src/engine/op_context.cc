@@ -7,48 +7,6 @@
 
 namespace dk {
 
-bool tensor_bytes(DType dtype, int rank, const int64_t* dims, uint64_t* bytes) {
-  if (rank < 0 || rank > kMaxRank) return false;
-  uint64_t n = dtype_size(dtype);
-  if (n == 0) return false;
-  bool empty = false;
-  // Zero dims do not excuse an overflow of the others: products of parts of the shape must be safe in ops too.
-  for (int i = 0; i < rank; ++i) {
-    if (dims[i] < 0) return false;
-    if (dims[i] == 0) {
-      empty = true;
-      continue;
-    }
-    if (__builtin_mul_overflow(n, static_cast<uint64_t>(dims[i]), &n) || n > (uint64_t{1} << 62)) return false;
-  }
-  *bytes = empty ? 0 : n;
-  return true;
-}
-
-const char* show_dims(int rank, const int64_t* dims, char* buffer, size_t size) {
-  size_t at = 0;
-  auto add = [&](int n) { at = n < 0 || at + static_cast<size_t>(n) >= size ? size - 1 : at + static_cast<size_t>(n); };
-  add(snprintf(buffer, size, "["));
-  for (int i = 0; i < rank; ++i)
-    add(snprintf(buffer + at, size - at, i ? ",%lld" : "%lld", static_cast<long long>(dims[i])));
-  add(snprintf(buffer + at, size - at, "]"));
-  return buffer;
-}
-
-void default_attrs(const OpInfo& info, AttrValue* attrs) {
-  for (int i = 0; i < info.n_attrs; ++i) {
-    const AttrInfo& a = info.attr(i);
-    attrs[i] = AttrValue{};
-    if (a.kind == AttrKind::float_) {
-      attrs[i].f = a.value;
-    } else if (a.kind == AttrKind::str_) {
-      attrs[i].s = "";
-    } else {
-      attrs[i].i = static_cast<int64_t>(a.value);
-    }
-  }
-}
-
 Status PackedList::get(uint32_t tag, size_t bytes, Budget* budget, void** p, bool* fresh) {
   *fresh = false;
   for (Item* i = first; i; i = i->next)
@@ -71,8 +29,8 @@ Status PackedList::get(uint32_t tag, size_t bytes, Budget* budget, void** p, boo
   return {};
 }
 
-void PackedList::free(Budget* budget) {
-  while (first) {
+void PackedList::drop_until(Item* mark, Budget* budget) {
+  while (first != mark) {
     Item* i = first;
     first = i->next;
     if (budget) budget->give(i->bytes);
@@ -80,6 +38,8 @@ void PackedList::free(Budget* budget) {
     mem_free(i);
   }
 }
+
+void PackedList::free(Budget* budget) { drop_until(nullptr, budget); }
 
 // ---- attrs
 int64_t OpContext::attr_int(int id) const { return op_->attrs[id].i; }
@@ -169,10 +129,25 @@ Status OpContext::need_scratch(size_t bytes) {
   return {};
 }
 
+void OpContext::note(const char* kernel, uint64_t flops) const {
+  op_->detail = kernel;
+  op_->flops = flops;
+}
+
 // ---- run
 int OpContext::threads() const { return op_->env->threads; }
 
-uint64_t OpContext::random_stream() const { return __atomic_fetch_add(&op_->env->random_stream, 1, __ATOMIC_RELAXED); }
+void OpContext::random_run(uint64_t seed, uint64_t* key, uint64_t* run) const {
+  RunEnv& env = *op_->env;
+  if (seed) {
+    *key = seed;
+    *run = op_->node_runs ? (*op_->node_runs)++ : 0;
+    return;
+  }
+  if (!env.random_key) env.random_key = os_entropy() | 1;
+  *key = env.random_key;
+  *run = env.random_runs++;
+}
 
 void OpContext::parallel_raw(int64_t n, int64_t grain, void (*fn)(void*, int64_t, int64_t, int), void* arg) const {
   if (n <= 0) return;

@@ -2,23 +2,10 @@
 #pragma once
 #include "base/mem.h"
 #include "base/status.h"
-#include "engine/opset.h"
+#include "format/model.h"
 #include "ops/op.h"
 
 namespace dk {
-
-// One attr, complete: defaults are filled in.
-struct AttrValue {
-  int64_t i;
-  double f;
-  const int64_t* ints;
-  const double* floats;
-  const char* s;
-  int64_t n;  // length of ints, floats or s
-};
-
-// Sets attrs to the passport's defaults (info.n_attrs entries).
-void default_attrs(const OpInfo& info, AttrValue* attrs);
 
 // Packed weights of one node: a short list by tag, living as long as the model.  The model's lock is held in prepare.
 struct PackedList {
@@ -32,6 +19,7 @@ struct PackedList {
 
   Status get(uint32_t tag, size_t bytes, Budget* budget, void** p, bool* fresh);
   void free(Budget* budget);
+  void drop_until(Item* mark, Budget* budget);  // takes back what was added since `mark` was first
 };
 
 // What a session and everything that runs for it have in common.
@@ -39,7 +27,8 @@ struct RunEnv {
   ErrorText* error = nullptr;
   ThreadPool* pool = nullptr;
   int threads = 1;
-  uint64_t random_stream = 0;
+  uint64_t random_key = 0;  // drawn when first wanted
+  uint64_t random_runs = 0;
 };
 
 struct OpState {
@@ -57,6 +46,9 @@ struct OpState {
   Budget* packed_budget = nullptr;
   Bump* memory = nullptr;  // for make_state
   size_t scratch = 0;
+  uint64_t* node_runs = nullptr;  // of random nodes in this session
+  const char* detail = "";        // for the profiler
+  uint64_t flops = 0;
 };
 
 // Fills the private part of an OpContext.
@@ -67,11 +59,5 @@ struct OpAccess {
   static void set_run(OpContext& c, void* state, void* scratch) { c.state_ = state, c.scratch_ = scratch; }
   static void* state(const OpContext& c) { return c.state_; }
 };
-
-// Checks dims (rank, signs) and computes the bytes; false when a size does not fit 2^62.
-bool tensor_bytes(DType dtype, int rank, const int64_t* dims, uint64_t* bytes);
-
-// "[1,224,224,3]" into a small buffer; returns it.
-const char* show_dims(int rank, const int64_t* dims, char* buffer, size_t size);
 
 }  // namespace dk

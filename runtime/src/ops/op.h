@@ -81,6 +81,8 @@ class OpContext {
   template <class T>
   Status make_state(T** p) { return make_state(sizeof(T), reinterpret_cast<void**>(p)); }
   Status need_scratch(size_t bytes);  // temporary memory during run, from the arena; the largest request counts
+  // For the profiler: the kernel chosen (a static string) and the arithmetic per run, in infer or prepare.
+  void note(const char* kernel, uint64_t flops = 0) const;
 
   // ---- run
   template <class T>
@@ -93,8 +95,9 @@ class OpContext {
     auto thunk = [](void* f, int64_t b, int64_t e, int lane) { (*static_cast<F*>(f))(b, e, lane); };
     parallel_raw(n, grain, thunk, &fn);
   }
-  // A running number per session, for ops with the `random` flag and seed 0.
-  uint64_t random_stream() const;
+  // Philox key and run number for an op with the `random` flag (ops/random.py): seed 0 draws on the session's key and
+  // counter, any other seed is the key and the node's own runs in this session are counted.
+  void random_run(uint64_t seed, uint64_t* key, uint64_t* run) const;
 
   void parallel_raw(int64_t n, int64_t grain, void (*fn)(void*, int64_t, int64_t, int), void* arg) const;
 

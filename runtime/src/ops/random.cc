@@ -40,12 +40,7 @@ template <class Context>
 Generator next_run(const Context& c, int seed_attr) {
   Generator g;
   const uint64_t seed = static_cast<uint64_t>(c.attr_int(seed_attr));
-  if constexpr (requires { c.random_run(seed, &g.key, &g.run); }) {
-    c.random_run(seed, &g.key, &g.run);
-  } else {  // until the session counts the runs of each node
-    g.key = seed;
-    g.run = seed ? 0 : c.random_stream();
-  }
+  c.random_run(seed, &g.key, &g.run);
   return g;
 }
 

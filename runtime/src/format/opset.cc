@@ -1,4 +1,4 @@
-#include "engine/opset.h"
+#include "format/opset.h"
 
 #include "ops/op.h"
 
