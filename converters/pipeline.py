@@ -24,6 +24,7 @@ from deploykit.converters.passes import (
     fuse_attention,
     fuse_epilogue,
     fuse_norms,
+    layout,
     simplify,
 )
 from deploykit.converters.report import PassReport, Report, Transpose
@@ -50,7 +51,8 @@ _PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
 CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
 FUSE = tuple(map(from_module, (fold_affine, fuse_epilogue)))
-STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), (*FUSE, *CLEAN))
+LAYOUT = (from_module(layout),)
+STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), LAYOUT, (*FUSE, *CLEAN), LAYOUT, CLEAN)
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 

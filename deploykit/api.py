@@ -51,7 +51,11 @@ def import_graph(src: Any, input_shapes: dict[str, list[int | str]] | None = Non
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
         if path.suffix == ".dk":
-            return load(path)
+            from deploykit.ops.infer import infer_graph
+
+            graph = load(path)
+            infer_graph(graph)  # files hold no shapes of inner values
+            return graph
         if path.suffix != ".onnx":
             raise UnsupportedError(
                 f"{path}: models of kind '{path.suffix}' are not supported; allowed: .onnx, .dk. "

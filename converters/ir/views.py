@@ -24,16 +24,14 @@ def reshape_target(source: Shape | None, target: Shape | None) -> np.ndarray | N
     """
     if source is None or target is None:
         return None
-    if 0 in target or any(isinstance(d, Dim) and d == 0 for d in source):
-        if any(isinstance(d, Dim) for d in target):
-            return None
-        return np.array(target, np.int64) if 0 not in target else None
+    if 0 in target or 0 in source:  # 0 would mean "copy"; an empty tensor is not worth more
+        return None
     unknown = [i for i, d in enumerate(target) if isinstance(d, Dim)]
     spec: list[int] = [-1 if isinstance(d, Dim) else d for d in target]
     if len(unknown) > 1:
         copied = [i for i in unknown if i < len(source) and source[i] == target[i]]
         # copy as few as needed: -1 survives reshapes of the source better than 0
-        for i in copied[: len(unknown)]:
+        for i in copied:
             spec[i] = 0
         left = [i for i in unknown if spec[i] == -1]
         if not left:
@@ -60,6 +58,13 @@ def view(rw: Rewriter, x: Value, shape: Shape, name: str = "") -> Value | None:
         new = [i for i, d in enumerate(shape) if d == 1]
         return rw.op("unsqueeze", x, np.array(new, np.int64), out=name) if new else x
     return None
+
+
+def viewable(source: Shape, target: Shape) -> bool:
+    """Whether :func:`view` can take one shape to the other."""
+    if tuple(source) == tuple(target) or reshape_target(source, target) is not None:
+        return True
+    return tuple(d for d in source if d != 1) == tuple(d for d in target if d != 1)
 
 
 @dataclass(frozen=True)

@@ -243,22 +243,16 @@ def perm_of(n: Node) -> tuple[int, ...]:
 
 @_rule("transpose")
 def _transpose(rw: Rewriter, n: Node) -> Value | None:
-    """Transposes that change nothing, that undo or follow another, or that move only dims of size 1 (a view)."""
+    """Transposes that change nothing, or that undo or follow another."""
     x = n.inputs[0]
     assert x is not None
-    if x.shape is None:
-        return None
     perm = perm_of(n)
     inner = _source(x, "transpose")
     if inner is not None:
-        x, perm = inner.inputs[0], views.compose(perm_of(inner), perm)  # type: ignore[assignment]
-        assert x is not None and x.shape is not None
+        x, perm = inner.inputs[0], views.compose(perm_of(inner), perm)
+        assert x is not None
     if perm == views.identity(len(perm)):
         return x
-    if views.is_view_perm(x.shape, perm):
-        new = views.view(rw, x, views.permuted(x.shape, perm))
-        if new is not None:
-            return new
     return rw.op("transpose", x, perm=perm) if inner is not None else None
 
 

@@ -15,7 +15,7 @@ from tests.support import small
 
 def deploykit(*args: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        [sys.executable, "-m", "deploykit", *map(str, args)],
+        [sys.executable, "-P", "-m", "deploykit", *map(str, args)],
         capture_output=True,
         text=True,
         cwd=cwd or "/",

@@ -1,11 +1,13 @@
 #include "format/opset.h"
 
-#include "ops/op.h"
 
 namespace dk {
 namespace {
 
-constexpr uint16_t code(Opcode o) { return static_cast<uint16_t>(o); }
+enum : uint16_t {
+#define DK_OP(code, name, ...) code_##name = code,
+#include "../schema/opset.inc"
+};
 
 struct Choice {
   uint16_t opcode;
@@ -25,12 +27,12 @@ struct RawAttr {
 
 constexpr RawAttr kRawAttrs[] = {
 #define DK_ATTR(op, index, name, kind, required, value) \
-  {code(Opcode::op##_), index, {#name, AttrKind::kind##_, required != 0, 0, static_cast<double>(value)}},
+  {code_##op, index, {#name, AttrKind::kind##_, required != 0, 0, static_cast<double>(value)}},
 #include "../schema/opset.inc"
 };
 
 constexpr Choice kChoices[] = {
-#define DK_ENUM(op, attr, word, value) {code(Opcode::op##_), #attr},
+#define DK_ENUM(op, attr, word, value) {code_##op, #attr},
 #include "../schema/opset.inc"
 };
 
