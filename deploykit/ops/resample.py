@@ -31,7 +31,7 @@ class Axis:
     end: np.float32 = _F(1)
 
 
-def scaled_size(n: int, scale: float) -> int:
+def scaled_size(n: int, scale: float | np.floating) -> int:
     """floor(n * scale) in float32."""
     return int(np.floor(_F(n) * _F(scale)))
 

@@ -69,8 +69,10 @@ def matmul() -> list[Sample]:
     for m, k, n in ((33, 65, 17), (1, 130, 67), (70, 3, 1), (7, 1, 9), (16, 256, 48)):
         out.append(Sample([r((m, k)), r((k, n)), r((n,))], differentiable=False))
         out.append(Sample([r((m, k)), r((n, k))], dict(transpose_b=True), differentiable=False))
-    for a, b in (((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4))):
-        out.append(Sample([r(a), r(b)], differentiable=False))
+    nothing: list[tuple[tuple[int, ...], tuple[int, ...]]]
+    nothing = [((0, 3), (3, 4)), ((2, 0), (0, 4)), ((2, 3), (3, 0)), ((0, 2, 3), (3, 4))]
+    for left, right in nothing:
+        out.append(Sample([r(left), r(right)], differentiable=False))
     return out
 
 
@@ -193,9 +195,9 @@ def conv() -> list[Sample]:
     for act in _ACTS:
         out.append(Sample([r((1, 3, 4, 2)), r((3, 2, 2, 2)), r((3,))], dict(pads, **act)))
     for after in (False, True):
-        for act in ("none", "relu", "silu"):
+        for name in ("none", "relu", "silu"):
             inputs: list[np.ndarray | None] = [r((1, 3, 4, 2)), r((3, 2, 2, 2)), r((3,)), r((1, 3, 4, 3))]
-            out.append(Sample(inputs, dict(pads, act=act, act_after=after)))
+            out.append(Sample(inputs, dict(pads, act=name, act_after=after)))
     depthwise: list[np.ndarray | None] = [r((1, 4, 4, 5)), r((5, 3, 3, 1)), r((5,)), r((1, 4, 4, 5))]
     out.append(Sample(depthwise, dict(groups=5, pads=(1, 1, 1, 1), act="relu6")))
     for d in FLOATS[1:]:

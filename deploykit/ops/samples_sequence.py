@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -120,9 +121,8 @@ def col2im() -> list[Sample]:
     from deploykit.ops.windows import window
 
     for n, c, image, block, how in cases:
-        count = int(
-            np.prod(window(image, block, how.get("strides", ()), how.get("dilations", ()), how.get("pads", ())).out)
-        )
+        blocks = window(image, block, how.get("strides", ()), how.get("dilations", ()), how.get("pads", ())).out
+        count = prod(blocks)
         out.append(Sample([r((n, c * int(np.prod(block)), count)), i64(*image), i64(*block)], how))
     for d in (*FLOATS[1:], "int32"):
         out.append(Sample([r((1, 8, 9), d), i64(4, 4), i64(2, 2)], differentiable=False))
@@ -182,7 +182,8 @@ def _recurrent(name: str, gates: int, states: int, option: str) -> list[Sample]:
         case(3, lengths=(0, 2), initial=True, differentiable=False),
     ]
     if option:
-        out += [case(**{option: True}), case(**{option: True, "initial": True, "direction": "bidirectional"})]
+        on: dict[str, Any] = {option: True}
+        out += [case(**on), case(initial=True, direction="bidirectional", **on)]
     if gates == 4:
         out += [case(peep=True), case(peep=True, initial=True, direction="reverse", lengths=(3, 2))]
         out += [case(peep=True, direction="bidirectional", input_forget=True)]

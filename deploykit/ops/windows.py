@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -19,14 +20,15 @@ CHUNK_BYTES = 32 << 20
 
 @dataclass(frozen=True)
 class Window:
-    """Complete geometry, one entry per spatial dim.  ``pads_after`` may be negative: rows that no window reaches."""
+    """Complete geometry, one entry per spatial dim.  ``out``, ``kernel``, ``before``, ``after`` hold numbers when the
+    sizes are numbers (always so in references), else Dims.  ``after`` may be negative: rows that no window reaches."""
 
-    out: tuple[DimLike, ...]
-    kernel: tuple[DimLike, ...]
+    out: tuple[Any, ...]
+    kernel: tuple[Any, ...]
     strides: tuple[int, ...]
     dilations: tuple[int, ...]
-    before: tuple[DimLike, ...]
-    after: tuple[DimLike, ...]
+    before: tuple[Any, ...]
+    after: tuple[Any, ...]
 
 
 def per_dim(attr: str, value: tuple[int, ...], n: int, default: int, least: int) -> tuple[int, ...]:
@@ -67,11 +69,17 @@ def window(
     if pad_mode != "explicit" and any(pads):
         raise error(f"pads given together with pad_mode {pad_mode}", pads, "()")
     pads = tuple(pads) or (0,) * (2 * n)
-    out, before, after = [], [], []
+    out: list[DimLike] = []
+    before: list[DimLike] = []
+    after: list[DimLike] = []
     for i in range(n):
+        b: DimLike
+        a: DimLike
+        o: DimLike
         extent = dilations[i] * (kernel[i] - 1) + 1
         s = strides[i]
-        if isinstance(kernel[i], int) and kernel[i] < 1:
+        k = kernel[i]
+        if isinstance(k, int) and k < 1:
             raise error("empty kernel", kernel, "sizes of at least 1")
         if pad_mode == "explicit":
             b, a = pads[i], pads[n + i]
@@ -164,7 +172,7 @@ def correlate(x: np.ndarray, weight: np.ndarray, w: Window, groups: int) -> np.n
         for start in range(0, w.out[0], rows):
             part = view[b, start : start + rows]
             lead = part.shape[:nd]
-            cols = np.ascontiguousarray(part).reshape(prod(lead), k, groups, cg)
+            cols: np.ndarray = np.ascontiguousarray(part).reshape(prod(lead), k, groups, cg)
             if groups == 1:
                 y[b, start : start + rows] = (cols.reshape(-1, k * cg) @ mats[0]).reshape(*lead, n_out)
             else:
