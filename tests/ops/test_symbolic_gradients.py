@@ -119,3 +119,19 @@ def test_shapes_of_one_window_agree_whatever_the_spelling() -> None:
 
     assert size(pads=(1, 1, 1, 1)) == size(pad_mode="same_upper") == (h + 1) // 2
     assert size() == size(pads=(0, 0, 0, 0)) != size(ceil_mode=True)
+
+
+@pytest.mark.parametrize("attrs", [{}, {"axes": (1, 2)}], ids=["all axes", "space"])
+def test_resize_with_symbolic_batch(attrs) -> None:
+    op, x = REGISTRY["resize"], R((2, 3, 4, 2))
+    scales = np.array([2.0, 1.5] if attrs else [1.0, 2.0, 1.5, 1.0], np.float32)
+    attrs = dict(attrs, mode="linear")
+    y = op(x, None, scales, **attrs)
+    want = op.vjp(y + y, y, x, None, scales, **op.complete(attrs))[0]
+    b = GraphBuilder()
+    v = b.input("x", "float32", (Dim.symbol("n"), 3, 4, 2))
+    with b.tracing():
+        out = op(v, None, scales, **attrs)
+        b.output(op.vjp(F.add(out, out), out, v, None, scales, **op.complete(attrs))[0])
+    (got,) = run_graph(b.graph, [x])
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
