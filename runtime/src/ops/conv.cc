@@ -267,14 +267,18 @@ void run_gemm(const OpContext& c, const ConvState& s, const Pointers& p, const G
   });
 }
 
+constexpr int64_t kStripRows = 16;
+
 void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
   const ConvGeometry& g = s.g;
-  const int64_t work = g.out[2] * s.o * g.taps();
+  const int64_t work = g.out[2] * s.o * g.taps(), taps = g.kernel[0] * g.kernel[1];
   c.parallel(g.n * g.out[0] * g.out[1], 1 + 100000 / (work + 1), [&](int64_t b, int64_t e, int) {
-    const float *row[kMaxRows], *weight[kMaxRows];
-    DepthwiseRow t;
+    const float* row[kStripRows * kMaxRows];
+    DepthwiseStrip t;
+    t.taps = taps;
     t.row = row;
-    t.weight = weight;
+    t.sliding = g.kernel[0] == 1 && g.stride[1] == 1 && g.dilation[1] == 1;
+    t.weight = p.packed;
     t.c = s.o;
     t.padded = s.padded;
     t.width = g.in[2];
@@ -284,32 +288,39 @@ void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
     t.before = g.before[2];
     t.out = g.out[2];
     t.bias = p.bias;
-    t.residual_first = s.epilogue.residual_first;
-    t.low = s.epilogue.finish ? -__builtin_inff() : s.epilogue.low;
-    t.high = s.epilogue.finish ? __builtin_inff() : s.epilogue.high;
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t n = i / (g.out[0] * g.out[1]), z = i / g.out[1] % g.out[0], y = i % g.out[1];
-      t.rows = 0;
-      for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
-        for (int64_t ky = 0; ky < g.kernel[1]; ++ky) {
-          const int64_t iz = z * g.stride[0] - g.before[0] + kz * g.dilation[0];
-          const int64_t iy = y * g.stride[1] - g.before[1] + ky * g.dilation[1];
-          if (iz < 0 || iz >= g.in[0] || iy < 0 || iy >= g.in[1]) continue;
-          row[t.rows] = p.x + ((n * g.in[0] + iz) * g.in[1] + iy) * g.in[2] * s.o;
-          weight[t.rows++] = p.packed + (kz * g.kernel[1] + ky) * g.kernel[2] * s.padded;
-        }
-      const int64_t at = i * g.out[2] * s.o;
+    const bool clamps = !s.epilogue.finish && !p.residual;
+    t.low = clamps ? s.epilogue.low : -__builtin_inff();
+    t.high = clamps ? s.epilogue.high : __builtin_inff();
+    while (b < e) {
+      // Rows of one image plane.
+      const int64_t plane = b / g.out[1], y0 = b - plane * g.out[1];
+      t.rows = g.out[1] - y0;
+      if (t.rows > e - b) t.rows = e - b;
+      if (t.rows > kStripRows) t.rows = kStripRows;
+      const int64_t n = plane / g.out[0], z = plane - n * g.out[0];
+      const float** to = row;
+      for (int64_t y = y0; y < y0 + t.rows; ++y)
+        for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
+          for (int64_t ky = 0; ky < g.kernel[1]; ++ky) {
+            const int64_t iz = z * g.stride[0] - g.before[0] + kz * g.dilation[0];
+            const int64_t iy = y * g.stride[1] - g.before[1] + ky * g.dilation[1];
+            const bool inside = iz >= 0 && iz < g.in[0] && iy >= 0 && iy < g.in[1];
+            *to++ = inside ? p.x + ((n * g.in[0] + iz) * g.in[1] + iy) * g.in[2] * s.o : nullptr;
+          }
+      const int64_t at = b * g.out[2] * s.o;
       t.y = p.y + at;
       const float* residual = p.residual ? p.residual + at : nullptr;
-      t.residual = s.epilogue.finish ? nullptr : residual;
-      s.depthwise->row(&t);
-      if (s.epilogue.finish) {
+      s.depthwise->strip(&t);
+      if (!clamps) {
         GemmFinish f = {};
         f.c = t.y;
-        const bool flat = g.out[2] * s.o < (1 << 30);  // all pixels as one row
-        f.m = flat ? 1 : static_cast<int>(g.out[2]);
-        f.n = static_cast<int>(flat ? g.out[2] * s.o : s.o);
-        f.ldc = f.ldr = s.o;
+        f.m = static_cast<int>(t.rows);  // all pixels of a row as one
+        f.n = static_cast<int>(g.out[2] * s.o);
+        if (g.out[2] * s.o >= 1 << 30) {
+          f.m = static_cast<int>(t.rows * g.out[2]);
+          f.n = static_cast<int>(s.o);
+        }
+        f.ldc = f.ldr = f.n;
         f.scale = 1.0f;
         f.act = s.act.kind;
         f.alpha = s.act.alpha;
@@ -318,6 +329,7 @@ void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
         f.residual_first = s.act.after;
         s.gemm->finish(&f);
       }
+      b += t.rows;
     }
   });
 }

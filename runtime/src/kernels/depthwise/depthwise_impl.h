@@ -7,98 +7,147 @@ namespace dk {
 namespace {
 using namespace simd;
 
-// Stores one vector of one output pixel.
-DK_INL void put(const DepthwiseRow* t, f32 v, int64_t at, int n, f32 low, f32 high) {
-  if (n >= kW) {
-    if (t->residual && t->residual_first) v += load<f32>(t->residual + at);
-    v = vclip(v, low, high);
-    if (t->residual && !t->residual_first) v += load<f32>(t->residual + at);
-    store(t->y + at, v);
-  } else {
-    if (t->residual && t->residual_first) v += load_n<f32>(t->residual + at, n);
-    v = vclip(v, low, high);
-    if (t->residual && !t->residual_first) v += load_n<f32>(t->residual + at, n);
-    store_n(t->y + at, v, n);
-  }
-}
+// What the inner loops need, in locals: stores might alias the fields of the strip.
+struct Local {
+  const float* const* rows;  // of this output row
+  const float* weight;
+  const float* bias;
+  float* y;  // of this output row
+  int64_t taps, c, padded, out, kernel, step, dilation;
+  f32 low, high;
+};
 
-// NX output columns from column x on, all inside the image, for the channels of one vector.  K kernel columns at stride
-// S without dilation, so that an input vector is loaded once and used for every column it reaches; K = 0 takes kernel,
-// stride and dilation as they come.
-template <int NX, int K, int S>
-DK_INL void cell(const DepthwiseRow* t, int64_t x, int64_t c, f32 low, f32 high) {
-  f32 acc[NX];
-  const f32 bias = load<f32>(t->bias + c);
+// NY x NX outputs from column x on, for the channels of one vector.  `at` is the first input column times channels,
+// plus c.  K kernel columns at stride S without dilation, so that an input vector is loaded once and used for every
+// output it reaches; K = 0 takes kernel, stride and dilation as they come.  NY = 2 needs a sliding strip of K kernel
+// rows.
+template <int NY, int NX, int K, int S>
+DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
+  f32 acc[NY][NX];
+  const f32 bias = load<f32>(t.bias + c);
   DK_UNROLL
-  for (int i = 0; i < NX; ++i) acc[i] = bias;
-  const int64_t pixel = t->c;
-  for (int r = 0; r < t->rows; ++r) {
-    const float* w = t->weight[r] + c;
-    if constexpr (K > 0) {
-      const float* p = t->row[r] + (x * S - t->before) * pixel + c;
-      f32 wv[K];
+  for (int i = 0; i < NY; ++i) {
+    DK_UNROLL
+    for (int j = 0; j < NX; ++j) acc[i][j] = bias;
+  }
+  const int64_t pixel = t.c, line = t.kernel * t.padded;
+  const float* w = t.weight + c;
+  if constexpr (NY == 2) {
+    DK_UNROLL
+    for (int r = 0; r <= K; ++r) {
+      const float* p = t.rows[r < K ? r : 2 * K - 1];  // the last one is that of the second output row
+      if (!p) continue;
+      p += at;
+      f32 upper[K], lower[K];
       DK_UNROLL
-      for (int k = 0; k < K; ++k) wv[k] = load<f32>(w + k * t->padded);
-      DK_UNROLL
-      for (int j = 0; j < (NX - 1) * S + K; ++j) {
-        f32 v = load<f32>(p + j * pixel);
-        DK_UNROLL
-        for (int i = 0; i < NX; ++i)
-          if (j - i * S >= 0 && j - i * S < K) acc[i] = fma(v, wv[j - i * S], acc[i]);
+      for (int k = 0; k < K; ++k) {
+        if (r < K) upper[k] = load<f32>(w + r * line + k * t.padded);
+        if (r > 0) lower[k] = load<f32>(w + (r - 1) * line + k * t.padded);
       }
-    } else {
-      const float* p = t->row[r] + (x * t->stride - t->before) * pixel + c;
-      const int64_t step = t->stride * pixel;
-      for (int64_t k = 0; k < t->kernel; ++k, p += t->dilation * pixel, w += t->padded) {
-        f32 wv = load<f32>(w);
+      DK_UNROLL
+      for (int j = 0; j < NX + K - 1; ++j, p += pixel) {
+        f32 v = load<f32>(p);
         DK_UNROLL
-        for (int i = 0; i < NX; ++i) acc[i] = fma(load<f32>(p + i * step), wv, acc[i]);
+        for (int i = 0; i < NX; ++i) {
+          if (j - i >= 0 && j - i < K) {
+            if (r < K) acc[0][i] = fma(v, upper[j - i], acc[0][i]);
+            if (r > 0) acc[1][i] = fma(v, lower[j - i], acc[1][i]);
+          }
+        }
+      }
+    }
+  } else {
+    for (int64_t r = 0; r < t.taps; ++r, w += line) {
+      const float* p = t.rows[r];
+      if (!p) continue;
+      p += at;
+      if constexpr (K > 0) {
+        f32 wv[K];
+        DK_UNROLL
+        for (int k = 0; k < K; ++k) wv[k] = load<f32>(w + k * t.padded);
+        DK_UNROLL
+        for (int j = 0; j < (NX - 1) * S + K; ++j, p += pixel) {
+          f32 v = load<f32>(p);
+          DK_UNROLL
+          for (int i = 0; i < NX; ++i)
+            if (j - i * S >= 0 && j - i * S < K) acc[0][i] = fma(v, wv[j - i * S], acc[0][i]);
+        }
+      } else {
+        const float* wk = w;
+        for (int64_t k = 0; k < t.kernel; ++k, p += t.dilation, wk += t.padded) {
+          f32 wv = load<f32>(wk);
+          DK_UNROLL
+          for (int i = 0; i < NX; ++i) acc[0][i] = fma(load<f32>(p + i * t.step), wv, acc[0][i]);
+        }
       }
     }
   }
-  const int64_t left = pixel - c;
+  float* y = t.y + x * pixel + c;
   DK_UNROLL
-  for (int i = 0; i < NX; ++i) put(t, acc[i], (x + i) * pixel + c, static_cast<int>(left < kW ? left : kW), low, high);
+  for (int i = 0; i < NY; ++i) {
+    DK_UNROLL
+    for (int j = 0; j < NX; ++j) store(y + (i * t.out + j) * pixel, vclip(acc[i][j], t.low, t.high));
+  }
 }
 
-// One output column at the border: only kernel columns that hit the image.
-void edge(const DepthwiseRow* t, int64_t x) {
+// Any output column, at the border too: only kernel columns that hit the image.  Also for the last channels, fewer than
+// a vector.
+__attribute__((noinline)) void edge(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t c0, int64_t c1) {
   const f32 low = splat<f32>(t->low), high = splat<f32>(t->high);
   const int64_t x0 = x * t->stride - t->before;
-  int64_t k0 = x0 < 0 ? (-x0 + t->dilation - 1) / t->dilation : 0;
+  const int64_t k0 = x0 < 0 ? (-x0 + t->dilation - 1) / t->dilation : 0;
   int64_t k1 = x0 < t->width ? (t->width - 1 - x0) / t->dilation + 1 : 0;
   if (k1 > t->kernel) k1 = t->kernel;
-  for (int64_t c = 0; c < t->c; c += kW) {
+  const int64_t taps = t->taps, pixel = t->c, padded = t->padded, step = t->dilation * pixel;
+  const float* const* rows = t->row + y * taps;
+  const float* weight = t->weight + k0 * padded;
+  const int64_t line = t->kernel * padded, first = (x0 + k0 * t->dilation) * pixel;
+  float* to = t->y + (y * t->out + x) * pixel;
+  for (int64_t c = c0; c < c1; c += kW) {
     f32 acc = load<f32>(t->bias + c);
-    for (int r = 0; r < t->rows; ++r) {
-      const float* p = t->row[r] + (x0 + k0 * t->dilation) * t->c + c;
-      const float* w = t->weight[r] + k0 * t->padded + c;
-      for (int64_t k = k0; k < k1; ++k, p += t->dilation * t->c, w += t->padded)
-        acc = fma(load<f32>(p), load<f32>(w), acc);
+    const float* w = weight + c;
+    for (int64_t r = 0; r < taps; ++r, w += line) {
+      const float* p = rows[r];
+      if (!p) continue;
+      p += first + c;
+      const float* wk = w;
+      for (int64_t k = k0; k < k1; ++k, p += step, wk += padded) acc = fma(load<f32>(p), load<f32>(wk), acc);
     }
-    const int64_t left = t->c - c;
-    put(t, acc, x * t->c + c, static_cast<int>(left < kW ? left : kW), low, high);
+    acc = vclip(acc, low, high);
+    if (pixel - c >= kW)
+      store(to + c, acc);
+    else
+      store_n(to + c, acc, static_cast<int>(pixel - c));
   }
 }
 
-template <int NX, int K, int S>
-void cells(const DepthwiseRow* t, int64_t x) {
-  const f32 low = splat<f32>(t->low), high = splat<f32>(t->high);
-  for (int64_t c = 0; c < t->c; c += kW) cell<NX, K, S>(t, x, c, low, high);
+// Columns [x, x1) of NY rows, all inside, for channels in whole vectors.
+template <int NY, int K, int S>
+__attribute__((noinline)) void inside(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t x1, int64_t channels) {
+  Local l;
+  l.rows = t->row + y * t->taps;
+  l.weight = t->weight;
+  l.bias = t->bias;
+  l.y = t->y + y * t->out * t->c;
+  l.taps = t->taps;
+  l.c = t->c;
+  l.padded = t->padded;
+  l.out = t->out;
+  l.kernel = t->kernel;
+  l.step = t->stride * t->c;
+  l.dilation = t->dilation * t->c;
+  l.low = splat<f32>(t->low);
+  l.high = splat<f32>(t->high);
+  const int64_t step = l.step, before = t->before * l.c;
+  for (; x + 4 <= x1; x += 4)
+    for (int64_t c = 0; c < channels; c += kW) cell<NY, 4, K, S>(l, x, x * step - before + c, c);
+  for (; x < x1; ++x)
+    for (int64_t c = 0; c < channels; c += kW) cell<NY, 1, K, S>(l, x, x * step - before + c, c);
 }
 
-// Columns [x, x1), all inside.
-template <int K, int S>
-void inside(const DepthwiseRow* t, int64_t x, int64_t x1) {
-  for (; x + 4 <= x1; x += 4) cells<4, K, S>(t, x);
-  switch (x1 - x) {
-    case 3: cells<3, K, S>(t, x); break;
-    case 2: cells<2, K, S>(t, x); break;
-    case 1: cells<1, K, S>(t, x); break;
-  }
-}
+typedef void (*Inside)(const DepthwiseStrip*, int64_t, int64_t, int64_t, int64_t);
 
-void row(const DepthwiseRow* t) {
+void strip(const DepthwiseStrip* t) {
   // The first column whose window starts inside, and the first whose window ends outside.
   const int64_t s = t->stride, reach = (t->kernel - 1) * t->dilation;
   int64_t x0 = t->before > 0 ? (t->before + s - 1) / s : 0;
@@ -106,22 +155,37 @@ void row(const DepthwiseRow* t) {
   if (x0 > t->out) x0 = t->out;
   if (x1 > t->out) x1 = t->out;
   if (x1 < x0) x1 = x0;
-  for (int64_t x = 0; x < x0; ++x) edge(t, x);
+
+  Inside one = inside<1, 0, 0>, two = nullptr;
   if (t->dilation == 1 && t->kernel == 3 && s == 1) {
-    inside<3, 1>(t, x0, x1);
+    one = inside<1, 3, 1>;
+    if (t->sliding && t->taps == 3) two = inside<2, 3, 1>;
   } else if (t->dilation == 1 && t->kernel == 3 && s == 2) {
-    inside<3, 2>(t, x0, x1);
+    one = inside<1, 3, 2>;
   } else if (t->dilation == 1 && t->kernel == 5 && s == 1) {
-    inside<5, 1>(t, x0, x1);
+    one = inside<1, 5, 1>;
   } else if (t->dilation == 1 && t->kernel == 5 && s == 2) {
-    inside<5, 2>(t, x0, x1);
-  } else {
-    inside<0, 0>(t, x0, x1);
+    one = inside<1, 5, 2>;
   }
-  for (int64_t x = x1; x < t->out; ++x) edge(t, x);
+
+  // All channels of a few columns, then the next columns: memory is read and written in order.  Taking few channels at
+  // a time, to keep the input rows in L1, was up to 1.5 times slower: such strided walks defeat the prefetchers.
+  const int64_t whole = t->c / kW * kW;
+  for (int64_t y = 0; y < t->rows;) {
+    const int64_t ny = two && y + 2 <= t->rows ? 2 : 1;
+    for (int64_t i = 0; i < ny; ++i)
+      for (int64_t x = 0; x < x0; ++x) edge(t, y + i, x, 0, whole);
+    if (x1 > x0) (ny == 2 ? two : one)(t, y, x0, x1, whole);
+    for (int64_t i = 0; i < ny; ++i)
+      for (int64_t x = x1; x < t->out; ++x) edge(t, y + i, x, 0, whole);
+    y += ny;
+  }
+  if (whole < t->c)
+    for (int64_t y = 0; y < t->rows; ++y)
+      for (int64_t x = 0; x < t->out; ++x) edge(t, y, x, whole, t->c);
 }
 
-constexpr DepthwiseKernels kTable = {kW, row};
+constexpr DepthwiseKernels kTable = {kW, strip};
 
 }  // namespace
 
