@@ -130,8 +130,10 @@ def transposed_constant(rw: Rewriter, c: Value, out: Perm) -> Value:
     full = c.data.reshape((1,) * (len(out) - c.data.ndim) + c.data.shape).transpose(out)
     while full.ndim > 1 and full.shape[0] == 1:
         full = full[0]
-    return c if full.shape == c.shape and out == views.identity(len(out)) else rw.constant(
-        np.ascontiguousarray(full), c.name
+    return (
+        c
+        if full.shape == c.shape and out == views.identity(len(out))
+        else rw.constant(np.ascontiguousarray(full), c.name)
     )
 
 
@@ -294,7 +296,9 @@ class Concat(Rule):
         p = pout[0]
         assert p is not None
         parts = [
-            rw.constant(np.ascontiguousarray(v.data.transpose(p)), v.name) if v is not None and v.data is not None else v
+            rw.constant(np.ascontiguousarray(v.data.transpose(p)), v.name)
+            if v is not None and v.data is not None
+            else v
             for v in ins
         ]
         return _same(rw, n, parts, axis=position(p, attr(n, "axis") % len(p)))
@@ -424,9 +428,7 @@ class View(Rule):
             return []
         assert x is not None and y is not None
         return [
-            ((x, g.source[0]), (y, g.target[0]))
-            for g in self.groups(n) or []
-            if len(g.source) == len(g.target) == 1
+            ((x, g.source[0]), (y, g.target[0])) for g in self.groups(n) or [] if len(g.source) == len(g.target) == 1
         ]
 
     def fits(self, rw: Rewriter, n: Node, pin: Perms, pout: Perms) -> bool:

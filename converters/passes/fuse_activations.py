@@ -64,7 +64,7 @@ _RELU6_OF_X3 = OneOf(
 )
 HARD_SIGMOID = OneOf(
     _scaled(_RELU6_OF_X3, 1 / 6),
-    Op("clip", Op("add", OneOf(Op("mul", X, Scalar(name="alpha")), Op("div", X, Scalar(name="over"))), Scalar(name="beta")), Scalar(0), Scalar(1)),
+    Op("clip", Op("add", OneOf(Op("mul", X, Scalar(name="alpha")), Op("div", X, Scalar(name="over"))), Scalar(name="beta")), Scalar(0), Scalar(1)),  # noqa: E501
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from deploykit.converters.ir import views, walk
 from deploykit.converters.ir.rewriter import Rewriter
-from deploykit.converters.ir.walk import attr, operand, same_shape, scalar, static_shape
+from deploykit.converters.ir.walk import attr, operand, same_shape, scalar
 from deploykit.dtypes import DType
 from deploykit.graph import Dim, Graph, Node, Value
 

@@ -39,7 +39,7 @@ class _Lazy(click.Group):
 
             near = difflib.get_close_matches(args[0], COMMANDS, 1)
             if near:
-                e.message += f" Did you mean '{near[0]}'?"
+                raise click.UsageError(f"{e.message} Did you mean '{near[0]}'?", ctx) from None
             raise
 
 

@@ -55,7 +55,7 @@ def command(
         from deploykit.graph.dkfile import to_bytes
 
         source = source or model
-        data: Path | bytes = to_bytes(convert(model, verify=False).graph)
+        data: Path | bytes = to_bytes(convert(model, verify=False).graph)  # type: ignore
     else:
         data = model
     started = time.perf_counter()

@@ -77,7 +77,8 @@ def run(folder: Path, quiet: bool = False) -> dict[str, Any]:
     agree = len(faces) == len(want) and all(np.allclose(a, b, atol=1e-3) for a, b in zip(faces, want, strict=True))
     for f in faces:
         say(
-            f"   face with score {f[0]:.3f} at x {f[1]:.2f}..{f[3]:.2f}, y {f[2]:.2f}..{f[4]:.2f} (the source finds the same: {'yes' if agree else 'NO'})"
+            f"   face with score {f[0]:.3f} at x {f[1]:.2f}..{f[3]:.2f}, y {f[2]:.2f}..{f[4]:.2f} "
+            f"(the source finds the same: {'yes' if agree else 'NO'})"
         )
     picture = draw(photo, faces, folder / "faces.png")
     say(f"   drawn into {picture}")

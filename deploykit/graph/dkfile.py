@@ -48,7 +48,7 @@ class _Weights:
         import hashlib
 
         # large data shares a place only with data of the same alignment class, which its size decides
-        key = (raw.nbytes, hashlib.sha256(raw).digest())
+        key = (raw.nbytes, hashlib.sha256(raw).digest())  # type: ignore
         if key not in self.seen:
             step = 8 if raw.nbytes <= SMALL else ALIGN
             self.size = -(-self.size // step) * step
@@ -63,7 +63,7 @@ class _Weights:
         for offset, raw in self.pieces:
             if offset > at:
                 yield bytes(offset - at)
-            yield memoryview(raw)
+            yield memoryview(raw)  # type: ignore
             at = offset + raw.nbytes
         if self.size > at:
             yield bytes(self.size - at)
@@ -94,7 +94,7 @@ class _Writer:
         self.weights = _Weights()
         self.symbols: dict[str, int] = {}
         self.fresh: dict[str, str] = {}
-        self.graphs = [g for g in graph.walk()]
+        self.graphs = list(graph.walk())
         self.index = {id(g): i for i, g in enumerate(self.graphs)}
         if len(self.index) != len(self.graphs):
             raise GraphError(f"graph '{graph.name}': a body is used by two nodes; copy it first.")
@@ -151,7 +151,7 @@ class _Writer:
         elif text:
             fb.AttrAddS(b, text)
         else:
-            fb.AttrAddI(b, int(stored(spec, value)))
+            fb.AttrAddI(b, int(stored(spec, value)))  # type: ignore
         return fb.AttrEnd(b)
 
     def node(self, node: Node, number: dict[Value, int]) -> int:
@@ -230,7 +230,7 @@ class _Writer:
         for v in [*g.inputs, *constants]:
             number[v] = len(number)
         for n in g.nodes:
-            for v in n.outputs:
+            for v in n.outputs:  # type: ignore
                 if v is not None:
                     number[v] = len(number)
         for v in g.used():

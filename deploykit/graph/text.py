@@ -99,7 +99,7 @@ class _Printer:
     def graph(self, g: Graph, indent: str) -> list[str]:
         names = _Names(g)
         ins = ", ".join(self.define(v, names) for v in g.inputs)
-        public = g.output_names or [None] * len(g.outputs)
+        public = g.output_names or [None] * len(g.outputs)  # type: ignore
         outs = ", ".join(
             (json.dumps(p, ensure_ascii=False) + ": " if p is not None else "") + names.ref(v)
             for p, v in zip(public, g.outputs, strict=True)

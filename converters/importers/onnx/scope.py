@@ -117,7 +117,7 @@ class Body:
             known = [b.known(v) for v in many]
             if many and all(k is not None and k.size <= FOLD_LIMIT for k in known):
                 b.graph.nodes.pop()
-                many = [self.constant(np.asarray(k, v.dtype.np), v.name) for k, v in zip(known, many, strict=True)]
+                many = [self.constant(np.asarray(k, v.dtype.np), v.name) for k, v in zip(known, many, strict=True)]  # type: ignore
         return many[0] if single else many
 
     def _fold(

@@ -30,7 +30,8 @@ struct dk_session {
 
 namespace {
 
-using Fill = Status (*)(ModelFile& file, const void* data, size_t size, const dk_model_options* options, ErrorText* error);
+using Fill = Status (*)(ModelFile& file, const void* data, size_t size, const dk_model_options* options,
+                        ErrorText* error);
 
 Status new_model(Fill fill, const void* data, size_t size, const dk_model_options* options, dk_model** model) {
   ErrorText* error = &last_error();
@@ -97,12 +98,10 @@ const char* dk_cpu_features(void) {
   const struct {
     bool has;
     const char* name;
-  } all[] = {{f.sse42, "sse4.2"},     {f.avx2, "avx2"},
-             {f.fma, "fma"},          {f.f16c, "f16c"},
-             {f.avx512, "avx512"},    {f.avx512_vnni, "avx512_vnni"},
-             {f.avx_vnni, "avx_vnni"}, {f.amx_int8, "amx_int8"},
-             {f.amx_bf16, "amx_bf16"}, {f.neon, "neon"},
-             {f.dotprod, "dotprod"},  {f.i8mm, "i8mm"}};
+  } all[] = {{f.sse42, "sse4.2"},      {f.avx2, "avx2"},         {f.fma, "fma"},
+             {f.f16c, "f16c"},         {f.avx512, "avx512"},     {f.avx512_vnni, "avx512_vnni"},
+             {f.avx_vnni, "avx_vnni"}, {f.amx_int8, "amx_int8"}, {f.amx_bf16, "amx_bf16"},
+             {f.neon, "neon"},         {f.dotprod, "dotprod"},   {f.i8mm, "i8mm"}};
   char now[sizeof text];
   size_t at = 0;
   for (const auto& x : all)
@@ -121,11 +120,9 @@ dk_status dk_model_open(const char* path, const dk_model_options* options, dk_mo
 }
 
 dk_status dk_model_from_bytes(const void* data, size_t size, const dk_model_options* options, dk_model** model) {
-  return to_c(new_model(
-      [](ModelFile& f, const void* p, size_t n, const dk_model_options* o, ErrorText* e) {
-        return f.load(static_cast<const uint8_t*>(p), n, load_options(o), e);
-      },
-      data, size, options, model));
+  return to_c(new_model([](ModelFile& f, const void* p, size_t n, const dk_model_options* o,
+                           ErrorText* e) { return f.load(static_cast<const uint8_t*>(p), n, load_options(o), e); },
+                        data, size, options, model));
 }
 
 void dk_model_free(dk_model* model) {
@@ -314,7 +311,8 @@ void dk_session_profile_clear(dk_session* session) {
   SessionState& s = session->state;
   for (int32_t g = 0; g < s.model->file.n_graphs; ++g)
     if (s.graphs[g].times)
-      memset(static_cast<void*>(s.graphs[g].times), 0, static_cast<size_t>(s.graphs[g].graph->n_nodes) * sizeof(NodeTime));
+      memset(static_cast<void*>(s.graphs[g].times), 0,
+             static_cast<size_t>(s.graphs[g].graph->n_nodes) * sizeof(NodeTime));
 }
 
 }  // extern "C"

@@ -21,7 +21,6 @@ Status check_outputs(SessionState& s, const Step& step) {
   return {};
 }
 
-
 Status check_condition(SessionState& s, const NodeDef& n, const Tensor& t) {
   if (t.dtype == DType::b8 && t.count() == 1) return {};
   char dims[200];
@@ -60,16 +59,14 @@ Status stacked(SessionState& s, const NodeDef& n, const Tensor& piece, int64_t c
   return {};
 }
 
-
 Status check_assign(SessionState& s, const Step& step) {
   const Tensor& variable = s.variables[step.node->variable];
   if (same_spec(variable, *step.in[0])) return {};
   char a[200], b[200];
   return s.error.set(Code::shape, "assign_variable '%s': variable '%s' is %s%s, got %s%s", step.node->name,
-                      s.model->file.variables[step.node->variable].name, dtype_name(variable.dtype),
-                      show_dims(variable.rank, variable.dims, a, sizeof a), dtype_name(step.in[0]->dtype),
-                      show_dims(step.in[0]->rank, step.in[0]->dims, b, sizeof b));
+                     s.model->file.variables[step.node->variable].name, dtype_name(variable.dtype),
+                     show_dims(variable.rank, variable.dims, a, sizeof a), dtype_name(step.in[0]->dtype),
+                     show_dims(step.in[0]->rank, step.in[0]->dims, b, sizeof b));
 }
-
 
 }  // namespace dk

@@ -1,8 +1,8 @@
 // if and loop.
 //
-// A static node runs bodies planned with it: their arena is part of the parent's, they write their outputs straight into
-// the parent's tensors where they can.  A dynamic node plans its body when it runs (cached by shapes), and its outputs
-// are blocks of the heap.
+// A static node runs bodies planned with it: their arena is part of the parent's, they write their outputs straight
+// into the parent's tensors where they can.  A dynamic node plans its body when it runs (cached by shapes), and its
+// outputs are blocks of the heap.
 #include "engine/checks.h"
 
 namespace dk {
@@ -11,8 +11,8 @@ namespace {
 int32_t carried_of(const NodeDef& n) { return static_cast<int32_t>(n.attrs[attr::loop_::carried].i); }
 
 Status no_memory(SessionState& s, const NodeDef& n, uint64_t bytes) {
-  return s.error.set(Code::memory, "%s '%s': no memory for %llu bytes (limit reached or system out of memory)", n.op->name,
-                     n.name, static_cast<unsigned long long>(bytes));
+  return s.error.set(Code::memory, "%s '%s': no memory for %llu bytes (limit reached or system out of memory)",
+                     n.op->name, n.name, static_cast<unsigned long long>(bytes));
 }
 
 void copy(void* to, const Tensor& from) {

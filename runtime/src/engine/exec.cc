@@ -8,7 +8,8 @@ namespace {
 
 Status no_memory(const Step& step, uint64_t bytes) {
   const NodeDef& n = *step.node;
-  return step.op.env->error->set(Code::memory, "%s '%s': no memory for %llu bytes (limit reached or system out of memory)",
+  return step.op.env->error->set(Code::memory,
+                                 "%s '%s': no memory for %llu bytes (limit reached or system out of memory)",
                                  n.op->name, n.name, static_cast<unsigned long long>(bytes));
 }
 
@@ -46,7 +47,8 @@ void trace(const Step& step, uint64_t ns, bool ok) {
   fprintf(stderr, "%s %-18s %-40s", step.dynamic ? "dyn " : "    ", step.node->op->name, step.node->name);
   for (int32_t k = 0; k < step.node->n_out; ++k)
     if (step.out[k])
-      fprintf(stderr, " %s%s", dtype_name(step.out[k]->dtype), show_dims(step.out[k]->rank, step.out[k]->dims, text, sizeof text));
+      fprintf(stderr, " %s%s", dtype_name(step.out[k]->dtype),
+              show_dims(step.out[k]->rank, step.out[k]->dims, text, sizeof text));
   fprintf(stderr, " %.1f us %s%s\n", static_cast<double>(ns) / 1e3, step.op.detail, ok ? "" : "FAILED");
 }
 

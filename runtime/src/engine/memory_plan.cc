@@ -41,7 +41,9 @@ uint64_t plan_arena(ArenaBuffer* b, int32_t n, int32_t* order, int32_t* placed) 
   bool by_size = n <= kGreedyLimit;
   if (by_size) {
     sort(order, n, [&](int32_t x, int32_t y) {
-      return b[x].bytes != b[y].bytes ? b[x].bytes > b[y].bytes : b[x].first != b[y].first ? b[x].first < b[y].first : x < y;
+      return b[x].bytes != b[y].bytes   ? b[x].bytes > b[y].bytes
+             : b[x].first != b[y].first ? b[x].first < b[y].first
+                                        : x < y;
     });
   } else {
     sort(order, n, [&](int32_t x, int32_t y) { return b[x].first != b[y].first ? b[x].first < b[y].first : x < y; });

@@ -191,7 +191,7 @@ class Planner {
       y.known = step.known[0];
       y.constant = constant;
       y.t.data = const_cast<void*>(y.known);  // for what is computed from it while planning
-      return {};  // its place follows from that of the input
+      return {};                              // its place follows from that of the input
     }
     size_t total = 0;
     for (int32_t k = 0; k < n.n_out; ++k)
@@ -448,9 +448,7 @@ class Planner {
     const NodeDef& n = *step.node;
     if (step.dynamic) return {};
     switch (step.kind) {
-      case StepKind::view:
-        share(value(n.outputs[0]), value(n.inputs[0]), n.inputs[0]);
-        return {};
+      case StepKind::view: share(value(n.outputs[0]), value(n.inputs[0]), n.inputs[0]); return {};
       case StepKind::assign:
         if (n.n_out && n.outputs[0] >= 0) share(value(n.outputs[0]), value(n.inputs[0]), n.inputs[0]);
         return {};
@@ -485,7 +483,8 @@ class Planner {
     for (int32_t k = 0; k < n.n_in && k < 32; ++k) {
       if (!(step.def->inplace >> k & 1) || n.inputs[k] < 0) continue;
       const PlanValue& x = value(n.inputs[k]);
-      if (x.place != Place::arena || x.t.bytes() != y.t.bytes() || dtype_size(x.t.dtype) != dtype_size(y.t.dtype)) continue;
+      if (x.place != Place::arena || x.t.bytes() != y.t.bytes() || dtype_size(x.t.dtype) != dtype_size(y.t.dtype))
+        continue;
       int32_t r = root(x.slot);
       if (buffer(r).last > i) continue;
       bool alone = true;
@@ -594,7 +593,8 @@ class Planner {
     p_.buffers = array<Buffer>(n);
     Vec<ArenaBuffer> roots;
     Vec<int32_t> of, work;
-    if (!p_.buffers || !of.resize(static_cast<size_t>(n)) || !work.resize(2 * static_cast<size_t>(n))) return no_memory();
+    if (!p_.buffers || !of.resize(static_cast<size_t>(n)) || !work.resize(2 * static_cast<size_t>(n)))
+      return no_memory();
     for (int32_t b = 0; b < n; ++b) {
       const Buffer& x = buffer(b);
       if (x.parent >= 0 || x.output >= 0 || x.bytes == 0) continue;
@@ -605,7 +605,8 @@ class Planner {
     int32_t m = static_cast<int32_t>(roots.size());
     p_.arena_bytes = plan_arena(roots.data(), m, work.data(), work.data() + n);
     if (n) memcpy(static_cast<void*>(p_.buffers), buffers_.data(), static_cast<size_t>(n) * sizeof(Buffer));
-    for (int32_t k = 0; k < m; ++k) p_.buffers[of[static_cast<size_t>(k)]].parent_offset = static_cast<int64_t>(roots[static_cast<size_t>(k)].offset);
+    for (int32_t k = 0; k < m; ++k)
+      p_.buffers[of[static_cast<size_t>(k)]].parent_offset = static_cast<int64_t>(roots[static_cast<size_t>(k)].offset);
 
     // What follows the pointers of inputs and of external outputs.
     int32_t bindables = g_.n_inputs + n;

@@ -1,9 +1,9 @@
 // A plan: one graph for one set of input shapes, ready to run.
 //
-// Every value of the graph has a Place.  Values whose data follows from shapes and constants are computed while planning
-// and cost nothing later.  Nodes whose output shapes follow from the input shapes are static: prepared once, their
-// tensors placed in one arena.  The others are dynamic: inferred, given memory from a heap, prepared and run one by one
-// each time; so is everything behind them.
+// Every value of the graph has a Place.  Values whose data follows from shapes and constants are computed while
+// planning and cost nothing later.  Nodes whose output shapes follow from the input shapes are static: prepared once,
+// their tensors placed in one arena.  The others are dynamic: inferred, given memory from a heap, prepared and run one
+// by one each time; so is everything behind them.
 //
 // Bodies of `if` and `loop` have plans of their own.  Under a static node they belong to the parent's plan and their
 // arena lies inside the parent's; under a dynamic node they come from the plan cache of the body's GraphState.

@@ -1,6 +1,5 @@
 #include "format/opset.h"
 
-
 namespace dk {
 namespace {
 

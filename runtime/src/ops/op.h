@@ -1,6 +1,7 @@
 // The contract between engine and ops.  An op is an adapter around kernels, in up to three functions:
 //
-//   infer    dtype and dims of every wanted output from the inputs' dtypes and dims, and from their data where the shape
+//   infer    dtype and dims of every wanted output from the inputs' dtypes and dims, and from their data where the
+//   shape
 //            depends on it (`value`).  Checks everything that `run` relies on: kernels do not check again.
 //   prepare  once per set of shapes: choose kernels, pack weights, ask for scratch.  May allocate.  Optional.
 //   run      once per inference: no allocation, no checks except of data (indices).
@@ -9,7 +10,8 @@
 // row-major; kSlack bytes behind the end of every input may be read (their content means nothing); data are aligned to
 // their element size, and to 64 bytes unless they come from the caller or lie inside a concatenated buffer: load and
 // store activations unaligned.  Packed weights, state and scratch are 64-byte aligned.  An input may be the same buffer
-// as another input, an output never overlaps an input except where OpDef::inplace allows it.  Zero-size tensors are legal everywhere: data may then be null.
+// as another input, an output never overlaps an input except where OpDef::inplace allows it.  Zero-size tensors are
+// legal everywhere: data may then be null.
 #pragma once
 #include "base/status.h"
 #include "base/tensor.h"
@@ -26,14 +28,20 @@ enum class Opcode : uint16_t {
 // attr::conv::groups is the index of the attr in the passport.
 namespace attr {
 #define DK_ATTR(op, index, name, ...) \
-  namespace op##_ { constexpr int name = index; }
+  namespace op##_ {                   \
+    constexpr int name = index;       \
+  }
 #include "../schema/opset.inc"
 }  // namespace attr
 
 // choice::pad_::mode::reflect is the stored value of an enum attr.
 namespace choice {
 #define DK_ENUM(op, name, word, value) \
-  namespace op##_ { namespace name { constexpr int64_t word##_ = value; } }
+  namespace op##_ {                    \
+    namespace name {                   \
+    constexpr int64_t word##_ = value; \
+    }                                  \
+  }
 #include "../schema/opset.inc"
 }  // namespace choice
 
@@ -49,7 +57,7 @@ class OpContext {
   Tensor* out(int i) const { return i < n_out_ ? out_[i] : nullptr; }
 
   // ---- attrs, by attr::<op>_::<name>; defaults are filled in from opset.inc
-  int64_t attr_int(int id) const;           // int, bool, enum, dtype
+  int64_t attr_int(int id) const;  // int, bool, enum, dtype
   float attr_float(int id) const;
   double attr_double(int id) const;
   Span<const int64_t> attr_ints(int id) const;
@@ -79,14 +87,18 @@ class OpContext {
   // Memory for this node and these shapes (choices, tables); zeroed; p is also what state() returns in run.
   Status make_state(size_t bytes, void** p);
   template <class T>
-  Status make_state(T** p) { return make_state(sizeof(T), reinterpret_cast<void**>(p)); }
+  Status make_state(T** p) {
+    return make_state(sizeof(T), reinterpret_cast<void**>(p));
+  }
   Status need_scratch(size_t bytes);  // temporary memory during run, from the arena; the largest request counts
   // For the profiler: the kernel chosen (a static string) and the arithmetic per run, in infer or prepare.
   void note(const char* kernel, uint64_t flops = 0) const;
 
   // ---- run
   template <class T>
-  T* state() const { return static_cast<T*>(state_); }
+  T* state() const {
+    return static_cast<T*>(state_);
+  }
   void* scratch() const { return scratch_; }
   int threads() const;
   // Call fn(begin, end, lane) over [0, n) split statically into at most threads() parts of at least `grain`.

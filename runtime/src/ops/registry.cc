@@ -1,34 +1,34 @@
 #include "ops/registry.h"
 
 // One line per file of ops/: it defines `const dk::OpList dk::ops_<file>`.
-#define DK_OP_FILES(X) \
-  X(attention) \
-  X(conv) \
-  X(conv_integer) \
-  X(conv_transpose) \
-  X(deform_conv) \
-  X(einsum) \
+#define DK_OP_FILES(X)  \
+  X(attention)          \
+  X(conv)               \
+  X(conv_integer)       \
+  X(conv_transpose)     \
+  X(deform_conv)        \
+  X(einsum)             \
   X(elementwise_binary) \
   X(elementwise_select) \
-  X(elementwise_unary) \
-  X(softmax) \
-  X(reduce) \
-  X(reduce_along) \
-  X(norm) \
-  X(pool) \
-  X(shape) \
-  X(signal) \
-  X(shape_move) \
-  X(index) \
-  X(index_scatter) \
-  X(index_select) \
-  X(image_col) \
-  X(image_resize) \
-  X(image_sample) \
-  X(matmul) \
-  X(quantize) \
-  X(random) \
-  X(recurrent) \
+  X(elementwise_unary)  \
+  X(softmax)            \
+  X(reduce)             \
+  X(reduce_along)       \
+  X(norm)               \
+  X(pool)               \
+  X(shape)              \
+  X(signal)             \
+  X(shape_move)         \
+  X(index)              \
+  X(index_scatter)      \
+  X(index_select)       \
+  X(image_col)          \
+  X(image_resize)       \
+  X(image_sample)       \
+  X(matmul)             \
+  X(quantize)           \
+  X(random)             \
+  X(recurrent)          \
   /* end of list: git merges it line by line, see .gitattributes */
 
 namespace dk {
