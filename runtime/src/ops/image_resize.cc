@@ -181,15 +181,19 @@ struct Choices {
   bool exclude_outside, antialias;
 };
 
+constexpr int kMostTaps = 1 << 28;
+
 // Reach of the kernel to the left, in elements; shrinking with antialias widens the kernel so that it covers all input
 // elements under one output element.
 int first_tap(const Axis& a, const Choices& k, double* squeeze) {
   *squeeze = k.antialias && a.scale < 1.0f ? static_cast<double>(a.scale) : 1.0;
-  return static_cast<int>(std::floor(-(k.mode == C::mode::linear_ ? 1 : 2) / *squeeze)) + 1;
+  const double first = std::floor(-(k.mode == C::mode::linear_ ? 1 : 2) / *squeeze) + 1;
+  return first > -kMostTaps / 2 ? static_cast<int>(first) : -kMostTaps / 2;
 }
 
 int tap_count(const Axis& a, const Choices& k) {
   double squeeze;
+  if (a.n_out == 0) return 1;
   return k.mode == C::mode::nearest_ ? 1 : 2 - 2 * first_tap(a, k, &squeeze);
 }
 
@@ -294,6 +298,7 @@ Status resize_prepare(OpContext& c) {
       Axis& a = list.at[k];
       if (a.axis != i || (a.n_in == a.n_out && a.scale == 1.0f && !crop)) continue;
       a.taps = tap_count(a, choices);
+      if (a.taps > kMostTaps) return c.fail(Code::unsupported, "axis %d shrinks too much for antialias", a.axis);
       plan.axes[plan.n++] = a;
       const size_t cells = static_cast<size_t>(a.n_out) * static_cast<size_t>(a.taps);
       bytes += align64(cells * 4) * 2 + align64(cells * 8) + align64(static_cast<size_t>(a.n_out));
