@@ -51,6 +51,11 @@ def test_distribution():
     same(run_op("random_normal", [n], {"seed": 5}), one)
 
 
+def test_seed_zero_differs_between_calls():
+    a, b = (run_op("random_uniform", [np.array([8])]) for _ in range(2))
+    assert (a != b).any()
+
+
 def test_bernoulli():
     p = np.random.default_rng(1).random((40, 30)).astype(np.float32)
     p[0, :3] = [0, 1, np.nan]
