@@ -234,4 +234,7 @@ def onnx_with_all_outputs(path: Path) -> OnnxRuntimeRunner:
             if name and name not in have:
                 have.add(name)
                 model.graph.output.append(onnx.ValueInfoProto(name=name))
-    return OnnxRuntimeRunner(model.SerializeToString(), 1, optimize=False)
+    runner = OnnxRuntimeRunner(model.SerializeToString(), 1, optimize=False)
+    order = {name: i for i, name in enumerate(n for node in model.graph.node for n in node.output)}
+    runner.outputs.sort(key=lambda o: order.get(o.name, len(order)))  # as they are computed
+    return runner
