@@ -491,10 +491,11 @@ def test_matmul_4_bits(zero):
 
 @pytest.mark.parametrize("per_column", [False, True])
 def test_dynamic_quantize_lstm(per_column):
-    """The weights stay below 64: above, onnxruntime saturates sums of two products on CPUs without VNNI."""
+    """Close, not equal: onnxruntime quantizes the state in chunks of the batch, one per thread.  The weights stay below
+    64: above, it saturates sums of two products on CPUs without VNNI."""
     w, r = rand(1, 3, 20, dtype=np.int8) // 2, rand(1, 5, 20, dtype=np.int8) // 2
     size = (1, 20) if per_column else (1,)
     scale, zero = np.full(size, 0.01, np.float32), np.zeros(size, np.int8)
     arrays = [rand(6, 2, 3), w, r, rand(1, 40), None, rand(1, 2, 5), rand(1, 2, 5), None, scale, zero, scale, zero]
-    one("DynamicQuantizeLSTM", *arrays, opset=17, domain=MS, symbolic=False, outputs=3,
+    one("DynamicQuantizeLSTM", *arrays, opset=17, domain=MS, symbolic=False, outputs=3, rtol=2e-2,
         weights=[1, 2, 8, 9, 10, 11], hidden_size=5)  # fmt: skip
