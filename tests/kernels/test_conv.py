@@ -232,6 +232,23 @@ def test_deform_conv(dtype):
         check("deform_conv", [x, w, offset], attrs)
 
 
+def test_conv_extreme_geometry():
+    rng = np.random.default_rng(12)
+    far = 1 << 30
+    x = normal(rng, (1, 3, 3, 2))
+    attrs = dict(strides=(far, far), pads=(far, far, far, far))
+    check_shape = run_op("conv", [x, weights(rng, (4, 3, 3, 2))], attrs)[0].shape
+    assert check_shape == (1, 3, 3, 4)  # a padded copy would have 2^62 pixels
+    wide = (np.zeros((1, 2, 2, 0), np.float32), np.zeros((3, 1 << 20, 1 << 20, 0), np.float32), normal(rng, 3))
+    y = run_op("conv", wide, dict(pads=(1 << 20,) * 4, strides=(1 << 20,) * 2))[0]
+    np.testing.assert_array_equal(y, np.broadcast_to(wide[2], y.shape))
+    y = run_op("conv_transpose", [wide[0], np.zeros((0, 5000, 50, 3), np.float32), wide[2]], dict(strides=(3, 3)))[0]
+    np.testing.assert_array_equal(y, np.broadcast_to(wide[2], y.shape))
+    big = [normal(rng, (1, 40, 40, 1)), normal(rng, (1, 36, 36, 1)), np.zeros((1, 5, 5, 2 * 36 * 36), np.float32)]
+    with pytest.raises(DeploykitError):
+        run_op("deform_conv", big)
+
+
 def test_conv_errors():
     x, w = np.zeros((1, 5, 5, 4), np.float32), np.zeros((6, 3, 3, 4), np.float32)
     for inputs, attrs in (

@@ -86,7 +86,7 @@ Algorithm choose(const ConvState& s) {
   if (plain) return Algorithm::pointwise;
   // A run must be longer than a tap's set-up, and is worth a copy of the image only when the taps are short.
   if (s.groups == 1 && g.dilation[2] == 1 && g.kernel[2] > 1 && g.c <= 8 &&
-      g.kernel[0] * g.kernel[1] <= kGemmMaxPointers)
+      g.kernel[0] * g.kernel[1] <= kGemmMaxPointers && ConvPadding(&g).modest())
     return Algorithm::runs;
   return g.taps() <= kGemmMaxPointers ? Algorithm::taps : Algorithm::direct;
 }
@@ -146,9 +146,11 @@ Status conv_prepare(OpContext& c) {
   s.cg = s.g.c / s.groups;
   s.og = s.o / s.groups;
   s.act = activation_of(c, kAct);
-  s.algorithm = x.dtype == DType::f64 ? Algorithm::direct : choose(s);
   s.convert = x.dtype != DType::f32 && x.dtype != DType::f64;
   if (y.count() == 0) return Code::ok;
+  if (s.cg == 0)  // nothing to add: a kernel of any size will do
+    for (int64_t& k : s.g.kernel) k = 1;
+  s.algorithm = x.dtype == DType::f64 ? Algorithm::direct : choose(s);
 
   ScratchPlan scratch;
   if (s.convert) {

@@ -176,6 +176,8 @@ Status prepare(OpContext& c) {
   const Tensor &x = *c.in(0), &weight = *c.in(1);
   Window w;
   DK_TRY(read_window(c, &w));
+  if (x.dims[x.rank - 1] == 0)  // nothing to add: a kernel of any size will do
+    for (int64_t& k : w.kernel) k = 1;
   constexpr int64_t kMostTaps = 4096;  // per dim; longer kernels go through plain loops
   const bool tables = w.kernel[0] <= kMostTaps && w.kernel[1] <= kMostTaps && w.kernel[2] <= kMostTaps;
   const int64_t numbers = tables ? 3 * (w.kernel[0] + w.kernel[1] + w.kernel[2]) + 3 : 0;

@@ -45,6 +45,9 @@ Status infer(OpContext& c) {
                   static_cast<long long>(offset_groups), static_cast<long long>(channels));
   Window w;
   DK_TRY(window_of(c, kWindow, 2, x.dims + 1, weight.dims + 1, &w));
+  if (w.kernel_size() > kGemmMaxPointers)
+    return c.fail(Code::unsupported, "the kernel has %lld positions; expected at most %d",
+                  static_cast<long long>(w.kernel_size()), kGemmMaxPointers);
   const int64_t dims[4] = {x.dims[0], w.out[1], w.out[2], o};
   int64_t points = 0;
   if (__builtin_mul_overflow(w.kernel_size(), 2 * offset_groups, &points))

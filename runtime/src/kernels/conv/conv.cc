@@ -95,6 +95,14 @@ bool ConvPadding::needed() const {
   return false;
 }
 
+bool ConvPadding::modest() const {
+  auto volume = [this](double d, double h, double w) { return d * h * w * static_cast<double>(g->c); };
+  const double padded = volume(static_cast<double>(depth), static_cast<double>(height), static_cast<double>(width));
+  const double input =
+      volume(static_cast<double>(g->in[0]), static_cast<double>(g->in[1]), static_cast<double>(g->in[2]));
+  return padded <= 4 * input + 65536;
+}
+
 void ConvPadding::copy(const float* x, float* to, int64_t r0, int64_t r1) const {
   const int64_t c = g->c;
   to += r0 * width * c;

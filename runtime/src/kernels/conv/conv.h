@@ -37,6 +37,7 @@ struct ConvPadding {
   int64_t depth, height, width;
   explicit ConvPadding(const ConvGeometry* g);
   bool needed() const;  // false: the input itself serves
+  bool modest() const;  // the copy is not much larger than the input (huge strides over huge pads can make it so)
   size_t bytes() const { return static_cast<size_t>(depth * height * width * g->c) * 4; }
   void copy(const float* x, float* to, int64_t r0, int64_t r1) const;
 };
