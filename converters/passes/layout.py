@@ -28,6 +28,7 @@ TOLERANCE = "float"  # reductions may add in another order
 CANDIDATES = 64
 ROUNDS = 4
 VIEW_COST = 1  # a transpose that moves only dims of size 1 is a view
+START = 1024  # bytes that a transpose costs besides those it moves: a node to run, a fusion prevented
 SCALE = 64  # bytes are scaled, so that small preferences (views, changes) decide only between equals
 
 
@@ -52,7 +53,8 @@ def _one(graph: Graph) -> Counter[str]:
     plan = _Plan(rw)
     counts: Counter[str] = Counter()
     old = sum(n.op == "transpose" for n in graph.nodes)
-    if plan.improve() < plan.cost_now():
+    now = plan.cost_now()
+    if plan.improve() < now:
         counts["switched"] = _apply(rw, plan)
         rw.sweep()
     _views(rw)
@@ -167,7 +169,7 @@ class _Plan:
             if layout.moves(v):
                 self.nets[self.root(v)[0]].readers.append((None, v))
         for net in self.nets.values():
-            net.cost = walk.estimated_bytes(net.root) * SCALE
+            net.cost = (walk.estimated_bytes(net.root) + START) * SCALE
 
     def move_cost(self, net: _Net, a: Perm, b: Perm) -> int:
         """What it costs to turn a tensor from one order into another."""
@@ -228,14 +230,14 @@ class _Plan:
 
     # ---- cost
     def cost_now(self) -> int:
-        """Cost of the transposes that stand in the graph."""
-        total = 0
+        """Cost of the graph as it stands."""
+        total = sum(self.penalty(n, None) for n in self.nodes)
         for n in self.graph.nodes:
             if n.op == "transpose" and n.output in self.alias:
                 x = n.inputs[0]
                 assert x is not None and x.shape is not None
                 small = views.is_view_perm(x.shape, perm_of(n))
-                total += VIEW_COST if small else walk.estimated_bytes(n.output) * SCALE
+                total += VIEW_COST if small else (walk.estimated_bytes(n.output) + START) * SCALE
         return total
 
     def cost(self) -> int:
@@ -245,20 +247,20 @@ class _Plan:
             made = self.layout(net.producer, net.root, self._order(net.producer))
             wanted = {self.layout(n, v, self._order(n)) for n, v in net.readers}
             total += sum(self.move_cost(net, made, w) for w in wanted)
-        return total + sum(self.penalty(n, o) for n, o in self.order.items() if o is not None)
+        return total + sum(self.penalty(n, o) for n, o in self.order.items())
 
     def _order(self, n: Node | None) -> Names | None:
         return None if n is None else self.order[n]
 
-    def penalty(self, n: Node, order: Names) -> int:
-        """A small preference: against change for its own sake, and against softmax across strides."""
-        if n.op in ("softmax", "log_softmax") and layout.moves(n.inputs[0]):
-            v = n.inputs[0]
-            p = self.perm(v, order)  # type: ignore[arg-type]
-            axis = walk.attr(n, "axis") % (v.rank or 1)  # type: ignore[union-attr]
-            if p is not None and p[-1] != axis:
-                return walk.estimated_bytes(v) * SCALE // 4  # type: ignore[arg-type]
-        return 0
+    def penalty(self, n: Node, order: Names | None) -> int:
+        """Softmax across strides is slower."""
+        x = n.inputs[0] if n.op in ("softmax", "log_softmax") else None
+        if x is None or not layout.moves(x) or not x.rank:
+            return 0
+        p = self.perm(x, order)
+        if p is None or p[-1] == walk.attr(n, "axis") % x.rank:
+            return 0
+        return walk.estimated_bytes(x) * SCALE // 4
 
     def improve(self) -> int:
         """Try all candidates until none helps; the cost reached."""
@@ -285,7 +287,9 @@ class _Plan:
         for n in self.nodes:
             if self.order[n] != order and self.fits(n, order):
                 var[n] = cut.node()
-                cut.edge(cut.SOURCE, var[n], self.penalty(n, order) + (1 if self.order[n] is None else 0))
+                new, old = self.penalty(n, order), self.penalty(n, self.order[n])
+                cut.edge(cut.SOURCE, var[n], max(new - old, 0) + (self.order[n] is None))  # no change for its own sake
+                cut.edge(var[n], cut.SINK, max(old - new, 0))
         for net in self.nets.values():
             if net.producer in var or any(n in var for n, _ in net.readers):
                 self._net_terms(cut, var, net, order)

@@ -1,4 +1,4 @@
-"""Remove ops that do nothing and merge neighbours that one op can do: views, transposes, casts, slices, pads, arithmetic.
+"""Remove ops that do nothing; merge neighbours that one op can do: views, transposes, casts, slices, pads, arithmetic.
 
 Each rule looks at one node and returns the value that replaces its result, or None.  Rules run until none applies; new
 nodes are looked at again in the next round of the pipeline's stage.
@@ -196,7 +196,7 @@ def _holds(wide: DType, narrow: DType) -> bool:
 # ---------------------------------------------------------------- views
 @_rule("reshape", "flatten", "squeeze", "unsqueeze")
 def _merge_views(rw: Rewriter, n: Node) -> Value | None:
-    """A view of a view is one view of the source; a shape computed at run time becomes a constant where one can say it."""
+    """A view of a view is one view of the source; a shape computed at run time becomes a constant if one can say it."""
     x, y = n.inputs[0], n.output
     assert x is not None
     inner = _source(x, *views.VIEWS)
@@ -308,7 +308,7 @@ def make_slice(rw: Rewriter, x: Value, ranges: dict[int, tuple[int, int, int]]) 
 
 @_rule("concat")
 def _zeros_are_padding(rw: Rewriter, n: Node) -> Value | None:
-    """Constant zeros joined before or after a tensor are padding: no bytes of zeros in the file, and no copy of them."""
+    """Constant zeros joined before or after a tensor are padding: no zeros in the file, and no copy of them."""
     shape = n.output.shape
     if shape is None:
         return None
