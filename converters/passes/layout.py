@@ -15,6 +15,7 @@ move to where tensors are small, or past ops to the edge of the graph, whichever
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from deploykit.converters.ir import layout, views, walk
@@ -403,6 +404,27 @@ class _Plan:
         return self._related
 
 
+def _place(
+    rw: Rewriter, plan: _Plan, n: Node, fetch: Callable[[Value, Node | None, Names | None], Value]
+) -> tuple[Names | None, list[Value | None], list[Perm | None]]:
+    """The node in its chosen order; in its own where the new one cannot be built (shapes that were inferred anew may
+    prove less than those the choice was made by)."""
+    for order in dict.fromkeys((plan.order[n], None)):
+        perms = plan.perms(n, order)
+        assert perms is not None
+        pin, pout = perms
+        ins = [fetch(v, n, order) if layout.moves(v) else v for v in n.inputs]  # type: ignore[arg-type]
+        if all(p is None or p == views.identity(len(p)) for p in (*pin, *pout)):
+            break
+        outs = plan.rules[n].build(rw, n, ins, pin, pout)
+        if all(v is None or w is not None for v, w in zip(n.outputs, outs, strict=False)):
+            return order, outs, pout
+    for i, v in enumerate(ins):
+        if v is not n.inputs[i]:
+            rw.set_input(n, i, v)
+    return order, list(n.outputs), pout
+
+
 def _apply(rw: Rewriter, plan: _Plan) -> int:
     """Rebuild the nodes that switched; put transposes where orders still differ."""
     stored: dict[Value, dict[Perm, Value]] = {}
@@ -430,21 +452,9 @@ def _apply(rw: Rewriter, plan: _Plan) -> int:
 
     switched = 0
     for n in plan.nodes:
-        order = plan.order[n]
-        perms = plan.perms(n, order)
-        assert perms is not None
-        pin, pout = perms
-        own = all(p is None or p == views.identity(len(p)) for p in (*pin, *pout))
         with rw.before(n):
-            ins = [fetch(v, n, order) if layout.moves(v) else v for v in n.inputs]  # type: ignore[arg-type]
-            if own:
-                for i, v in enumerate(ins):
-                    if v is not n.inputs[i]:
-                        rw.set_input(n, i, v)
-                outs: list[Value | None] = list(n.outputs)
-            else:
-                switched += 1
-                outs = plan.rules[n].build(rw, n, ins, pin, pout)
+            order, outs, pout = _place(rw, plan, n, fetch)
+        switched += outs != n.outputs
         for old, new, p in zip(n.outputs, outs, pout, strict=False):
             if old is None or old.rank is None:
                 continue
