@@ -1,0 +1,42 @@
+"""ONNX's own node tests through convert -> .dk bytes -> engine, held against the committed list of exceptions."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from deploykit.runners import have_onnxruntime
+from tests.support import onnx_node_tests as suite
+
+EXCEPTIONS = Path(__file__).with_name("onnx_node_exceptions.txt")
+
+
+@pytest.fixture(scope="module")
+def results() -> list[suite.Result]:
+    return suite.run_all(suite.RUNNERS["engine"], suite.collect(True))
+
+
+def test_only_the_listed_cases_do_not_pass(results: list[suite.Result]) -> None:
+    listed = suite.read_exceptions(EXCEPTIONS)
+    failing = {r.name: r.reason for r in results if r.status != suite.PASSED}
+    broken = {n: why for n, why in failing.items() if n not in listed}
+    assert not broken, broken
+    assert not set(listed) - set(failing), f"these pass now, take them out of the list: {set(listed) - set(failing)}"
+    assert all(listed.values()), "every exception needs a reason"
+
+
+def test_the_bar(results: list[suite.Result]) -> None:
+    passed = Counter(r.status for r in results)[suite.PASSED]
+    assert passed >= 0.97 * len(results)
+
+
+def test_more_than_onnxruntime(results: list[suite.Result]) -> None:
+    if not have_onnxruntime():
+        assert not os.environ.get("CI"), "CI needs onnxruntime"
+        pytest.skip("onnxruntime is not installed")
+    theirs = suite.run_all(suite.onnxruntime_runner, suite.collect(True))
+    count = [sum(r.status == suite.PASSED for r in rs) for rs in (results, theirs)]
+    assert count[0] > count[1], count
