@@ -43,8 +43,19 @@ typedef struct dk_model dk_model;
 typedef struct dk_session dk_session;
 
 enum { /* dtypes; the rest by number as in the format */
-  DK_FLOAT32 = 1, DK_FLOAT64 = 2, DK_FLOAT16 = 3, DK_BFLOAT16 = 4, DK_INT8 = 5, DK_UINT8 = 6, DK_INT16 = 7,
-  DK_UINT16 = 8, DK_INT32 = 9, DK_UINT32 = 10, DK_INT64 = 11, DK_UINT64 = 12, DK_BOOL = 13
+       DK_FLOAT32 = 1,
+       DK_FLOAT64 = 2,
+       DK_FLOAT16 = 3,
+       DK_BFLOAT16 = 4,
+       DK_INT8 = 5,
+       DK_UINT8 = 6,
+       DK_INT16 = 7,
+       DK_UINT16 = 8,
+       DK_INT32 = 9,
+       DK_UINT32 = 10,
+       DK_INT64 = 11,
+       DK_UINT64 = 12,
+       DK_BOOL = 13
 };
 
 typedef struct dk_tensor {
@@ -84,9 +95,9 @@ DK_API int32_t dk_api_version(void);
 DK_API const char* dk_version(void);                 /* "0.1.0" */
 DK_API const char* dk_status_name(dk_status status); /* "DK-FORMAT" ... */
 DK_API const char* dk_last_error(void);
-DK_API const char* dk_isa(void);                     /* kernel set in use: "x86_avx2" ... */
-DK_API const char* dk_cpu_features(void);            /* space-separated */
-DK_API int32_t dk_cpu_count(void);                   /* CPUs this process may use (affinity, cgroup) */
+DK_API const char* dk_isa(void);          /* kernel set in use: "x86_avx2" ... */
+DK_API const char* dk_cpu_features(void); /* space-separated */
+DK_API int32_t dk_cpu_count(void);        /* CPUs this process may use (affinity, cgroup) */
 
 /* Verifies everything, then maps the file (open) or uses the bytes in place (bytes: they must stay alive and unchanged
  * while the model lives; 64-byte aligned weights are used without copy). */
@@ -126,17 +137,17 @@ DK_API void dk_session_reset(dk_session* session);
 DK_API const dk_tensor* dk_session_variable(const dk_session* session, const char* name);
 
 typedef struct dk_memory {
-  uint64_t arena;    /* bytes of the arena of the current plan */
-  uint64_t weights;  /* bytes of the weights section (mapped) */
-  uint64_t packed;   /* packed weights and tables */
-  uint64_t dynamic;  /* peak of tensors whose shape is known only at run time */
-  uint64_t plans;    /* plans kept for shapes seen */
+  uint64_t arena;         /* bytes of the arena of the current plan */
+  uint64_t weights;       /* bytes of the weights section (mapped) */
+  uint64_t packed;        /* packed weights and tables */
+  uint64_t dynamic;       /* peak of tensors whose shape is known only at run time */
+  uint64_t plans;         /* plans kept for shapes seen */
   uint64_t nodes_dynamic; /* nodes of the current plan planned at run time (data-dependent shapes) */
 } dk_memory;
 DK_API void dk_session_memory(const dk_session* session, dk_memory* memory);
 
 typedef struct dk_profile_row {
-  const char* name;  /* node name, or that of its first output */
+  const char* name; /* node name, or that of its first output */
   const char* op;
   const char* detail; /* kernel chosen */
   uint64_t calls;
