@@ -46,7 +46,7 @@ def _dk(path: Path, feeds: dict[str, np.ndarray]) -> tuple[Tensors, Tensors, str
         for v in node.outputs:
             got = runner.session.value(v.name) if v is not None else None
             if v is not None and got is not None:
-                inner[v.name.removesuffix(".nhwc")] = got  # the layout pass marks what it moved
+                inner[v.name.removesuffix(".nhwc").removesuffix(".moved")] = got  # the layout pass marks what it moved
     return inner, outputs, runner.tool
 
 
