@@ -39,7 +39,7 @@ def big():
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "git lfs pull"),
         (b"<!DOCTYPE html><html><body>404</body></html>", "HTML page"),
         (b"  <html lang=en>", "HTML page"),
-        (gzip.compress(b"abc"), "gzip"),
+        (gzip.compress(b"abc", mtime=0), "gzip"),
         (b"PK\x03\x04rest", "zip"),
         (b"\x1c\0\0\0TFL3" + bytes(64), "TFLite"),
         (b"\x89HDF\r\n\x1a\n", "HDF5"),
