@@ -24,7 +24,9 @@ def test_only_the_listed_cases_do_not_pass(results: list[suite.Result]) -> None:
     failing = {r.name: r.reason for r in results if r.status != suite.PASSED}
     broken = {n: why for n, why in failing.items() if n not in listed}
     assert not broken, broken
-    assert not set(listed) - set(failing), f"these pass now, take them out of the list: {set(listed) - set(failing)}"
+    # random cases may pass by luck
+    passing = {n for n, why in listed.items() if n not in failing and not why.startswith("random")}
+    assert not passing, f"these pass now, take them out of the list: {passing}"
     assert all(listed.values()), "every exception needs a reason"
 
 
