@@ -62,7 +62,13 @@ class CModelOptions(c.Structure):
 class CSessionOptions(c.Structure):
     """``dk_session_options``."""
 
-    _fields_ = [("threads", c.c_int32), ("signature", c.c_char_p), ("max_memory", c.c_uint64), ("flags", c.c_uint32)]
+    _fields_ = [
+        ("threads", c.c_int32),
+        ("signature", c.c_char_p),
+        ("max_memory", c.c_uint64),
+        ("flags", c.c_uint32),
+        ("max_steps", c.c_uint64),
+    ]
 
 
 class CMemory(c.Structure):
@@ -422,12 +428,13 @@ class NativeSession:
         max_memory: int = 0,
         profile: bool = False,
         keep_values: bool = False,
+        max_steps: int = 0,
     ) -> None:
         self._handle = _P()
         self._lib = lib = model._lib
         self.model = model
         name = None if signature is None else signature.encode()
-        options = CSessionOptions(threads, name, max_memory, int(profile) | 2 * int(keep_values))
+        options = CSessionOptions(threads, name, max_memory, int(profile) | 2 * int(keep_values), max_steps)
         status = lib.dk_session_new(model._handle, c.byref(options), c.byref(self._handle))
         _check(status, lib.dk_last_error() if status else None)
         self._inputs: dict[int, np.ndarray] = {}

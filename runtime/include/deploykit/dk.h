@@ -85,6 +85,7 @@ typedef struct dk_session_options {
   const char* signature; /* NULL: "main" */
   uint64_t max_memory;   /* bytes for arena, packed weights and dynamic tensors; 0: no limit */
   uint32_t flags;        /* DK_PROFILE, DK_KEEP_VALUES */
+  uint64_t max_steps;    /* nodes and loop iterations per run, for files that nobody vouches for; 0: no limit */
 } dk_session_options;
 enum {
   DK_PROFILE = 1,    /* collect time per node */

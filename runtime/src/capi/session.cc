@@ -76,7 +76,7 @@ void plan_early(SessionState& s) {
 
 const Tensor* find_value(SessionState& s, const char* name) {
   Plan* p = s.plan();
-  if (!p || !s.ran || !s.graph->value_names) return nullptr;
+  if (!p || !s.ran || !s.options.keep_values || !s.graph->value_names) return nullptr;
   for (int32_t v = 0; v < s.graph->n_values; ++v) {
     const PlanValue& x = p->values[v];
     if (strcmp(s.graph->value_name(v), name) || x.place == Place::none) continue;
@@ -167,6 +167,7 @@ dk_status dk_session_new(dk_model* model, const dk_session_options* options, dk_
     o.threads = options->threads;
     o.signature = options->signature;
     o.max_memory = options->max_memory;
+    o.max_steps = options->max_steps;
     o.profile = options->flags & DK_PROFILE;
     o.keep_values = options->flags & DK_KEEP_VALUES;
   }

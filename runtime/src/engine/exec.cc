@@ -161,9 +161,14 @@ Status run_plan(Plan& p) {
     if (step.dynamic) drop_dead(p, step);
   }
   for (int32_t k = 0; k < p.graph->n_outputs; ++k) {
-    const PlanValue& v = p.values[p.graph->outputs[k]];
+    PlanValue& v = p.values[p.graph->outputs[k]];
     void* copy = p.output_copy[k] >= 0 ? p.buffers[p.output_copy[k]].at : nullptr;
     p.outputs[k] = v.t;
+    if (p.top && v.place == Place::heap && !v.block) {  // a view of something that is not ours to give away
+      v.block = s.heap.take(v.t.bytes());
+      if (!v.block) return s.error.set(Code::memory, "no memory for output %d of %zu bytes", k, v.t.bytes());
+      copy = v.block->data;
+    }
     if (!copy) continue;
     size_t bytes = v.t.bytes();
     if (bytes) memcpy(copy, v.t.data, bytes);

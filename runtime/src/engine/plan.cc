@@ -20,6 +20,7 @@ class Planner {
   Status run() {
     p_.graph = &g_;
     p_.session = &s_;
+    p_.top = r_.top;
     p_.state = &s_.graphs[g_.index];
     DK_TRY(start());
     for (int32_t i = 0; i < g_.n_nodes; ++i) DK_TRY(infer(i));

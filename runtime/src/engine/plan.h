@@ -98,6 +98,7 @@ struct Plan {
   uint64_t arena_bytes = 0;
   char* base = nullptr;
   bool outputs_fixed = true;
+  bool top = false;
   Plan* children = nullptr;  // owned
   Plan* next = nullptr;      // among the parent's children or in the cache
   uint64_t used = 0;         // for the cache

@@ -249,6 +249,7 @@ Status find_plan(SessionState& s, const PlanRequest& r, bool locked, Plan** plan
     g.arena_bytes = p->arena_bytes;
   }
   bind_arena(*p, g.arena);
+  if (g.current && g.current != p) drop_heap_values(*g.current);
   g.current = p;
   p->used = ++s.clock;
   *plan = p;
