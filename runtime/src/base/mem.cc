@@ -113,8 +113,12 @@ void* Bump::take(size_t bytes) {
   size_t cap = bytes + 64;
   if (cap < 4096) cap = 4096;
   if (head_ && cap < 2 * head_->cap && head_->cap < (size_t{1} << 18)) cap = 2 * head_->cap;
+  if (budget_ && !budget_->take(cap)) return nullptr;
   Block* b = static_cast<Block*>(mem_alloc(cap));
-  if (!b) return nullptr;
+  if (!b) {
+    if (budget_) budget_->give(cap);
+    return nullptr;
+  }
   b->next = head_;
   b->cap = cap;
   b->used = 64;
@@ -129,6 +133,7 @@ void Bump::reset() {
     Block* b = head_;
     head_ = b->next;
     bytes_ -= b->cap;
+    if (budget_) budget_->give(b->cap);
     mem_free(b);
   }
   if (head_) head_->used = 64;
@@ -136,6 +141,7 @@ void Bump::reset() {
 
 void Bump::release() {
   reset();
+  if (head_ && budget_) budget_->give(head_->cap);
   mem_free(head_);
   head_ = nullptr;
   bytes_ = 0;

@@ -113,6 +113,8 @@ class Bump {
   T* array(size_t n) {
     return n > SIZE_MAX / 2 / sizeof(T) ? nullptr : static_cast<T*>(take(n * sizeof(T)));
   }
+  // Blocks from now on are paid from it (null: from nothing); set before the first take, lives longer.
+  void pay_from(Budget* budget) { budget_ = budget; }
   void reset();    // forgets all objects, keeps one block for reuse
   void release();  // frees everything
   size_t bytes() const { return bytes_; }
@@ -124,6 +126,7 @@ class Bump {
     size_t used;
   };
   Block* head_ = nullptr;
+  Budget* budget_ = nullptr;
   size_t bytes_ = 0;
 };
 

@@ -20,6 +20,7 @@ class Planner {
   Status run() {
     p_.graph = &g_;
     p_.session = &s_;
+    p_.memory.pay_from(&s_.budget);
     p_.top = r_.top;
     p_.state = &s_.graphs[g_.index];
     DK_TRY(start());
@@ -165,6 +166,7 @@ class Planner {
     step.memory = static_cast<Bump*>(p_.memory.take(sizeof(Bump)));
     if (!step.memory) return no_memory();
     new (step.memory) Bump();
+    step.memory->pay_from(&s_.budget);
     ++p_.n_dynamic;
     for (int32_t k = 0; k < n.n_out; ++k) {
       if (n.outputs[k] < 0) continue;

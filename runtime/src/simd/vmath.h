@@ -57,7 +57,8 @@ DK_INL V vexp_low(V x) {
   r = fma(n, splat<V>(-kLn2Lo), r);
   V p = poly(r, 0.5f, 0.166665122f, 0.0416661873f, 0.00836959854f, 0.00139517197f);
   p = fma(r * r, p, r) + 1.0f;
-  return bits<V>((bits<int_of<V>>(p) + (to_s32(n) << 23)) & ~(x < low));
+  // unsigned: for x > 0, which has no meaning here, the sum may leave the signed range
+  return bits<V>(bits<int_of<V>>(bits<uint_of<V>>(p) + (bits<uint_of<V>>(to_s32(n)) << 23)) & ~(x < low));
 }
 
 // e^x - 1, accurate near 0: with x = n ln2 + r, it is 2^n (e^r - 1) + (2^n - 1).
