@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -106,6 +105,8 @@ class Interpreter:
     @property
     def metadata(self) -> dict[str, Any]:
         """What the file says of itself: labels, preprocessing, source, converter version."""
+        import json
+
         return {k: json.loads(v) for k, v in self._model.metadata.items()}
 
     @property

@@ -16,7 +16,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -163,19 +162,16 @@ _ERRORS: dict[str, type[DeploykitError]] = {
 }
 
 
-def _candidates() -> list[Path]:
+def _candidates() -> list[str]:
     name = {"win32": "_core.dll", "darwin": "_core.dylib"}.get(sys.platform, "_core.so")
-    here = Path(__file__).resolve().parent
-    folders = [here, *(Path(p or ".") / "deploykit" for p in sys.path)]
-    return [f / n for f in folders for n in dict.fromkeys((name, "_core.so"))]
+    here = os.path.dirname(os.path.realpath(__file__))
+    folders = [here, *(os.path.join(p or ".", "deploykit") for p in sys.path)]
+    return [os.path.join(f, n) for f in folders for n in dict.fromkeys((name, "_core.so"))]
 
 
-def library_path() -> Path | None:
+def library_path() -> str | None:
     """Where the engine's library is, or None when there is none."""
-    forced = os.environ.get("DK_LIBRARY")
-    if forced:
-        return Path(forced)
-    return next((p for p in _candidates() if p.is_file()), None)
+    return os.environ.get("DK_LIBRARY") or next((p for p in _candidates() if os.path.isfile(p)), None)
 
 
 @cache
@@ -188,7 +184,7 @@ def library() -> c.CDLL:
             "in the checkout, or set DK_LIBRARY to a built library."
         )
     try:
-        lib = c.CDLL(str(path.resolve() if path.exists() else path))
+        lib = c.CDLL(os.path.realpath(path) if os.path.exists(path) else path)
     except OSError as e:
         raise EngineError(f"the compiled engine at {path} cannot be loaded: {e}. Reinstall the package.") from None
     for name, (result, arguments) in _SIGNATURES.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import small
+from tests.support.peers import need_onnxruntime
 
 
 def deploykit(*args: object, code: int = 0, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -57,7 +58,7 @@ def test_convert_reports(tmp_path: Path) -> None:
 
 
 def test_convert_there_and_back(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need_onnxruntime()
     deploykit("convert", model, "-o", tmp_path / "back.onnx")
     deploykit("compare", tmp_path / "back.onnx", model)
 
@@ -144,7 +145,7 @@ def test_run_reads_pictures(model: Path, tmp_path: Path) -> None:
 
 
 def test_bench_against_onnxruntime(model: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need_onnxruntime()
     out = json.loads(
         deploykit(
             "bench",
@@ -165,7 +166,7 @@ def test_bench_against_onnxruntime(model: Path) -> None:
 
 
 def test_compare_finds_the_wrong_tensor(model: Path, tmp_path: Path) -> None:
-    pytest.importorskip("onnxruntime")
+    need_onnxruntime()
     same = json.loads(deploykit("compare", model.with_suffix(".onnx"), model, "--json").stdout)
     assert same["status"] == "same" and same["first_difference"] is None and same["tensors"]
     other = small.cnn(tmp_path / "other.onnx", seed=1)

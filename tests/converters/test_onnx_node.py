@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from deploykit.runners import have_onnxruntime
 from tests.support import onnx_node_tests as suite
+from tests.support.peers import need_onnxruntime
 
 EXCEPTIONS = Path(__file__).with_name("onnx_node_exceptions.txt")
 
@@ -36,9 +35,7 @@ def test_the_bar(results: list[suite.Result]) -> None:
 
 
 def test_more_than_onnxruntime(results: list[suite.Result]) -> None:
-    if not have_onnxruntime():
-        assert not os.environ.get("CI"), "CI needs onnxruntime"
-        pytest.skip("onnxruntime is not installed")
+    need_onnxruntime()
     theirs = suite.run_all(suite.onnxruntime_runner, suite.collect(True))
     count = [sum(r.status == suite.PASSED for r in rs) for rs in (results, theirs)]
     assert count[0] > count[1], count

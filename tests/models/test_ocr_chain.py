@@ -3,20 +3,18 @@ onnxruntime, with the same code around.  The text must be the same, and it must 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import deploykit as dk
 from deploykit.graph.dkfile import to_bytes
-from deploykit.runners import OnnxRuntimeRunner, have_onnxruntime
+from deploykit.runners import OnnxRuntimeRunner
 from tests.support import assets
+from tests.support.peers import need_onnxruntime
 
-if not os.environ.get("CI") and not have_onnxruntime():
-    pytest.skip("onnxruntime is not installed", allow_module_level=True)
+need_onnxruntime()
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 FOLDER = "models/ppocr-v4/"

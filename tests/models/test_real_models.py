@@ -6,18 +6,16 @@ from its plain ones; integers must be equal.  Decisions (text read, speech onset
 
 from __future__ import annotations
 
-import os
-
 import numpy as np
 import pytest
 
 import deploykit as dk
 from deploykit.graph.dkfile import to_bytes
-from deploykit.runners import difference, have_onnxruntime
+from deploykit.runners import difference
 from tests.support import assets, cases
+from tests.support.peers import need_onnxruntime
 
-if not os.environ.get("CI") and not have_onnxruntime():
-    pytest.skip("onnxruntime is not installed", allow_module_level=True)
+need_onnxruntime()
 
 # mlsd's `scores` keeps a pixel only where sigmoid(x) == max of its 3 x 3 window; where two neighbours are equal to the last
 # bit in one runtime and a bit apart in another, a score of about 6e-4 appears or vanishes (bound 3.5e-4).
