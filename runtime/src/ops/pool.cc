@@ -109,9 +109,12 @@ struct Reach {
   void set(const Window& w, int d, int64_t o) {
     const int64_t dilation = w.dilation[d];
     start[d] = o * w.stride[d] - w.before[d];
-    low[d] = start[d] < 0 ? (-start[d] + dilation - 1) / dilation : 0;
-    const int64_t last = w.in[d] - 1 - start[d];  // of the input, counted from tap 0
-    high[d] = last < 0 ? 0 : last / dilation + 1;
+    low[d] = start[d] < 0 ? -start[d] : 0;
+    high[d] = w.in[d] - start[d] > 0 ? w.in[d] - start[d] : 0;  // of the input, counted from tap 0
+    if (dilation > 1) {
+      low[d] = (low[d] + dilation - 1) / dilation;
+      high[d] = (high[d] + dilation - 1) / dilation;
+    }
     if (high[d] > w.kernel[d]) high[d] = w.kernel[d];
     if (low[d] > high[d]) low[d] = high[d];
   }
@@ -249,14 +252,16 @@ Status run_pool(OpContext& c) {
   const DType wide = wide_dtype(s.dtype);
   c.parallel(s.samples * w.out_size(), s.grain, [&](int64_t begin, int64_t end, int) {
     Reach r;
-    for (int64_t i = begin; i < end; ++i) {
-      const int64_t column = i % w.out[2];
+    const char* plane = x;
+    int64_t column = begin % w.out[2];
+    for (int64_t i = begin; i < end; ++i, column = column + 1 < w.out[2] ? column + 1 : 0) {
       if (column == 0 || i == begin) {
-        r.set(w, 1, i / w.out[2] % w.out[1]);
-        r.set(w, 0, i / w.out[2] / w.out[1] % w.out[0]);
+        const int64_t row = i / w.out[2];
+        r.set(w, 1, row % w.out[1]);
+        r.set(w, 0, row / w.out[1] % w.out[0]);
+        plane = x + static_cast<size_t>(row / (w.out[1] * w.out[0]) * w.in_size()) * pixel_bytes;
       }
       r.set(w, 2, column);
-      const char* plane = x + static_cast<size_t>(i / w.out_size() * w.in_size()) * pixel_bytes;
       char* to = y + static_cast<size_t>(i) * pixel_bytes;
       int64_t* to_index = index ? index + i * s.channels : nullptr;
       if (s.direct)

@@ -1,6 +1,7 @@
 // The source of all elementwise_<isa>.cc; see elementwise.h for the contract.
 #include "base/convert.h"
 #include "kernels/elementwise/elementwise.h"
+#include "simd/bytes.h"
 #include "simd/vmath.h"
 
 namespace dk {
@@ -163,10 +164,9 @@ void compare(const void* px, const void* py, void* pz, int64_t n, int step_x, in
 template <bool kVecX, bool kVecY>
 DK_INL void where_loop(const uint8_t* condition, const int32_t* x, const int32_t* y, int32_t* z, int64_t n) {
   s32 a = splat<s32>(*x), b = splat<s32>(*y);
-  typedef uint8_t bytes __attribute__((vector_size(kW)));
   int64_t i = 0;
   for (; i + kW <= n; i += kW) {
-    const s32 mask = __builtin_convertvector(load<bytes>(condition + i), s32) != 0;
+    const s32 mask = widen(condition + i) != 0;
     if constexpr (kVecX) a = load<s32>(x + i);
     if constexpr (kVecY) b = load<s32>(y + i);
     store(z + i, bits<s32>(select<f32>(mask, bits<f32>(a), bits<f32>(b))));

@@ -58,23 +58,27 @@ void sum_square(const float* const* taps, int n, int64_t channels, bool more, fl
   pixel<SumSquare>(taps, n, channels, more, factor, y);
 }
 
-// Plain loops over a strip of bytes: compilers turn them into packed maxima.
+template <class T, int kBytes>
+DK_INL void max_strip(const T* const* taps, int n, int64_t c, bool more, T* y) {
+  typedef T V __attribute__((vector_size(kBytes)));
+  V best = load<V>((more ? y : taps[0]) + c);
+  for (int t = more ? 0 : 1; t < n; ++t) {
+    const V v = load<V>(taps[t] + c);
+    best = v > best ? v : best;  // compilers know this as a packed maximum
+  }
+  store(y + c, best);
+}
+
 template <class T>
 void max_bytes(const T* const* taps, int n, int64_t channels, bool more, T* y) {
-  constexpr int kStrip = 64;
-  for (int64_t c = 0; c < channels; c += kStrip) {
-    const int m = channels - c < kStrip ? static_cast<int>(channels - c) : kStrip;
-    T best[kStrip];
-    const T* from = more ? y : taps[0];
-    for (int i = 0; i < m; ++i) best[i] = from[c + i];
-    for (int t = more ? 0 : 1; t < n; ++t) {
-      const T* p = taps[t] + c;
-      if (m == kStrip)
-        for (int i = 0; i < kStrip; ++i) best[i] = p[i] > best[i] ? p[i] : best[i];
-      else
-        for (int i = 0; i < m; ++i) best[i] = p[i] > best[i] ? p[i] : best[i];
-    }
-    for (int i = 0; i < m; ++i) y[c + i] = best[i];
+  constexpr int kBytes = 4 * kW;
+  int64_t c = 0;
+  for (; c + kBytes <= channels; c += kBytes) max_strip<T, kBytes>(taps, n, c, more, y);
+  for (; c + 8 <= channels; c += 8) max_strip<T, 8>(taps, n, c, more, y);
+  for (; c < channels; ++c) {
+    T best = more ? y[c] : taps[0][c];
+    for (int t = more ? 0 : 1; t < n; ++t) best = taps[t][c] > best ? taps[t][c] : best;
+    y[c] = best;
   }
 }
 
