@@ -196,6 +196,9 @@ Status attention_prepare(OpContext& c) {
     if (plan->pack_values) plan->packed_v = take(plan->values.bytes());
   }
   plan->lane_bytes = at;
+  c.note(p.l < kFewRows ? "dot products" : "gemm", 2 * static_cast<uint64_t>(p.batches * p.h) *
+                                                       static_cast<uint64_t>(p.l * p.s) *
+                                                       static_cast<uint64_t>(p.d + p.dv));
   return c.need_scratch(plan->lanes + plan->lane_bytes * static_cast<size_t>(c.threads()));
 }
 

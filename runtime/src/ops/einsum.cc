@@ -372,6 +372,13 @@ Status einsum_prepare(OpContext& c) {
   for (int i = 0; i < p->steps && p->wide == Wide::f32; ++i)
     if (p->step[i].layout.padded() > widest) widest = p->step[i].layout.padded();
   DK_TRY(planner.take(widest, &p->bias));
+  uint64_t flops = 0;
+  for (int i = 0; i < p->steps; ++i) {
+    const Step& s = p->step[i];
+    flops += 2 * static_cast<uint64_t>(s.batch) * static_cast<uint64_t>(s.m) * static_cast<uint64_t>(s.n) *
+             static_cast<uint64_t>(s.k);
+  }
+  c.note(p->steps ? "products" : "sums", flops);
   return c.need_scratch(planner.at);
 }
 

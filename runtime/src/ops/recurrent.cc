@@ -315,6 +315,9 @@ Status recurrent_prepare(OpContext& c, int gates) {
   p->state_h = take(s.b * s.h);
   p->state_c = take(s.b * s.h);
   p->dir_bytes = at;
+  c.note(k.standard ? "fused cell" : "cell by gates", 2 * static_cast<uint64_t>(k.dirs * s.t * s.b) *
+                                                          static_cast<uint64_t>(gates * s.h) *
+                                                          static_cast<uint64_t>(s.i + s.h));
   p->split_steps = k.dirs == 1 && c.threads() > 1 && s.b * gates * s.h * s.h >= 200000;
   return c.need_scratch(p->dirs + p->dir_bytes * static_cast<size_t>(k.dirs));
 }

@@ -343,40 +343,50 @@ Status pad_run(OpContext& c) {
   const int64_t from = before > 0 ? before : 0;
   int64_t to = before + n < out_n ? before + n : out_n;
   if (to < from) to = from;
-  c.parallel(product(y, 0, last), copy_grain(row), [&](int64_t b, int64_t e, int) {
-    for (int64_t r = b; r < e; ++r) {
-      const char* s = x.as<char>();
-      char* d = y.as<char>() + r * row;
-      int64_t rest = r;
-      bool outside = false;
-      for (int k = last - 1; k >= 0; --k) {
-        int64_t i = rest % y.dims[k] - pads.before[k];
-        rest /= y.dims[k];
-        if (constant)
-          outside |= i < 0 || i >= x.dims[k];
-        else
-          i = mirror(i, x.dims[k], mode);
-        s += i * strides[k] * static_cast<int64_t>(size);
-      }
-      if (constant) {
-        if (outside) {
-          dk::fill_run(d, value, size, row / static_cast<int64_t>(size));
-          continue;
+  // Where index i of outer axis k comes from; -1: from outside.
+  auto source = [&](int k, int64_t i) {
+    i -= pads.before[k];
+    if (!constant) return mirror(i, x.dims[k], mode);
+    return i < 0 || i >= x.dims[k] ? int64_t{-1} : i;
+  };
+  const int64_t per = run / static_cast<int64_t>(size);
+  auto one_row = [&](char* d, const char* s) {
+    if (constant) {
+      if (from > 0) dk::fill_run(d, value, size, (from < out_n ? from : out_n) * per);
+      if (to < out_n) dk::fill_run(d + to * run, value, size, (out_n - to) * per);
+    } else {
+      auto border = [&](int64_t i, int64_t end) {
+        for (; i < end; ++i) {
+          const int64_t k = mirror(i - before, n, mode);
+          copy_rows(d + i * run, run, s + k * run, run, run, 1);
         }
-        const int64_t per = run / static_cast<int64_t>(size);
-        if (from > 0) dk::fill_run(d, value, size, (from < out_n ? from : out_n) * per);
-        if (to < out_n) dk::fill_run(d + to * run, value, size, (out_n - to) * per);
-      } else {
-        auto border = [&](int64_t i, int64_t end) {
-          for (; i < end; ++i) {
-            const int64_t k = mirror(i - before, n, mode);
-            copy_rows(d + i * run, run, s + k * run, run, run, 1);
-          }
-        };
-        border(0, from < out_n ? from : out_n);
-        border(to, out_n);
+      };
+      border(0, from < out_n ? from : out_n);
+      border(to, out_n);
+    }
+    if (to > from) memcpy(d + from * run, s + (from - before) * run, static_cast<size_t>((to - from) * run));
+  };
+  // Rows in lines along the axis before the last padded one: the divisions are made once per line.
+  const int64_t line = last > 0 ? y.dims[last - 1] : 1;
+  c.parallel(product(y, 0, last), copy_grain(row), [&](int64_t b, int64_t e, int) {
+    for (int64_t r = b; r < e;) {
+      int64_t offset = 0, rest = r / line;
+      bool outside = false;
+      for (int k = last - 2; k >= 0; --k) {
+        const int64_t i = source(k, rest % y.dims[k]);
+        rest /= y.dims[k];
+        outside |= i < 0;
+        offset += i * strides[k];
       }
-      if (to > from) memcpy(d + from * run, s + (from - before) * run, static_cast<size_t>((to - from) * run));
+      const int64_t first = r % line, end = first + (e - r) < line ? first + (e - r) : line;
+      for (int64_t i = first; i < end; ++i, ++r) {
+        const int64_t at = outside ? -1 : last > 0 ? source(last - 1, i) : 0;
+        char* d = y.as<char>() + r * row;
+        if (at < 0)
+          dk::fill_run(d, value, size, out_n * per);
+        else
+          one_row(d, x.as<char>() + (offset + (last > 0 ? at * strides[last - 1] : 0)) * static_cast<int64_t>(size));
+      }
     }
   });
   return Code::ok;
