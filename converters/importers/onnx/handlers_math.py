@@ -9,6 +9,7 @@ import numpy as np
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.converters.importers.onnx.reader import dtype_of
 from deploykit.dtypes import bool_, float32, uint8
+from deploykit.errors import FormatError
 from deploykit.graph import Value
 
 
@@ -138,9 +139,24 @@ def converted(c: Call, x: Value, data_type: int, saturate: bool) -> Value:
     dtype = dtype_of(data_type, "the target")
     if x.dtype is dtype:
         return x
-    if dtype.name == "float8_e8m0fnu" and c.attr("round_mode", "up") != "nearest":
-        raise c.unsupported(f"rounding mode '{c.attr('round_mode', 'up')}' of a cast to float8_e8m0fnu")
+    if dtype.name == "float8_e8m0fnu":
+        return _power_of_two(c, x, c.attr("round_mode", "up"), saturate)
     return c.op("cast", x, dtype=dtype.name, saturate=saturate)
+
+
+def _power_of_two(c: Call, x: Value, mode: str, saturate: bool) -> Value:
+    """x as float8_e8m0fnu, which is the exponent of a float32: code = exponent bits, 255 is NaN; signs are lost."""
+    if mode not in ("up", "down", "nearest"):
+        raise FormatError(f"round_mode '{mode}'; expected up, down or nearest")
+    bits = c.op("bitcast", c.op("abs", c.cast(x, float32)), dtype="uint32")
+    half = {"up": (1 << 23) - 1, "down": 0, "nearest": 1 << 22}[mode]
+    code = c.op("shift_right", c.op("add", bits, c.const(np.uint32(half))), c.const(np.uint32(23)))
+    if saturate:  # infinity and what rounds up to it
+        finite = c.op("minimum", code, c.const(np.uint32(254)))
+        code = c.op("where", c.op("is_nan", x), c.const(np.uint32(255)), finite)
+    else:
+        code = c.op("minimum", code, c.const(np.uint32(255)))
+    return c.op("bitcast", c.cast(code, uint8), dtype="float8_e8m0fnu")
 
 
 @handles("Cast", since=6)

@@ -391,4 +391,5 @@ from deploykit.converters.importers.onnx import (  # noqa: E402, F401
     handlers_nn,
     handlers_rnn,
     handlers_shape,
+    handlers_training,
 )
