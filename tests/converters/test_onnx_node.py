@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from deploykit import native
 from tests.support.onnx_node_tests import (
     DOCS,
     EXCEPTIONS,
@@ -19,13 +18,12 @@ from tests.support.onnx_node_tests import (
     read_exceptions,
     run_all,
 )
+from tests.support.peers import need_onnxruntime
 
 
 @pytest.fixture(scope="module")
 def results() -> dict[str, Result]:
     """Every case on the engine."""
-    if not native.available():
-        pytest.skip("the engine is not built")
     return {r.name: r for r in run_all(engine_runner, collect())}
 
 
@@ -50,6 +48,7 @@ def test_the_list_of_exceptions_is_not_longer_than_needed(results):
 
 def test_more_than_onnxruntime(results):
     """On the counted cases, in this run."""
+    need_onnxruntime()
     counted = [c for c in collect() if c.counted]
     ours = sum(results[c.name].status == PASSED for c in counted)
     theirs = sum(r.status == PASSED for r in run_all(onnxruntime_runner, counted))
