@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from deploykit.converters.exporters.onnx.exporter import Site
+from deploykit.converters.exporters.onnx.registry import exports
 from deploykit.converters.exporters.onnx.writer import Writer, value_info
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Graph, Value
-
-HANDLERS: dict[str, Callable[[Site], None]] = {}
-
-
-def exports(name: str) -> Callable[[Any], Any]:
-    """Register the decorated function for an op of ours."""
-
-    def register(f: Callable[[Site], None]) -> Callable[[Site], None]:
-        HANDLERS[name] = f
-        return f
-
-    return register
 
 
 def _body(s: Site, g: Graph, own: list[Value], captures: list[Value | None]) -> Any:

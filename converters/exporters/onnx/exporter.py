@@ -94,6 +94,10 @@ class Exporter:
             for n in g.nodes:
                 if n.op not in _handlers() and "onnx" not in get(n.op).names and get(n.op).decompose is None:
                     self.problems[f"{n.op}: ONNX has no such op"].append(n.name or n.op)
+        for v, name in zip(graph.outputs, graph.public_outputs, strict=True):
+            if v.shape is None:  # ONNX demands it
+                what = "an output's number of dims is not known; give the shapes of the inputs (--input-shape)"
+                self.problems[what].append(name)
         self._fail()
 
     def _fail(self) -> None:
@@ -101,7 +105,7 @@ class Exporter:
             lines = []
             for what, nodes in self.problems.items():
                 shown = ", ".join(f"'{n}'" for n in nodes[:3]) + (", …" if len(nodes) > 3 else "")
-                lines.append(f"{what} ({len(nodes)} node{'s' * (len(nodes) > 1)} {shown})")
+                lines.append(f"{what} ({len(nodes)} place{'s' * (len(nodes) > 1)}: {shown})")
             text = "\n  ".join([f"cannot be written as ONNX; {len(lines)} problem{'s' * (len(lines) > 1)}:", *lines])
             raise UnsupportedError(text, problems=lines)
 
@@ -184,14 +188,15 @@ class Site:
 
 
 def _handlers() -> dict[str, Any]:
-    from deploykit.converters.exporters.onnx import control, handlers
+    from deploykit.converters.exporters.onnx import control, handlers, sequence, shapes  # noqa: F401  they register
+    from deploykit.converters.exporters.onnx.registry import HANDLERS
 
-    return {**handlers.HANDLERS, **control.HANDLERS}
+    return HANDLERS
 
 
 # operands that ONNX wants as int64 where we accept int32 too
 _INT64 = {
-    "reshape": (1,), "expand": (1,), "tile": (1,), "reverse_sequence": (1,), "top_k": (1,), "trilu": (1,),
+    "reshape": (1,), "expand": (1,), "tile": (1,), "reverse_sequence": (1,), "trilu": (1,),
     "gather_nd": (1,), "scatter_nd": (1,), "col2im": (1, 2), "tensor_scatter": (2,),
 }  # fmt: skip
 
@@ -296,9 +301,7 @@ def first_operands(s: Site) -> list[str | None] | None:
         elif len(v.shape) == rank:
             out.append(w.first(v))
         elif all(d == 1 for d in v.shape):
-            out.append(w.get(v) if len(v.shape) == 0 else None)
-            if len(v.shape) != 0:
-                return None
+            out.append(w.get(v))  # one number broadcasts alike in every layout
         elif v.is_constant:
             assert v.data is not None
             wide = v.data.reshape((1,) * (rank - v.data.ndim) + v.data.shape)

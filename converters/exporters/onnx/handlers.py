@@ -10,23 +10,13 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.exporters.onnx.exporter import Site, elementwise, typed
-from deploykit.converters.exporters.onnx.writer import element_type, to_first, to_last
+from deploykit.converters.exporters.onnx.registry import HANDLERS, as_int64, exports, swapped
+from deploykit.converters.exporters.onnx.writer import element_type
 from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
 
-HANDLERS: dict[str, Callable[[Site], None]] = {}
 _NO_AXIS = 2147483647
-
-
-def exports(*names: str) -> Callable[[Any], Any]:
-    """Register the decorated function for these ops of ours."""
-
-    def register(f: Callable[[Site], None]) -> Callable[[Site], None]:
-        HANDLERS.update(dict.fromkeys(names, f))
-        return f
-
-    return register
 
 
 # ---- elementwise
@@ -295,15 +285,7 @@ def _reduce(s: Site) -> None:
         moved = w.i64(*(to[int(a) % rank] for a in axes.reshape(-1)))
         s.out_first(w.node(_REDUCE[s.node.op], s.first(0), moved, **flags))
         return
-    s.outs(typed(s, _REDUCE[s.node.op], [s.get(0), _int64(s, 1)][: len(s.node.inputs)], **flags))
-
-
-def _int64(s: Site, i: int) -> str | None:
-    """Input ``i`` as int64 (we accept int32 too)."""
-    v = s.value(i)
-    if v is None or v.dtype is dtypes.int64:
-        return s.get(i)
-    return s.w.node("Cast", s.get(i), to=element_type(dtypes.int64))
+    s.outs(typed(s, _REDUCE[s.node.op], [s.get(0), as_int64(s, 1)][: len(s.node.inputs)], **flags))
 
 
 # ---- products
@@ -322,22 +304,14 @@ def _matmul(s: Site) -> None:
         if bias is not None and c is None:
             z = w.node("Add", z, w.get(bias))
     else:
-        x = _swapped(s, x, left) if a["transpose_a"] else x
-        y = _swapped(s, y, right) if a["transpose_b"] else y
+        x = swapped(s, x, left) if a["transpose_a"] else x
+        y = swapped(s, y, right) if a["transpose_b"] else y
         z = w.node("MatMul", x, y)
         if a["alpha"] != 1.0:
             z = w.node("Mul", z, w.scalar(a["alpha"], s.y))
         if bias is not None:
             z = w.node("Add", z, w.get(bias))
     s.out(epilogue(s, z, residual))
-
-
-def _swapped(s: Site, name: str | None, v: Value) -> str:
-    """The last two dims exchanged."""
-    if v.shape is None:
-        raise UnsupportedError("an operand of unknown rank")
-    r = len(v.shape)
-    return s.w.node("Transpose", name, perm=[*range(r - 2), r - 1, r - 2]) if r >= 2 else str(name)
 
 
 # ---- convolutions and pools
@@ -499,89 +473,6 @@ def _lrn(s: Site) -> None:
     s.out_first(s.w.node("LRN", s.first(0), **s.attrs))
 
 
-# ---- shapes
-@exports("transpose")
-def _transpose(s: Site) -> None:
-    """Moves between the two layouts of images cost nothing where the other layout is at hand."""
-    w, x, y = s.w, s.x(), s.y
-    rank = len(s.attrs["perm"])
-    perm = [p % rank for p in s.attrs["perm"]]
-    if rank >= 3 and perm == to_first(rank) and x in w.channels_first and y not in w.public:
-        w.own[y] = w.channels_first[x]
-    elif rank >= 3 and perm == to_last(rank) and y not in w.public and not x.is_constant:
-        w.channels_first[y] = w.get(x)  # type: ignore[assignment]
-    else:
-        s.out(w.node("Transpose", s.get(0), perm=perm or None))
-
-
-@exports("squeeze", "unsqueeze")
-def _squeeze(s: Site) -> None:
-    axes = s.data(1)
-    if axes is not None and axes.size == 0:  # ONNX reads no axes as all
-        s.out(s.w.node("Identity", s.get(0)))
-        return
-    s.out(s.w.node("Squeeze" if s.node.op == "squeeze" else "Unsqueeze", s.get(0), _int64(s, 1)))
-
-
-@exports("split")
-def _split(s: Site) -> None:
-    n = len(s.node.outputs)
-    count = {} if s.value(1) is not None else {"num_outputs": n}
-    got = s.w.node("Split", s.get(0), _int64(s, 1), outputs=[s.w.names.new(f"{s.w.hint}:{i}") for i in range(n)],
-                   axis=s.attrs["axis"], **count)  # fmt: skip
-    s.outs(got)
-
-
-@exports("pad")
-def _pad(s: Site) -> None:
-    s.out(s.w.node("Pad", s.get(0), _int64(s, 1), s.get(2), _int64(s, 3), mode=s.attrs["mode"]))
-
-
-@exports("fill")
-def _fill(s: Site) -> None:
-    from onnx import numpy_helper
-
-    value = s.data(1)
-    if value is not None:
-        s.out(s.w.node("ConstantOfShape", _int64(s, 0), value=numpy_helper.from_array(value.reshape(1))))
-    else:
-        s.out(s.w.node("Expand", s.get(1), _int64(s, 0)))
-
-
-@exports("depth_to_space")
-def _depth_to_space(s: Site) -> None:
-    s.out_first(s.w.node("DepthToSpace", s.first(0), blocksize=s.attrs["block"], mode=s.attrs["mode"].upper()))
-
-
-@exports("space_to_depth")
-def _space_to_depth(s: Site) -> None:
-    w, b = s.w, s.attrs["block"]
-    if s.attrs["mode"] == "dcr":
-        s.out_first(w.node("SpaceToDepth", s.first(0), blocksize=b))
-        return
-    shape = s.x().shape
-    if shape is None or not all(isinstance(d, int) for d in shape[1:]):
-        raise UnsupportedError("channel order crd for sizes known only at run time")
-    h, wide, c = (int(d) for d in shape[1:])  # type: ignore[arg-type]
-    y = w.node("Reshape", s.first(0), w.i64(0, c, h // b, b, wide // b, b))
-    y = w.node("Transpose", y, perm=[0, 1, 3, 5, 2, 4])
-    s.out_first(w.node("Reshape", y, w.i64(0, c * b * b, h // b, wide // b)))
-
-
-@exports("eye_like")
-def _eye_like(s: Site) -> None:
-    dtype = s.attrs["dtype"]
-    s.out(s.w.node("EyeLike", s.get(0), k=s.attrs["k"], dtype=element_type(dtypes.dtype(dtype)) if dtype else None))
-
-
-@exports("reverse")
-def _reverse(s: Site) -> None:
-    axes = s.attrs["axes"]
-    n = len(axes)
-    low = np.iinfo(np.int64).min
-    s.out(s.w.node("Slice", s.get(0), s.w.i64(*[-1] * n), s.w.i64(*[low] * n), s.w.i64(*axes), s.w.i64(*[-1] * n)))
-
-
 # ---- index
 @exports("unique")
 def _unique(s: Site) -> None:
@@ -596,6 +487,15 @@ def _unique(s: Site) -> None:
 def _compress(s: Site) -> None:
     axis = s.attrs["axis"]
     s.out(s.w.node("Compress", s.get(0), s.get(1), axis=None if axis == _NO_AXIS else axis))
+
+
+@exports("top_k")
+def _top_k(s: Site) -> None:
+    k = as_int64(s, 1)
+    if s.x(1).rank != 1:  # ONNX wants a vector of one
+        k = s.w.node("Reshape", k, s.w.const(np.array([1], np.int64)))
+    flags = {name: int(s.attrs[name]) for name in ("axis", "largest", "sorted")}
+    s.outs(typed(s, "TopK", [s.get(0), k], **flags))
 
 
 @exports("non_max_suppression")
@@ -616,7 +516,7 @@ def _resize(s: Site) -> None:
         keep_aspect_ratio_policy=a["aspect"], cubic_coeff_a=a["cubic_a"], exclude_outside=int(a["exclude_outside"]),
         antialias=int(a["antialias"]), extrapolation_value=a["extrapolation"],
     )  # fmt: skip
-    sizes = _int64(s, 3)
+    sizes = as_int64(s, 3)
     if rank >= 3 and all(1 <= i <= rank - 2 for i in axes):
         s.out_first(w.node("Resize", s.first(0), roi, s.get(2), sizes, axes=[i + 1 for i in axes], **flags))
     else:
@@ -635,7 +535,7 @@ def _roi_align(s: Site) -> None:
     a = s.attrs
     mode = "half_pixel" if a["half_pixel"] else "output_half_pixel"
     same = {k: a[k] for k in ("mode", "output_height", "output_width", "sampling_ratio", "spatial_scale")}
-    s.out_first(s.w.node("RoiAlign", s.first(0), s.get(1), _int64(s, 2), coordinate_transformation_mode=mode, **same))
+    s.out_first(s.w.node("RoiAlign", s.first(0), s.get(1), as_int64(s, 2), coordinate_transformation_mode=mode, **same))
 
 
 # ---- quantization
@@ -656,166 +556,3 @@ def _dequantize(s: Site) -> None:
     y = s.w.node("DequantizeLinear", s.get(0), s.get(1), s.get(2), **flags)
     want = dtypes.dtype(a["dtype"]) if a["dtype"] else scale.dtype
     s.out(y if want is scale.dtype else s.w.node("Cast", y, to=element_type(want)))
-
-
-# ---- recurrent
-@exports("lstm", "gru", "rnn")
-def _recurrent(s: Site) -> None:
-    w, a = s.w, s.attrs
-    r = s.x(2)
-    hidden = (r.shape or (None,))[-1]
-    if not isinstance(hidden, int):
-        raise UnsupportedError("a recurrent weight of unknown size")
-    flags: dict[str, Any] = dict(direction=a["direction"], hidden_size=hidden, clip=a["clip"] or None)
-    if a["activations"]:
-        flags["activations"] = a["activations"].split(",")
-    for k in ("activation_alpha", "activation_beta"):
-        flags[k] = list(a[k]) or None
-    if s.node.op == "lstm":
-        flags["input_forget"] = int(a["input_forget"])
-    if s.node.op == "gru":
-        flags["linear_before_reset"] = int(a["linear_before_reset"])
-    names = [s.get(i) for i in range(len(s.node.inputs))]
-    if len(names) > 4 and names[4] is not None:
-        names[4] = w.node("Cast", names[4], to=element_type(dtypes.int32))
-    if a["batch_first"]:  # few runtimes implement layout = 1
-        for i in (0, 5, 6):
-            if i < len(names) and names[i] is not None and (i < 6 or s.node.op == "lstm"):
-                names[i] = w.node("Transpose", names[i], perm=[1, 0, 2])
-    n = len(s.node.outputs)
-    got = w.node(s.node.op.upper(), *names, outputs=[w.names.new(f"{w.hint}:{i}") for i in range(n)], **flags)
-    if a["batch_first"]:
-        perms = ([2, 0, 1, 3], [1, 0, 2], [1, 0, 2])
-        got = [w.node("Transpose", g, perm=p) if v is not None else g
-               for g, p, v in zip(got, perms, s.node.outputs, strict=False)]  # fmt: skip
-    s.outs(got)
-
-
-# ---- signal
-@exports("dft")
-def _dft(s: Site) -> None:
-    flags = dict(inverse=int(s.attrs["inverse"]), onesided=int(s.attrs["onesided"]))
-    s.out(s.w.node("DFT", s.get(0), s.get(1), _int64(s, 2), **flags))
-
-
-@exports("mel_weights")
-def _mel_weights(s: Site) -> None:
-    names = [s.get(i) for i in range(5)]
-    s.out(s.w.node("MelWeightMatrix", *names, output_datatype=element_type(dtypes.dtype(s.attrs["dtype"]))))
-
-
-# ---- attention
-@exports("attention")
-def _attention(s: Site) -> None:
-    """softmax(scale q k' + mask) v in plain ops: our causal and fully masked rows differ from ONNX Attention."""
-    w, a = s.w, s.attrs
-    q, k, v, mask = s.x(0), s.x(1), s.x(2), s.value(3)
-    if any(t.shape is None or len(t.shape) < 3 for t in (q, k, v)):
-        raise UnsupportedError("operands of unknown rank")
-    depth = q.shape[-1]  # type: ignore[index]
-    scale = a["scale"]
-    if scale == 0.0:
-        if not isinstance(depth, int):
-            raise UnsupportedError("a head size known only at run time")
-        scale = float(depth) ** -0.5
-    heads = [t.shape[-3] for t in (q, k)]  # type: ignore[index]
-    keys, values = (_repeated(s, t, heads) for t in (k, v))
-    rank = len(k.shape)  # type: ignore[arg-type]
-    scores = w.node("MatMul", w.node("Mul", w.get(q), w.scalar(scale, q)), _swapped(s, keys, k))
-    if a["softcap"] > 0:
-        cap = w.scalar(a["softcap"], q)
-        scores = w.node("Mul", cap, w.node("Tanh", w.node("Div", scores, cap)))
-    low = w.scalar(-np.inf, q)
-    if mask is not None and mask.dtype is dtypes.bool_:
-        scores = w.node("Where", w.get(mask), scores, low)
-    elif mask is not None:
-        scores = w.node("Add", scores, w.get(mask))
-    if a["causal"]:
-        size_q = w.node("Shape", w.get(q), start=-2, end=-1)
-        size_k = w.node("Shape", w.get(k), start=-2, end=-1)
-        zero, one = w.const(np.int64(0)), w.const(np.int64(1))
-        rows, columns = (w.node("Range", zero, w.node("Squeeze", n), one) for n in (size_q, size_k))
-        last = w.node("Add", w.node("Unsqueeze", rows, w.i64(1)), w.node("Sub", size_k, size_q))
-        scores = w.node("Where", w.node("LessOrEqual", columns, last), scores, low)
-    p = w.node("Softmax", scores, axis=-1)
-    if mask is not None or a["causal"]:  # a row that forbids everything
-        p = w.node("Where", w.node("IsNaN", p), w.scalar(0, q), p)
-    _ = rank
-    s.out(w.node("MatMul", p, values))
-
-
-def _repeated(s: Site, t: Value, heads: list[Any]) -> str:
-    """Keys or values of grouped heads, repeated for each query head."""
-    name = s.w.get(t)
-    if heads[0] == heads[1]:
-        return str(name)
-    if not all(isinstance(h, int) for h in heads):
-        raise UnsupportedError("numbers of heads known only at run time")
-    times, shape = heads[0] // heads[1], t.shape or ()
-    rank = len(shape)
-    wide = s.w.node("Unsqueeze", name, s.w.i64(rank - 2))
-    repeats = [1] * (rank + 1)
-    repeats[rank - 2] = times
-    wide = s.w.node("Tile", wide, s.w.i64(*repeats))
-    parts = [s.w.node("Shape", name, end=rank - 3)] if rank > 3 else []
-    parts += [s.w.i64(heads[0]), s.w.node("Shape", name, start=rank - 2)]
-    target = s.w.node("Concat", *parts, axis=0)
-    return s.w.node("Reshape", wide, target)
-
-
-@exports("rotary_embedding")
-def _rotary(s: Site) -> None:
-    w, x, cos = s.w, s.x(), s.x(1)
-    n = (cos.shape or (None,))[-1]
-    if not isinstance(n, int) or x.shape is None or not isinstance(x.shape[-1], int):
-        raise UnsupportedError("sizes known only at run time")
-    name, size = s.get(0), x.shape[-1]
-
-    def cut(v: str | None, a: int, b: int, step: int = 1) -> str:
-        return w.node("Slice", v, w.i64(a), w.i64(b), w.i64(-1), w.i64(step))
-
-    if s.attrs["interleaved"]:
-        part = [cut(name, 0, 2 * n, 2), cut(name, 1, 2 * n, 2)]
-    else:
-        part = [cut(name, 0, n), cut(name, n, 2 * n)]
-    c, sin = s.get(1), s.get(2)
-    real = w.node("Sub", w.node("Mul", part[0], c), w.node("Mul", part[1], sin))
-    imag = w.node("Add", w.node("Mul", part[0], sin), w.node("Mul", part[1], c))
-    if s.attrs["interleaved"]:
-        pair = w.node("Concat", *(w.node("Unsqueeze", v, w.i64(-1)) for v in (real, imag)), axis=-1)
-        y = w.node("Reshape", pair, w.i64(*[0] * (len(x.shape) - 1), 2 * n))
-    else:
-        y = w.node("Concat", real, imag, axis=-1)
-    s.out(y if 2 * n == size else w.node("Concat", y, cut(name, 2 * n, size), axis=-1))
-
-
-# ---- random
-def _seed(seed: int) -> dict[str, float]:
-    value = np.uint32(seed % (1 << 32)).view(np.float32)  # the importer reads the bits back
-    return {"seed": float(value)} if seed and np.isfinite(value) else {}
-
-
-@exports("random_uniform", "random_normal")
-def _random(s: Site) -> None:
-    a, shape = s.attrs, s.data(0)
-    name = "RandomUniform" if s.node.op == "random_uniform" else "RandomNormal"
-    flags = {k: a[k] for k in ("low", "high", "mean", "scale") if k in a} | _seed(a["seed"])
-    dtype = element_type(dtypes.dtype(a["dtype"]))
-    if shape is not None:
-        s.out(s.w.node(name, shape=[int(d) for d in shape], dtype=dtype, **flags))
-    else:
-        s.out(s.w.node(name + "Like", s.w.node("ConstantOfShape", _int64(s, 0)), dtype=dtype, **flags))
-
-
-@exports("bernoulli")
-def _bernoulli(s: Site) -> None:
-    dtype = s.attrs["dtype"]
-    target = element_type(dtypes.dtype(dtype)) if dtype else None
-    s.out(s.w.node("Bernoulli", s.get(0), dtype=target, **_seed(s.attrs["seed"])))
-
-
-@exports("multinomial")
-def _multinomial(s: Site) -> None:
-    a = s.attrs
-    dtype = element_type(dtypes.dtype(a["dtype"]))
-    s.out(s.w.node("Multinomial", s.get(0), sample_size=a["samples"], dtype=dtype, **_seed(a["seed"])))

@@ -72,9 +72,20 @@ class Importer:
                 kind = type(item).__name__.lower()
                 self.problem(UnsupportedError(f"output '{o.name}' is {kind}; only tensors can leave a model"), o.name)
             elif item is not MISSING:
+                self._declared_rank(item, o)
                 body.builder.output(item, o.name)
         self._fail()
         return graph
+
+    @staticmethod
+    def _declared_rank(v: Value, o: Any) -> None:
+        """Where inference could not tell the rank of an output (branches of an If may differ), the model's word counts.
+
+        Only the rank: declared sizes are often wrong, and what inference knows is never replaced.
+        """
+        t = o.type.tensor_type
+        if v.shape is None and not v.is_constant and t.HasField("shape"):
+            v.shape = tuple(symbol("", o.name, i) for i in range(len(t.shape.dim)))
 
     # ---- problems
     def problem(self, error: DeploykitError, node: str, op: str = "") -> None:
