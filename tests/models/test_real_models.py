@@ -6,6 +6,8 @@ from its plain ones; integers must be equal.  Decisions (text read, speech onset
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -17,9 +19,9 @@ from tests.support.peers import need_onnxruntime
 
 need_onnxruntime()
 
-# mlsd's `scores` keeps a pixel only where sigmoid(x) == max of its 3 x 3 window; where two neighbours are equal to the last
-# bit in one runtime and a bit apart in another, a score of about 6e-4 appears or vanishes (bound 3.5e-4).
-TIES = "mlsd compares floats for equality: near-tied local maxima fall the other way"
+# mlsd's `scores` keeps a pixel where sigmoid(x) equals the max of its 3 x 3 window, so one bit decides.  onnxruntime is
+# 6.5e-4 away from double precision there (float32 ties), we 3e-6: test_mlsd_is_right_in_double_precision is the judge.
+TIES = "onnxruntime's float32 ties keep pixels in `scores` that double precision does not"
 
 _files: dict[str, bytes] = {}
 
@@ -40,9 +42,7 @@ def all_cases() -> list[tuple[str, int]]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize(("model", "number"), all_cases(), ids=lambda v: str(v).split("/")[-1])
-def test_agrees_with_onnxruntime(model: str, number: int, threads: int, request: pytest.FixtureRequest) -> None:
-    if "mlsd" in model:
-        request.applymarker(pytest.mark.xfail(strict=False, reason=TIES))
+def test_agrees_with_onnxruntime(model: str, number: int, threads: int) -> None:
     case = cases.cases(model)[number]
     want, noise = cases.reference(assets.file(model), case)
     session = dk.Interpreter(convert(model), threads=threads)
@@ -57,7 +57,42 @@ def test_agrees_with_onnxruntime(model: str, number: int, threads: int, request:
         for step, (w, g) in enumerate(zip(want, got, strict=True)):
             assert g[k].dtype == w[k].dtype and g[k].shape == w[k].shape
             error = difference(w[k], g[k])[0]
+            if error > bound and "mlsd" in model and k == "scores":
+                pytest.xfail(f"{TIES}: {error:.3g} > {bound:.3g}")
             assert error <= bound, f"{case.id} step {step} output {k}: {error:.3g} > {bound:.3g}"
+
+
+def in_double(path: Path, feeds: cases.Feeds) -> cases.Feeds:
+    """The model by onnx's own evaluator with every float32 as float64 (sizes and scales of Resize stay)."""
+    import onnx
+    from onnx import TensorProto, numpy_helper
+    from onnx.reference import ReferenceEvaluator
+
+    m = onnx.load(path)
+    keep = {i for n in m.graph.node if n.op_type == "Resize" for i in n.input[1:]}
+    for t in m.graph.initializer:
+        if t.data_type == TensorProto.FLOAT and t.name not in keep:
+            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float64), t.name))
+    for n in m.graph.node:
+        for a in n.attribute:
+            if n.op_type == "Cast" and a.name == "to" and a.i == TensorProto.FLOAT:
+                a.i = TensorProto.DOUBLE
+    for v in [*m.graph.input, *m.graph.output, *m.graph.value_info]:
+        if v.type.tensor_type.elem_type == TensorProto.FLOAT:
+            v.type.tensor_type.elem_type = TensorProto.DOUBLE
+    names = [o.name for o in m.graph.output]
+    got = ReferenceEvaluator(m).run(None, {k: v.astype(np.float64) for k, v in feeds.items()})
+    return dict(zip(names, got, strict=True))
+
+
+def test_mlsd_is_right_in_double_precision() -> None:
+    model = "models/mlsd-tiny/mlsd_512x512_tiny.onnx"
+    feeds = cases.cases(model)[0].steps[0]
+    truth = in_double(assets.file(model), feeds)
+    got = dk.Interpreter(convert(model)).run(feeds)
+    for k, want in truth.items():
+        error, scale = difference(want, got[k])
+        assert error <= 1e-4 * scale, f"{k}: {error / scale:.3g}"
 
 
 def test_every_case_is_listed() -> None:
