@@ -24,11 +24,10 @@ struct Local {
 template <int NY, int NX, int K, int S>
 DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
   f32 acc[NY][NX];
-  const f32 bias = load<f32>(t.bias + c);
   DK_UNROLL
   for (int i = 0; i < NY; ++i) {
     DK_UNROLL
-    for (int j = 0; j < NX; ++j) acc[i][j] = bias;
+    for (int j = 0; j < NX; ++j) acc[i][j] = f32{};
   }
   const int64_t pixel = t.c, line = t.kernel * t.padded;
   const float* w = t.weight + c;
@@ -83,10 +82,11 @@ DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
     }
   }
   float* y = t.y + x * pixel + c;
+  const f32 bias = load<f32>(t.bias + c);
   DK_UNROLL
   for (int i = 0; i < NY; ++i) {
     DK_UNROLL
-    for (int j = 0; j < NX; ++j) store(y + (i * t.out + j) * pixel, vclip(acc[i][j], t.low, t.high));
+    for (int j = 0; j < NX; ++j) store(y + (i * t.out + j) * pixel, vclip(acc[i][j] + bias, t.low, t.high));
   }
 }
 
@@ -104,7 +104,7 @@ __attribute__((noinline)) void edge(const DepthwiseStrip* t, int64_t y, int64_t 
   const int64_t line = t->kernel * padded, first = (x0 + k0 * t->dilation) * pixel;
   float* to = t->y + (y * t->out + x) * pixel;
   for (int64_t c = c0; c < c1; c += kW) {
-    f32 acc = load<f32>(t->bias + c);
+    f32 acc = {};
     const float* w = weight + c;
     for (int64_t r = 0; r < taps; ++r, w += line) {
       const float* p = rows[r];
@@ -113,7 +113,7 @@ __attribute__((noinline)) void edge(const DepthwiseStrip* t, int64_t y, int64_t 
       const float* wk = w;
       for (int64_t k = k0; k < k1; ++k, p += step, wk += padded) acc = fma(load<f32>(p), load<f32>(wk), acc);
     }
-    acc = vclip(acc, low, high);
+    acc = vclip(acc + load<f32>(t->bias + c), low, high);
     if (pixel - c >= kW)
       store(to + c, acc);
     else

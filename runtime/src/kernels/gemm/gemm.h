@@ -5,8 +5,10 @@
 // convolution has one per kernel position, and points at a row of zeros where the kernel hangs over the border).  This
 // is the indirect convolution of Dukhan, "The Indirect Convolution Algorithm" (2019).
 //
-// A tile is mr x nr numbers of C held in registers: acc starts at the bias, then for every tap and k, in this order in
-// every tile of an ISA, acc += a * b.  So a result does not depend on tile, blocking or thread.
+// A tile is mr x nr numbers of C held in registers: acc starts at zero, then for every tap and k, in this order in
+// every tile of an ISA, acc += a * b; the bias comes last.  So a result does not depend on tile, blocking or thread.
+// Starting at the bias costs one add less, but every partial sum is then rounded at the bias's magnitude: with batch
+// norm folded in, biases are large, and a 41-layer network was 3x further from double precision (9.7e-5, now 3.3e-5).
 //
 // Over-read: B panels and bias are read in whole panels (padded by the packer).  A is not over-read.  C is written, and
 // the residual read, only where it exists.

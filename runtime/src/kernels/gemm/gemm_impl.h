@@ -31,9 +31,8 @@ void tile(const GemmTile* t) {
   f32 acc[M][NV];
   DK_UNROLL
   for (int j = 0; j < NV; ++j) {
-    f32 bias = load<f32>(t->bias + j * kW);
     DK_UNROLL
-    for (int i = 0; i < M; ++i) acc[i][j] = bias;
+    for (int i = 0; i < M; ++i) acc[i][j] = f32{};
   }
   const float* b = t->b;
   const int64_t ldb = t->ldb, k1 = t->k;
@@ -53,6 +52,12 @@ void tile(const GemmTile* t) {
         for (int j = 0; j < NV; ++j) acc[i][j] = fma(av, bv[j], acc[i][j]);
       }
     }
+  }
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    f32 bias = load<f32>(t->bias + j * kW);
+    DK_UNROLL
+    for (int i = 0; i < M; ++i) acc[i][j] += bias;
   }
   if (t->n < NV * kW) {
     float tmp[M * NV * kW];
@@ -99,7 +104,7 @@ void row_of(const GemmTile* t, int64_t panel_stride) {
   f32 acc[P][NV];
   DK_UNROLL
   for (int p = 0; p < P; ++p) DK_UNROLL
-  for (int j = 0; j < NV; ++j) acc[p][j] = load<f32>(t->bias + (p * NV + j) * kW);
+  for (int j = 0; j < NV; ++j) acc[p][j] = f32{};
   const float* b = t->b;
   for (int64_t tap = 0; tap < t->taps; ++tap) {
     const float* a = t->a[tap * t->a_stride] + t->a_shift;
@@ -116,7 +121,7 @@ void row_of(const GemmTile* t, int64_t panel_stride) {
     int n = t->n - q * kW;
     n = n < kW ? n : kW;
     if (n > 0) {
-      f32 v = acc[q / NV][q % NV];
+      f32 v = acc[q / NV][q % NV] + load<f32>(t->bias + q * kW);
       f32 r = t->residual ? load_n<f32>(t->residual + q * kW, n) : f32{};
       if (t->residual && t->residual_first) v += r;
       v = vclip(v, low, high);
