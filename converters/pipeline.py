@@ -20,6 +20,7 @@ from deploykit.converters.passes import (
     dead_code,
     fold_affine,
     fold_constants,
+    fold_pads,
     fuse_activations,
     fuse_attention,
     fuse_epilogue,
@@ -50,7 +51,7 @@ def from_module(module: ModuleType) -> Pass:
 _PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
 CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
-FUSE = tuple(map(from_module, (fold_affine, fuse_epilogue)))
+FUSE = tuple(map(from_module, (fold_affine, fold_pads, fuse_epilogue)))
 LAYOUT = (from_module(layout),)
 STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), LAYOUT, (*FUSE, *CLEAN), LAYOUT, CLEAN)
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
