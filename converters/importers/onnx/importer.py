@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ from deploykit.converters.importers.onnx import functions, table
 from deploykit.converters.importers.onnx.call import Call, Inline, Skip, find_handler
 from deploykit.converters.importers.onnx.reader import Weights, dtype_of, onnx_module, read_model
 from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence
-from deploykit.errors import DeploykitError, FormatError, GraphError, InputError, ShapeError, UnsupportedError
+from deploykit.converters.ir.build import Problems
+from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
 from deploykit.graph.dims import Shape
 
@@ -47,8 +47,7 @@ class Importer:
         self.input_shapes = input_shapes
         self.opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in model.opset_import}
         self.functions = {(_domain(f), f.name): f for f in model.functions}
-        self.problems: dict[str, list[str]] = defaultdict(list)  # what -> names of the nodes
-        self.kinds: set[type] = set()
+        self.problems = Problems(weights.name)
         self.depth = 0
 
     def run(self) -> Graph:
@@ -70,11 +69,13 @@ class Importer:
                 item = item.item
             if isinstance(item, (Sequence, Optional)):
                 kind = type(item).__name__.lower()
-                self.problem(UnsupportedError(f"output '{o.name}' is {kind}; only tensors can leave a model"), o.name)
+                self.problems.note(
+                    UnsupportedError(f"output '{o.name}' is {kind}; only tensors can leave a model"), o.name
+                )
             elif item is not MISSING:
                 self._declared_rank(item, o)
                 body.builder.output(item, o.name)
-        self._fail()
+        self.problems.fail()
         return graph
 
     @staticmethod
@@ -86,36 +87,6 @@ class Importer:
         t = o.type.tensor_type
         if v.shape is None and not v.is_constant and t.HasField("shape"):
             v.shape = tuple(symbol("", o.name, i) for i in range(len(t.shape.dim)))
-
-    # ---- problems
-    def problem(self, error: DeploykitError, node: str, op: str = "") -> None:
-        """Note a problem and go on."""
-        self.kinds.add(type(error))
-        text = error.message.rstrip(".")
-        self.problems[f"{op}: {text}" if op else text].append(node)
-
-    def mark(self) -> Any:
-        """The problems noted so far, for :meth:`reset`."""
-        return {k: list(v) for k, v in self.problems.items()}, set(self.kinds)
-
-    def reset(self, marked: Any) -> None:
-        """Forget the problems of an attempt that is made again."""
-        self.problems = defaultdict(list, marked[0])
-        self.kinds = marked[1]
-
-    def _fail(self) -> None:
-        if not self.problems:
-            return
-        lines = []
-        for what, nodes in self.problems.items():
-            unique = list(dict.fromkeys(n for n in nodes if n))
-            shown = ", ".join(f"'{n}'" for n in unique[:3]) + (", …" if len(unique) > 3 else "")
-            count = f"{len(nodes)} nodes" if len(nodes) > 1 else "node"
-            lines.append(f"{what} ({count} {shown})" if shown else what)
-        kind = UnsupportedError if UnsupportedError in self.kinds or len(self.kinds) > 1 else next(iter(self.kinds))
-        head = f"{self.weights.name} cannot be imported; {len(lines)} problem{'s' * (len(lines) > 1)}:"
-        text = "\n  ".join([head, *lines])
-        raise UnsupportedError(text, problems=lines) if kind is UnsupportedError else kind(text)
 
     # ---- before the walk
     def _check_versions(self) -> None:
@@ -155,13 +126,13 @@ class Importer:
             if domain == "" and version is not None and version < OLDEST and _too_old(node.op_type, since):
                 why = f"its form of opset {version} is not supported; the oldest understood opset is {OLDEST}"
                 hint = "Raise it with onnx.version_converter.convert_version(model, 13)"
-                self.problem(UnsupportedError(f"{why}. {hint}"), _name(node), _full(node))
+                self.problems.note(UnsupportedError(f"{why}. {hint}"), _name(node), _full(node))
                 continue
             if find_handler(domain, node.op_type, since) or table.find_op(domain, node.op_type, since):
                 continue
             if functions.has_body(schema):
                 continue
-            self.problem(UnsupportedError(_why_not(domain, version, schema)), _name(node), _full(node))
+            self.problems.note(UnsupportedError(_why_not(domain, version, schema)), _name(node), _full(node))
 
     def _metadata(self) -> dict[str, Any]:
         m = self.model
@@ -191,7 +162,7 @@ class Importer:
             try:
                 scope.env[i.name] = self.declare(scope.body, i, self.input_shapes.get(i.name))
             except UnsupportedError as e:
-                self.problem(e, i.name, "input")
+                self.problems.note(e, i.name, "input")
                 scope.env[i.name] = MISSING
         self.initializers(scope, g)
 
@@ -206,7 +177,7 @@ class Importer:
         try:
             scope.env[name] = scope.body.constant(read(), scope.prefix + name)
         except UnsupportedError as e:
-            self.problem(e, name, "initializer")
+            self.problems.note(e, name, "initializer")
             scope.env[name] = MISSING
 
     def dense(self, s: Any) -> np.ndarray:
@@ -258,14 +229,14 @@ class Importer:
             except Skip:
                 results = None
             except (UnsupportedError, ShapeError, GraphError, FormatError) as e:
-                self.problem(e, name, _full(node))
+                self.problems.note(e, name, _full(node))
                 results = None
             for k, out in enumerate(node.output):
                 if not out:
                     continue
                 item = MISSING if results is None else results[k] if k < len(results) else None
                 if item is None:
-                    self.problem(UnsupportedError(f"output {k} is not supported"), name, _full(node))
+                    self.problems.note(UnsupportedError(f"output {k} is not supported"), name, _full(node))
                     item = MISSING
                 scope.env[out] = item
 
@@ -307,7 +278,7 @@ class Importer:
             raise UnsupportedError("the standard gives no meaning to this op for such inputs")
         # noted by the scan already, except in bodies made on the fly
         why = _why_not(call.domain, call.scope.opsets.get(call.domain), schema)
-        if not any(p.startswith(f"{_full(call.proto)}: ") for p in self.problems):
+        if not any(p.startswith(f"{_full(call.proto)}: ") for p in self.problems.found):
             raise UnsupportedError(why)
         raise Skip
 
