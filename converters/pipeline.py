@@ -16,8 +16,10 @@ import numpy as np
 from deploykit.converters.ir import verify as checks
 from deploykit.converters.ir import walk
 from deploykit.converters.passes import (
+    cheaper_forms,
     common_subexpressions,
     dead_code,
+    flatten_matmul,
     fold_affine,
     fold_constants,
     fold_pads,
@@ -51,7 +53,7 @@ def from_module(module: ModuleType) -> Pass:
 _PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
 CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
-FUSE = tuple(map(from_module, (fold_affine, fold_pads, fuse_epilogue)))
+FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, cheaper_forms)))
 LAYOUT = (from_module(layout),)
 STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), LAYOUT, (*FUSE, *CLEAN), LAYOUT, CLEAN)
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often

@@ -148,7 +148,9 @@ def measure(contenders: dict[str, Any], feeds: dict[str, np.ndarray], runs: int)
 def show(r: dict[str, Any]) -> None:
     """Print the result."""
     shapes = ", ".join(f"{k} {v}" for k, v in r["inputs"].items())
-    console.print(f"{shapes}; {r['threads'] or 'all'} threads; {r['runs']} runs; loaded in {r['load_ms']:.1f} ms")
+    console.print(
+        f"{shapes}; {r['threads'] or 'all'} threads; {r['runs']} runs; loaded in {r['load_ms']:.1f} ms", markup=False
+    )
     t = common.table("runtime", ">min ms", ">median ms", ">p90 ms", ">its time / ours", ">difference")
     for name, row in r["runtimes"].items():
         ratio = f"{row['ratio']:.2f}" if "ratio" in row else ""
@@ -165,7 +167,7 @@ def show(r: dict[str, Any]) -> None:
         for p in sorted(r["profile"], key=lambda p: -p["microseconds"])[:40]:
             us = p["microseconds"]
             t.add_row(
-                p["name"],
+                common.escape(p["name"]),
                 p["op"],
                 p["detail"],
                 f"{us:.1f}",

@@ -11,6 +11,7 @@ from typing import Any
 import click
 import numpy as np
 from rich.console import Console
+from rich.markup import escape as escape  # names from models are not markup
 from rich.table import Table
 
 from deploykit.errors import InputError

@@ -61,12 +61,12 @@ def command(
     for row in [*rows, *r["outputs"]]:
         relative = row["error"] / row["scale"] if row["scale"] else row["error"]
         mark = "[green]ok[/green]" if row["ok"] else "[red]differs[/red]"
-        t.add_row(row["name"], str(list(row["shape"])), f"{row['error']:.3g}", f"{relative:.2e}", mark)
+        t.add_row(common.escape(row["name"]), str(list(row["shape"])), f"{row['error']:.3g}", f"{relative:.2e}", mark)
     console.print(t)
     for name in r["outputs_in_one_only"]:
-        console.print(f"[red]output '{name}' exists in one model only[/red]")
+        console.print(f"[red]output '{common.escape(name)}' exists in one model only[/red]")
     first = r["first_difference"]
     if first is not None:
-        console.print(f"first tensor that differs: [bold]{first['name']}[/bold]")
+        console.print(f"first tensor that differs: [bold]{common.escape(first['name'])}[/bold]")
     console.print(f"outputs: [bold]{r['status']}[/bold] (tolerance {tolerance:g})")
     return 0 if r["status"] == "same" else 1

@@ -68,9 +68,8 @@ def command(
 def show(report: Any) -> None:
     """Print what a conversion did."""
     before = Path(report.source).stat().st_size if Path(report.source).is_file() else 0
-    console.print(
-        f"[bold]{report.source}[/bold] ({size(before)}) -> [bold]{report.output}[/bold] ({size(report.output_bytes)})"
-    )
+    source, target = (common.escape(str(p)) for p in (report.source, report.output))
+    console.print(f"[bold]{source}[/bold] ({size(before)}) -> [bold]{target}[/bold] ({size(report.output_bytes)})")
     t = common.table("pass", ">changes", ">ms", "what")
     for p in report.passes:
         if p.changes:
@@ -78,7 +77,7 @@ def show(report: Any) -> None:
     console.print(t)
     console.print(f"nodes: {report.nodes_before} -> {report.nodes_after}; transposes left: {report.transposes_left}")
     verification(report.verification)
-    console.print(f"done in {report.seconds:.1f} s. Next: [bold]deploykit bench {report.output}[/bold]")
+    console.print(f"done in {report.seconds:.1f} s. Next: [bold]deploykit bench {target}[/bold]")
 
 
 def verification(v: dict[str, Any] | None) -> None:
@@ -92,6 +91,6 @@ def verification(v: dict[str, Any] | None) -> None:
         console.print(f"[green]verified[/green] against {v['tool']} on {len({r['seed'] for r in v['outputs']})} inputs")
         if worst:
             console.print(
-                f"  largest difference {worst['max_error']:.2g} in '{worst['name']}' "
+                f"  largest difference {worst['max_error']:.2g} in '{common.escape(worst['name'])}' "
                 f"(largest output {worst['max_output']:.3g}, allowed {worst['allowed']:.2g})"
             )

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size, spec_text
+from deploykit.cli.common import console, escape, size, spec_text
 
 
 @click.command(short_help="Show what is in a model.")
@@ -37,12 +37,14 @@ def command(model: Path, nodes: bool, as_json: bool) -> int:
     if nodes:
         click.echo(graph.summary())
         return 0
-    console.print(f"[bold]{model}[/bold] {size(info['bytes'])}, {info['nodes']} nodes, weights {size(info['weights'])}")
+    console.print(
+        f"[bold]{escape(str(model))}[/bold] {size(info['bytes'])}, {info['nodes']} nodes, weights {size(info['weights'])}"
+    )
     for side in ("inputs", "outputs"):
         for s in info[side]:
-            console.print(f"  {side[:-1]:6} [bold]{s['name']}[/bold] {s['type']}", markup=True)
+            console.print(f"  {side[:-1]:6} [bold]{escape(s['name'])}[/bold] {escape(s['type'])}")
     for name, v in info["variables"].items():
-        console.print(f"  variable {name} {v}")
+        console.print(f"  variable {name} {v}", markup=False)
     t = common.table("op", ">count", ">weights")
     for op, row in info["ops"].items():
         t.add_row(op, str(row["count"]), size(row["weights"]))
@@ -51,11 +53,12 @@ def command(model: Path, nodes: bool, as_json: bool) -> int:
     console.print(f"fused into conv and matmul: {fused or 'nothing'}; transposes: {info['transposes']}")
     m = info.get("memory")
     if m and "error" in m:
-        console.print(f"memory plan: {m['error']}")
+        console.print(f"memory plan: {m['error']}", markup=False)
     elif m:
         console.print(
             f"memory plan for {m['shapes']}: arena {size(m['arena'])}, packed weights {size(m['packed'])}, "
-            f"nodes with data-dependent shapes {m['nodes_dynamic']}"
+            f"nodes with data-dependent shapes {m['nodes_dynamic']}",
+            markup=False,
         )
     for key, value in info["metadata"].items():
         text = str(value)

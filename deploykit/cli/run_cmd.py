@@ -57,7 +57,7 @@ def command(
         if not as_json:
             console.print(
                 f"[yellow]made-up inputs[/yellow] (seed {seed}): "
-                + ", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items())
+                + common.escape(", ".join(f"{k} {list(v.shape)}" for k, v in feeds.items()))
             )
     if output is not None:
         from deploykit.graph.dkfile import atomic_write
@@ -70,19 +70,19 @@ def command(
         return 0
     for name, v in outputs.items():
         s = summary(v, labels, top)
-        head = f"[bold]{name}[/bold] {s['dtype']}{s['shape']}"
+        head = f"[bold]{common.escape(name)}[/bold] {s['dtype']}{s['shape']}"
         if "min" in s:
             head += f"  min {s['min']:.6g}  max {s['max']:.6g}  mean {s['mean']:.6g}"
         console.print(head)
         if "top" in s:
             t = common.table(">value", "index", "label")
             for r in s["top"]:
-                t.add_row(f"{r['value']:.6g}", str(r["index"]), str(r.get("label", "")))
+                t.add_row(f"{r['value']:.6g}", str(r["index"]), common.escape(str(r.get("label", ""))))
             console.print(t)
         elif v.size <= 16:
             console.print("  " + np.array2string(v, precision=6, separator=", ", prefix="  "), markup=False)
     if output is not None:
-        console.print(f"saved to {output}")
+        console.print(f"saved to {output}", markup=False)
     return 0
 
 

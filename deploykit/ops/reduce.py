@@ -308,6 +308,12 @@ class reduce_prod:
         return F.mul(_spread(g, x, axes, keepdims, noop_if_empty), others), None
 
 
+def _in_floats(x: Any, f: Callable[[Any], Any]) -> Any:
+    """f(x), where f is for floats only; integers are computed in float64 and cut off."""
+    d = dtypes.dtype(x.dtype)
+    return f(x) if d.kind == "f" else F.cast(f(F.cast(x, dtype="float64")), dtype=d.name)
+
+
 @op(105, "x, axes? -> y", attrs=_A)
 class reduce_l1:
     "Sum of |x|."
@@ -337,7 +343,10 @@ class reduce_l2:
         return F.mul(g, F.where(F.equal(y, scalar(0, y)), scalar(0, x), F.div(x, y))), None
 
     def decompose(x, axes=None, keepdims=True, noop_if_empty=False):
-        return F.sqrt(F.reduce_sum(F.mul(x, x), axes, keepdims=keepdims, noop_if_empty=noop_if_empty))
+        def length(x):
+            return F.sqrt(F.reduce_sum(F.mul(x, x), axes, keepdims=keepdims, noop_if_empty=noop_if_empty))
+
+        return _in_floats(x, length)
 
 
 @op(107, "x, axes? -> y", attrs=_A)
@@ -369,7 +378,10 @@ class reduce_log_sum:
         return F.expand(F.div(g, F.exp(y)), shape_value(x)), None
 
     def decompose(x, axes=None, keepdims=True, noop_if_empty=False):
-        return F.log(F.reduce_sum(x, axes, keepdims=keepdims, noop_if_empty=noop_if_empty))
+        def log_sum(x):
+            return F.log(F.reduce_sum(x, axes, keepdims=keepdims, noop_if_empty=noop_if_empty))
+
+        return _in_floats(x, log_sum)
 
 
 @op(109, "x, axes? -> y", attrs=_A)

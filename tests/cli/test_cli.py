@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,3 +186,10 @@ def test_demo(tmp_path: Path) -> None:
     out = json.loads(deploykit("demo", "-o", tmp_path / "d", "--json").stdout)
     assert out["face_found"] and out["verification"]["status"] == "passed"
     assert (tmp_path / "d" / "faces.png").is_file()
+
+
+def test_names_in_brackets_are_shown(tmp_path: Path) -> None:
+    """Shapes and names like [n] are text, not markup."""
+    source = small.cnn(tmp_path / "m.onnx")
+    shape = re.search(r"float32\[([^]]*)\]", deploykit("inspect", source).stdout)
+    assert shape and shape[1].count(",") == 3
