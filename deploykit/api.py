@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "convert", "load"]
 
-TOLERANCE = 1e-4  # of the largest |output|; raised to 4 x the source runtime's own noise where that is larger
 OUTPUTS = (".dk", ".onnx")
 TARGETS = ("any",)
 
@@ -75,6 +74,7 @@ def convert(
     input_shapes: dict[str, list[int | str]] | None = None,
     target: str = "any",
     verify: bool = True,
+    inputs: list[dict[str, np.ndarray]] | None = None,
     verify_passes: bool = False,
     names: bool = True,
     metadata: dict[str, Any] | None = None,
@@ -83,7 +83,8 @@ def convert(
 
     src: path of a ``.onnx`` or ``.dk`` file, an ``onnx.ModelProto``, or a Graph.  dst: where to write (``None``: only
     report); written to a temporary file first, so a failure leaves nothing behind.  input_shapes: {"x": [1, 3, "h",
-    224]} fixes or names dims.  verify: run source and result on the same inputs and raise VerifyError if they differ.
+    224]} fixes or names dims.  verify: run source and result on the same inputs and raise VerifyError if they
+    differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
@@ -117,9 +118,12 @@ def convert(
         data = to_bytes(graph, names=names)
     report.source, report.output, report.output_bytes = _name(src), os.fspath(dst) if dst else None, len(data)
     if verify:
-        report.verification = check(src, data, ".onnx" if dst and Path(dst).suffix == ".onnx" else ".dk", input_shapes)
+        from deploykit import verification
+
+        kind = ".onnx" if dst and Path(dst).suffix == ".onnx" else ".dk"
+        report.verification = verification.check(src, data, kind, input_shapes, inputs)
         if report.verification["status"] == "failed":
-            raise VerifyError(_failure(report.verification))
+            raise VerifyError(verification.failure(report.verification))
     if dst is not None:
         with atomic_write(dst) as f:
             f.write(data)
@@ -140,92 +144,3 @@ def _source(src: Any) -> dict[str, Any]:
         with open(src, "rb") as f:
             out["sha256"] = hashlib.file_digest(f, "sha256").hexdigest()
     return out
-
-
-def check(
-    src: Any, data: bytes, kind: str, shapes: dict[str, list[int | str]] | None = None, seeds: int = 2
-) -> dict[str, Any]:
-    """Run source and converted model on the same seeded inputs; the rule of the comparison is TOLERANCE's.
-
-    Returns a dict: status (passed, failed, skipped), tool, reason, and per output the largest difference.
-    """
-    from deploykit import runners
-
-    if isinstance(src, Graph):
-        return {"status": "skipped", "reason": "the source is a graph in memory"}
-    reference, noisy = _source_runners(src)
-    converted = runners.DkRunner(data) if kind == ".dk" else runners.open_onnx(data)
-    found = runners.working_inputs(reference, 0, shapes)
-    if found is None:
-        return {
-            "status": "skipped",
-            "tool": reference.tool,
-            "reason": "no sizes for the symbolic dims were found that the source accepts; give --input-shape NAME:1,3,224,224",
-        }
-    rows: list[dict[str, Any]] = []
-    feeds, expected = found
-    for seed in range(seeds):
-        if seed:
-            again = runners.working_inputs(reference, seed, shapes)
-            if again is None:
-                break
-            feeds, expected = again
-        got = converted.run(feeds)
-        noise = noisy.run(feeds) if noisy is not None else expected
-        for name, want in expected.items():
-            rows.append(_row(name, seed, want, got[name], noise[name]))
-    ok = all(r["ok"] for r in rows)
-    return {
-        "status": "passed" if ok else "failed",
-        "tool": reference.tool,
-        "inputs": {k: list(v.shape) for k, v in feeds.items()},
-        "outputs": rows,
-    }
-
-
-def _source_runners(src: Any) -> tuple[Any, Any]:
-    """The source by its plain kernels, and by its optimised ones where there is such a choice (to know its noise)."""
-    from deploykit import runners
-
-    if not isinstance(src, (str, os.PathLike)):
-        src = src.SerializeToString()
-    elif Path(src).suffix == ".dk":
-        return runners.DkRunner(Path(src)), None
-    model = src if isinstance(src, bytes) else Path(src)
-    reference = runners.open_onnx(model, 1, optimize=False)
-    noisy = runners.open_onnx(model, 1) if isinstance(reference, runners.OnnxRuntimeRunner) else None
-    return reference, noisy
-
-
-def _row(name: str, seed: int, want: np.ndarray, got: np.ndarray, noisy: np.ndarray) -> dict[str, Any]:
-    from deploykit.runners import difference
-
-    if want.dtype != got.dtype or want.shape != got.shape:
-        error, ok = float("inf"), False
-        bound, scale = 0.0, 0.0
-    else:
-        error, scale = difference(want, got)
-        noise, _ = difference(want, noisy)
-        bound = max(TOLERANCE * scale, 4 * noise) if want.dtype.kind not in "biu" else 0.0
-        ok = error <= bound
-    return {
-        "name": name,
-        "seed": seed,
-        "dtype": [str(want.dtype), str(got.dtype)],
-        "shape": [list(want.shape), list(got.shape)],
-        "max_error": error,
-        "max_output": scale,
-        "allowed": bound,
-        "ok": ok,
-    }
-
-
-def _failure(v: dict[str, Any]) -> str:
-    bad = [r for r in v["outputs"] if not r["ok"]]
-    r = bad[0]
-    return (
-        f"the converted model does not agree with its source (run by {v['tool']}): {len(bad)} of {len(v['outputs'])} "
-        f"outputs differ; '{r['name']}': largest difference {r['max_error']:.3g}, allowed {r['allowed']:.3g}, dtype "
-        f"{r['dtype'][1]} for {r['dtype'][0]}, shape {r['shape'][1]} for {r['shape'][0]}. Nothing was written. "
-        "Find the first wrong tensor with `deploykit convert --no-verify` and `deploykit compare`."
-    )

@@ -27,7 +27,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.converters.importers", "deploykit.converters.passes", "deploykit.converters.exporters"),
     ("deploykit.converters.report", "deploykit.converters.pipeline", "deploykit.converters"),
     ("deploykit.interpreter",),
-    ("deploykit.runners",),
+    ("deploykit.runners", "deploykit.onnx_source"),
+    ("deploykit.verification",),
     ("deploykit.trace",),
     ("deploykit.api",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
@@ -46,7 +47,12 @@ LAZY = {
 }
 # Foreign packages and the only places that may import them.
 FOREIGN = {
-    "onnx": ("deploykit.converters.importers.onnx", "deploykit.converters.exporters.onnx", "deploykit.runners"),
+    "onnx": (
+        "deploykit.converters.importers.onnx",
+        "deploykit.converters.exporters.onnx",
+        "deploykit.runners",
+        "deploykit.onnx_source",
+    ),
     "onnxruntime": ("deploykit.runners",),
     "torch": (),
     "tensorflow": (),

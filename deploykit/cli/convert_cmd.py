@@ -17,6 +17,9 @@ from deploykit.cli.common import console, size
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk or .onnx.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Fix or name an input's dims.")
 @click.option("--verify/--no-verify", default=True, help="Run source and result on the same inputs (default: yes).")
+@click.option(
+    "--inputs", "inputs", multiple=True, metavar="NAME=FILE", help="Check on these: .npy .npz .png .jpg .wav."
+)
 @click.option("--verify-passes", is_flag=True, help="Also run both sides of every rewrite: slow, names a wrong pass.")
 @click.option("--quantize", type=click.Choice(["fp16", "dynamic", "int8", "int4", "auto"]), help="Not in this version.")
 @click.option("--calibration", type=click.Path(path_type=Path), help="Not in this version.")
@@ -26,6 +29,7 @@ def command(
     model: Path,
     output: Path,
     shapes: tuple[str, ...],
+    inputs: tuple[str, ...],
     verify: bool,
     verify_passes: bool,
     quantize: str | None,
@@ -41,6 +45,7 @@ def command(
     Examples:
       deploykit convert model.onnx -o model.dk
       deploykit convert model.onnx -o model.dk --input-shape x:1,3,h,w
+      deploykit convert model.onnx -o model.dk --inputs x=photo.png
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
@@ -55,6 +60,7 @@ def command(
             calibration=calibration,
             input_shapes=common.parse_shapes(shapes),
             verify=verify,
+            inputs=_real_inputs(model, inputs),
             verify_passes=verify_passes,
             names=not strip_names,
         )
@@ -63,6 +69,14 @@ def command(
     else:
         show(report)
     return 0
+
+
+def _real_inputs(model: Path, inputs: tuple[str, ...]) -> list[dict[str, Any]] | None:
+    if not inputs:
+        return None
+    from deploykit.runners import open_runner
+
+    return [common.read_inputs(inputs, open_runner(model, 1, optimize=False).inputs, {})]
 
 
 def show(report: Any) -> None:
@@ -93,4 +107,10 @@ def verification(v: dict[str, Any] | None) -> None:
             console.print(
                 f"  largest difference {worst['max_error']:.2g} in '{common.escape(worst['name'])}' "
                 f"(largest output {worst['max_output']:.3g}, allowed {worst['allowed']:.2g})"
+            )
+        weak = sorted({r["name"] for r in v["outputs"] if r["weak"]})
+        if weak:
+            console.print(
+                f"  [yellow]weak[/yellow]: rounding alone changes {common.escape(', '.join(weak))} by as much on made-up "
+                "inputs; check on real ones with --inputs NAME=FILE"
             )

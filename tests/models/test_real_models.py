@@ -6,12 +6,11 @@ from its plain ones; integers must be equal.  Decisions (text read, speech onset
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 import deploykit as dk
+from deploykit import onnx_source
 from deploykit.graph.dkfile import to_bytes
 from deploykit.runners import difference
 from tests.support import assets, cases
@@ -62,33 +61,12 @@ def test_agrees_with_onnxruntime(model: str, number: int, threads: int) -> None:
             assert error <= bound, f"{case.id} step {step} output {k}: {error:.3g} > {bound:.3g}"
 
 
-def in_double(path: Path, feeds: cases.Feeds) -> cases.Feeds:
-    """The model by onnx's own evaluator with every float32 as float64 (sizes and scales of Resize stay)."""
-    import onnx
-    from onnx import TensorProto, numpy_helper
-    from onnx.reference import ReferenceEvaluator
-
-    m = onnx.load(path)
-    keep = {i for n in m.graph.node if n.op_type == "Resize" for i in n.input[1:]}
-    for t in m.graph.initializer:
-        if t.data_type == TensorProto.FLOAT and t.name not in keep:
-            t.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(t).astype(np.float64), t.name))
-    for n in m.graph.node:
-        for a in n.attribute:
-            if n.op_type == "Cast" and a.name == "to" and a.i == TensorProto.FLOAT:
-                a.i = TensorProto.DOUBLE
-    for v in [*m.graph.input, *m.graph.output, *m.graph.value_info]:
-        if v.type.tensor_type.elem_type == TensorProto.FLOAT:
-            v.type.tensor_type.elem_type = TensorProto.DOUBLE
-    names = [o.name for o in m.graph.output]
-    got = ReferenceEvaluator(m).run(None, {k: v.astype(np.float64) for k, v in feeds.items()})
-    return dict(zip(names, got, strict=True))
-
-
 def test_mlsd_is_right_in_double_precision() -> None:
     model = "models/mlsd-tiny/mlsd_512x512_tiny.onnx"
     feeds = cases.cases(model)[0].steps[0]
-    truth = in_double(assets.file(model), feeds)
+    evaluate = onnx_source.in_double(assets.file(model))
+    assert evaluate is not None
+    truth = evaluate(feeds)
     got = dk.Interpreter(convert(model)).run(feeds)
     for k, want in truth.items():
         error, scale = difference(want, got[k])

@@ -1,0 +1,197 @@
+"""Does a converted model give the answers of its source?  The check that ``convert`` ends with.
+
+Source and result run on the same inputs.  Two right implementations of one network differ by rounding, and by how much
+depends on the network: a bound fixed once would refuse good conversions or let bad ones through.  So an output may
+differ by 1e-4 of its largest value, or by four times what rounding does to the source itself, whichever is larger.
+That noise is measured, in this order, and only as far as needed:
+
+1. the source's optimised kernels against its plain ones;
+2. the source against itself with every float weight, input and inner result moved by a unit or two in the last place
+   (stochastic arithmetic after Vignes, "A stochastic arithmetic for reliable scientific computation", 1993);
+3. the source against its double-precision evaluation by onnx's reference evaluator, which also judges the result:
+   it must be as close to the truth as the source is, times four.
+
+Outputs of integer or bool type must be equal where the source's own do not change under 1 and 2; 8-bit outputs of
+quantized models may be two steps off.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploykit.graph.ir import Graph
+
+TOLERANCE = 1e-4  # of the largest |output|
+NOISE = 4.0  # times the source's own rounding noise
+STEPS = 2  # of an 8-bit output
+WEAK = 0.05  # a bound above this fraction of the largest output proves little
+PERTURBED = 3  # runs of the source with moved weights
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass
+class _Case:
+    """One set of inputs: what the source gives, what the result gives, and what is known of the noise."""
+
+    seed: int
+    feeds: Arrays
+    want: Arrays
+    got: Arrays
+    noise: dict[str, float]
+    truth: Arrays | None = None
+
+    def rows(self) -> list[dict[str, Any]]:
+        return [self._row(k) for k in self.want]
+
+    def _row(self, name: str) -> dict[str, Any]:
+        from deploykit.runners import difference
+
+        want, got, noise = self.want[name], self.got[name], self.noise[name]
+        judge = "source"
+        if want.dtype != got.dtype or want.shape != got.shape:
+            error, scale, bound = float("inf"), 0.0, 0.0
+        else:
+            error, scale = difference(want, got)
+            bound = max(_least_bound(want, scale), NOISE * noise)
+            if error > bound and self.truth is not None and name in self.truth:
+                judge = "double precision"
+                truth = self.truth[name]
+                error = difference(truth, got)[0]
+                bound = max(_least_bound(want, scale), NOISE * difference(truth, want)[0])
+        return {
+            "name": name,
+            "seed": self.seed,
+            "dtype": [str(want.dtype), str(got.dtype)],
+            "shape": [list(want.shape), list(got.shape)],
+            "max_error": error,
+            "max_output": scale,
+            "noise": noise,
+            "allowed": bound,
+            "judge": judge,
+            "weak": bool(bound > WEAK * scale and want.dtype.kind == "f" and want.size > 0),
+            "ok": bool(error <= bound),
+        }
+
+
+def _least_bound(want: np.ndarray, scale: float) -> float:
+    if want.dtype.kind in "biu":
+        return float(STEPS) if want.dtype.itemsize == 1 and want.dtype.kind != "b" else 0.0
+    return TOLERANCE * scale
+
+
+def check(
+    src: Any,
+    data: bytes,
+    kind: str,
+    shapes: dict[str, list[int | str]] | None = None,
+    inputs: list[Arrays] | None = None,
+    seeds: int = 2,
+) -> dict[str, Any]:
+    """Compare a source model with the bytes it was converted to (``kind``: ".dk" or ".onnx").
+
+    ``inputs``: sets of inputs by name; made up from seeds where there are none.  Returns a dict: status ("passed",
+    "failed", "skipped"), tool, reason, and per output and input set the largest difference and what is allowed.
+    """
+    from deploykit import runners
+
+    if isinstance(src, Graph):
+        return {"status": "skipped", "reason": "the source is a graph in memory"}
+    reference, optimised = _source_runners(src)
+    converted = runners.DkRunner(data) if kind == ".dk" else runners.open_onnx(data)
+    cases: list[_Case] = []
+    for seed, (feeds, want) in enumerate(_inputs(reference, shapes, inputs, seeds)):
+        noise = _noise(want, optimised.run(feeds)) if optimised is not None else dict.fromkeys(want, 0.0)
+        cases.append(_Case(seed, feeds, want, converted.run(feeds), noise))
+    if not cases:
+        return {
+            "status": "skipped",
+            "tool": reference.tool,
+            "reason": "no sizes for the symbolic dims were found that the source accepts; give "
+            "--input-shape NAME:1,3,224,224, or real inputs with --inputs FILE.npz",
+        }
+    for measure in (_perturb, _double):
+        bad = [c for c in cases if not all(r["ok"] for r in c.rows())]
+        if bad:
+            measure(src, bad)
+    rows = [r for c in cases for r in c.rows()]
+    return {
+        "status": "passed" if all(r["ok"] for r in rows) else "failed",
+        "tool": reference.tool,
+        "inputs": {k: list(v.shape) for k, v in cases[-1].feeds.items()},
+        "outputs": rows,
+    }
+
+
+def failure(v: dict[str, Any]) -> str:
+    """What a failed check says."""
+    bad = [r for r in v["outputs"] if not r["ok"]]
+    r = bad[0]
+    return (
+        f"the converted model does not agree with its source (run by {v['tool']}): {len(bad)} of {len(v['outputs'])} "
+        f"outputs differ; '{r['name']}': largest difference {r['max_error']:.3g} from {r['judge']}, allowed "
+        f"{r['allowed']:.3g}, dtype {r['dtype'][1]} for {r['dtype'][0]}, shape {r['shape'][1]} for {r['shape'][0]}. "
+        "Nothing was written. Find the first wrong tensor with `deploykit convert --no-verify` and `deploykit compare`."
+    )
+
+
+def _inputs(reference: Any, shapes: Any, inputs: list[Arrays] | None, seeds: int) -> list[tuple[Arrays, Arrays]]:
+    from deploykit import runners
+
+    if inputs:
+        return [(feeds, reference.run(feeds)) for feeds in inputs]
+    found = (runners.working_inputs(reference, seed, shapes) for seed in range(seeds))
+    return [f for f in found if f is not None]
+
+
+def _source_runners(src: Any) -> tuple[Any, Any]:
+    """The source by its plain kernels, and by its optimised ones where there is such a choice."""
+    from deploykit import runners
+
+    if not isinstance(src, (str, os.PathLike)):
+        src = src.SerializeToString()
+    elif Path(src).suffix == ".dk":
+        return runners.DkRunner(Path(src)), None
+    model = src if isinstance(src, bytes) else Path(src)
+    reference = runners.open_onnx(model, 1, optimize=False)
+    optimised = runners.open_onnx(model, 1) if isinstance(reference, runners.OnnxRuntimeRunner) else None
+    return reference, optimised
+
+
+def _noise(a: Arrays, b: Arrays) -> dict[str, float]:
+    from deploykit.runners import difference
+
+    return {k: difference(a[k], b[k])[0] if a[k].dtype.kind != "b" else float((a[k] != b[k]).any()) for k in a}
+
+
+def _perturb(src: Any, cases: list[_Case]) -> None:
+    """Raise the noise of the cases to what moved weights do to the source's outputs."""
+    from deploykit import onnx_source, runners
+
+    for k in range(PERTURBED):
+        model = onnx_source.perturbed(src, k)
+        if model is None:
+            return
+        runner = runners.open_onnx(model, 1, optimize=False)
+        for c in cases:
+            moved = {n: onnx_source.move(x, k) for n, x in c.feeds.items()}
+            again = _noise(c.want, runner.run(moved))
+            c.noise = {n: max(v, again[n]) for n, v in c.noise.items()}
+
+
+def _double(src: Any, cases: list[_Case]) -> None:
+    """Add the double-precision truth to the cases, where the reference evaluator can run the source."""
+    from deploykit import onnx_source
+
+    run: Callable[[Arrays], Arrays] | None = onnx_source.in_double(src)
+    for c in cases if run is not None else ():
+        try:
+            c.truth = run(c.feeds)  # type: ignore[misc]
+        except Exception:  # ops that the evaluator does not know, or not in double: it raises whatever it likes
+            return
