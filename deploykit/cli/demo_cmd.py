@@ -89,7 +89,7 @@ def run(folder: Path, quiet: bool = False) -> dict[str, Any]:
         peer = open_runner(source, 1)
         contenders[peer.tool] = peer
     else:
-        say("   (onnxruntime is not installed: pip install 'deploykit[bench]' to see it beside ours)")
+        say("   (onnxruntime is not installed: pip install 'deploykit\\[bench]' to see it beside ours)")
     times = bench_cmd.measure(contenders, {session.inputs[0].name: x}, 40)["runtimes"]
     for k, row in times.items():
         ratio = f", {row['ratio']:.2f} x our time" if "ratio" in row else ""

@@ -47,7 +47,10 @@ def command(as_json: bool) -> int:
     t = common.table("package", "version", "used for", "to get it")
     for name, p in info["packages"].items():
         t.add_row(
-            name, p["version"] or "[yellow]not installed[/yellow]", p["use"], "" if p["version"] else p["install"]
+            name,
+            p["version"] or "[yellow]not installed[/yellow]",
+            p["use"],
+            "" if p["version"] else common.escape(p["install"]),
         )
     console.print(t)
     return 0 if e["ok"] else 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
@@ -193,3 +194,13 @@ def test_names_in_brackets_are_shown(tmp_path: Path) -> None:
     source = small.cnn(tmp_path / "m.onnx")
     shape = re.search(r"float32\[([^]]*)\]", deploykit("inspect", source).stdout)
     assert shape and shape[1].count(",") == 3
+
+
+def test_doctor_tells_what_to_type() -> None:
+    """Extras in brackets are text, not markup."""
+    from deploykit.cli.doctor_cmd import OPTIONAL
+
+    text = "".join(deploykit("doctor").stdout.split())
+    for package, (install, _) in OPTIONAL.items():
+        if importlib.util.find_spec(package) is None:
+            assert "".join(install.split()) in text
