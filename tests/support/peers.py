@@ -1,17 +1,34 @@
-"""Light peers in tests: skipped where they are missing, except in CI, where they must be there."""
+"""Peers in tests.  Light ones are skipped where they are missing, except in CI, where they must be there; heavy ones
+(TensorFlow, JAX, OpenVINO) are for named commands and never asked for by the default run."""
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
+from typing import Any
 
 import pytest
 
-from deploykit.runners import have_onnxruntime
+LIGHT = {"onnxruntime": "test", "ai_edge_litert": "peers", "torch": "peers", "keras": "peers", "h5py": "peers"}
+
+
+def need(name: str) -> Any:
+    """Import a light peer; without it skip the test (at module level: the file), but fail in CI.
+
+    Keras comes on PyTorch: the variable that chooses its backend is set before the import.
+    """
+    extra = LIGHT[name]
+    if name == "keras":
+        need("torch")
+        os.environ["KERAS_BACKEND"] = "torch"
+    if importlib.util.find_spec(name) is None:
+        assert not os.environ.get("CI"), f"CI needs {name}: pip install '.[{extra}]'"
+        pytest.skip(f"{name} is not installed: pip install '.[{extra}]'", allow_module_level=True)
+    return importlib.import_module(name)
 
 
 def need_onnxruntime() -> None:
-    """Skip the test (or, at module level, the file) without onnxruntime; fail in CI."""
-    if have_onnxruntime():
-        return
-    assert not os.environ.get("CI"), "CI needs onnxruntime"
-    pytest.skip("onnxruntime is not installed", allow_module_level=True)
+    """As :func:`need`, without importing it."""
+    if importlib.util.find_spec("onnxruntime") is None:
+        need("onnxruntime")
