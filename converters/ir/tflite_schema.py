@@ -177,6 +177,24 @@ TABLES: dict[str, str] = {
         "metadata_buffer:[i32] metadata:[Metadata] signature_defs:[SignatureDef] "
         "external_buffer_groups:[ExternalBufferGroup] external_buffers:[ExternalBuffer]"
     ),
+    # the file's description of itself (TFLITE_METADATA), a FlatBuffer of its own
+    "ModelMetadata": (
+        "name:str description:str version:str subgraph_metadata:[SubGraphMetadata] author:str license:str "
+        "associated_files:[AssociatedFile] min_parser_version:str"
+    ),
+    "SubGraphMetadata": (
+        "name:str description:str input_tensor_metadata:[TensorMetadata] output_tensor_metadata:[TensorMetadata] "
+        "associated_files:[AssociatedFile]"
+    ),
+    "TensorMetadata": (
+        "name:str description:str dimension_names:[str] content:Content process_units:[ProcessUnit] stats:Stats "
+        "associated_files:[AssociatedFile]"
+    ),
+    "AssociatedFile": "name:str description:str type:i8 locale:str version:str",
+    "Content": "",
+    "Stats": "max:[f32] min:[f32]",
+    "ProcessUnit": "options_type:u8 options:union",
+    "NormalizationOptions": "mean:[f32] std:[f32]",
 }
 
 # builtin operators by code
