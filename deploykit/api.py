@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import InputError, UnsupportedError, VerifyError
+from deploykit.formats import WRITABLE
 from deploykit.graph.ir import Graph
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Report", "convert", "load"]
 
-OUTPUTS = (".dk", ".onnx")
 TARGETS = ("any",)
 
 
@@ -42,27 +42,33 @@ def load(path: str | os.PathLike[str]) -> Graph:
 
 
 def import_graph(src: Any, input_shapes: dict[str, list[int | str]] | None = None) -> Graph:
-    """A model of any known kind (path, ``onnx.ModelProto`` or Graph) as an unoptimised Graph."""
+    """A model of any known kind (path, bytes, ``onnx.ModelProto`` or Graph) as an unoptimised Graph."""
+    from deploykit import formats
+
     if isinstance(src, Graph):
         return src
-    if isinstance(src, (str, os.PathLike)):
+    kind = ".onnx"
+    if isinstance(src, (bytes, bytearray, memoryview)):
+        src = bytes(src)
+        kind = formats.kind_of(src) or kind
+    elif isinstance(src, (str, os.PathLike)):
         path = Path(src)
         if not path.is_file():
             raise InputError(f"{path}: no such file.")
-        if path.suffix == ".dk":
-            from deploykit.ops.infer import infer_graph
+        kind = path.suffix
+    if kind == ".dk":
+        from deploykit.graph.dkfile import from_bytes
+        from deploykit.ops.infer import infer_graph
 
-            graph = load(path)
-            infer_graph(graph)  # files hold no shapes of inner values
-            return graph
-        if path.suffix != ".onnx":
-            raise UnsupportedError(
-                f"{path}: models of kind '{path.suffix}' are not supported; allowed: .onnx, .dk. "
-                "Export your model to ONNX first (torch.onnx.export, tf2onnx, keras: model.export(format='onnx'))."
-            )
-    from deploykit.converters.importers.onnx import import_onnx
-
-    return import_onnx(src, input_shapes=input_shapes)
+        graph = from_bytes(src) if isinstance(src, bytes) else load(src)
+        infer_graph(graph)  # files hold no shapes of inner values
+        return graph
+    if kind not in formats.IMPORTERS:
+        raise UnsupportedError(
+            f"{src}: models of kind '{kind}' are not supported; allowed: {', '.join(formats.READABLE)}. "
+            "Export your model to ONNX first (torch.onnx.export, tf2onnx, keras: model.export(format='onnx'))."
+        )
+    return formats.importer(kind)(src, input_shapes=input_shapes)
 
 
 def convert(
@@ -81,10 +87,10 @@ def convert(
 ) -> Report:
     """Convert a model to ``.dk`` (or ``.onnx``), optimise it, and check the result against its source.
 
-    src: path of a ``.onnx`` or ``.dk`` file, an ``onnx.ModelProto``, or a Graph.  dst: where to write (``None``: only
-    report); written to a temporary file first, so a failure leaves nothing behind.  input_shapes: {"x": [1, 3, "h",
-    224]} fixes or names dims.  verify: run source and result on the same inputs and raise VerifyError if they
-    differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
+    src: path of a ``.onnx``, ``.tflite`` or ``.dk`` file, a model's bytes, an ``onnx.ModelProto``, or a Graph.  dst:
+    where to write (``None``: only report); written to a temporary file first, so a failure leaves nothing behind.
+    input_shapes: {"x": [1, 3, "h", 224]} fixes or names dims.  verify: run source and result on the same inputs and
+    raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
@@ -96,8 +102,8 @@ def convert(
         )
     if target not in TARGETS:
         raise InputError(f"target: got {target!r}, expected one of {', '.join(TARGETS)}.")
-    if dst is not None and Path(dst).suffix not in OUTPUTS:
-        raise InputError(f"{os.fspath(dst)}: cannot write '{Path(dst).suffix}' files; allowed: {', '.join(OUTPUTS)}.")
+    if dst is not None and Path(dst).suffix not in WRITABLE:
+        raise InputError(f"{os.fspath(dst)}: cannot write '{Path(dst).suffix}' files; allowed: {', '.join(WRITABLE)}.")
     if dst is not None and not Path(dst).resolve().parent.is_dir():
         raise InputError(f"{os.fspath(dst)}: the folder {Path(dst).resolve().parent} does not exist.")
 

@@ -1,5 +1,6 @@
 """Run a model file whatever its format: ``.dk`` on our engine, ``.onnx`` by onnxruntime or, where that is missing,
-by onnx's own reference evaluator.  Used by ``convert`` (verification), ``compare``, ``bench`` and ``run``."""
+by onnx's own reference evaluator, ``.tflite`` by LiteRT or our references.
+Used by ``convert`` (verification), ``compare``, ``bench`` and ``run``."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.errors import DeploykitError, UnsupportedError
 from deploykit.graph.dims import Dim
+from deploykit.graph.ir import Graph
 from deploykit.interpreter import Interpreter, TensorSpec
 
 
@@ -28,6 +30,10 @@ class Runner(Protocol):
         """Outputs by name."""
         ...
 
+    def reset(self) -> None:
+        """Forget what runs have left in variables."""
+        ...
+
 
 class DkRunner:
     """A .dk file (or its bytes) on our engine."""
@@ -40,6 +46,10 @@ class DkRunner:
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name."""
         return self.session.run(feeds)
+
+    def reset(self) -> None:
+        """Variables back to their initial values."""
+        self.session.reset()
 
 
 _ORT_TYPES = {
@@ -84,6 +94,9 @@ class OnnxRuntimeRunner:
         names = [o.name for o in self.outputs]
         return dict(zip(names, self.session.run(names, feeds), strict=True))
 
+    def reset(self) -> None:
+        """ONNX models have no variables."""
+
 
 class OnnxReferenceRunner:
     """An .onnx file by onnx's reference evaluator: slow, but always installed with Deploykit."""
@@ -115,6 +128,111 @@ class OnnxReferenceRunner:
         names = [o.name for o in self.outputs]
         return dict(zip(names, (np.asarray(x) for x in self.session.run(names, feeds)), strict=True))
 
+    def reset(self) -> None:
+        """ONNX models have no variables."""
+
+
+class LiteRtRunner:
+    """A .tflite file on LiteRT's CPU kernels; ``optimize``: with its default delegate.  Names are those of the tensors,
+    numbered where two are equal."""
+
+    def __init__(
+        self, model: Path | bytes, threads: int | None = None, optimize: bool = True, keep_values: bool = False
+    ) -> None:
+        import importlib.metadata
+
+        self._content = model if isinstance(model, bytes) else Path(model).read_bytes()
+        self._options = (threads, optimize, keep_values)
+        self.tool = f"LiteRT {importlib.metadata.version('ai-edge-litert')}"
+        self.reset()
+        details = self.session.get_input_details(), self.session.get_output_details()
+        self.inputs, self.outputs = ([self._spec(d, n) for d, n in _numbered(side)] for side in details)
+        self._in = {n: d["index"] for d, n in _numbered(details[0])}
+        self._out = {n: d["index"] for d, n in _numbered(details[1])}
+
+    def reset(self) -> None:
+        """A new interpreter: variables have their initial values."""
+        from ai_edge_litert.interpreter import Interpreter as LiteRt
+        from ai_edge_litert.interpreter import OpResolverType
+
+        threads, optimize, keep = self._options
+        kind = OpResolverType.AUTO if optimize else OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+        self.session = LiteRt(
+            model_content=self._content,
+            num_threads=threads,
+            experimental_op_resolver_type=kind,
+            experimental_preserve_all_tensors=keep,
+        )
+        self._shapes: dict[str, tuple[int, ...]] = {}
+
+    @staticmethod
+    def _spec(d: dict[str, Any], name: str) -> TensorSpec:
+        fixed = [int(n) for n in d["shape"]]
+        free = [int(n) for n in d["shape_signature"]] if len(d["shape_signature"]) == len(fixed) else fixed
+        shape = tuple(n if n >= 0 else Dim.symbol(f"?{name}_{i}") for i, n in enumerate(free))
+        return TensorSpec(name, shape, np.dtype(d["dtype"]).name)
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name; the model is laid out anew when a shape differs from the run before."""
+        shapes = {k: np.shape(v) for k, v in feeds.items()}
+        if shapes != self._shapes or not self._shapes:
+            for k, s in shapes.items():
+                self.session.resize_tensor_input(self._in[k], list(s), strict=False)
+            self.session.allocate_tensors()
+            self._shapes = shapes
+        for k, v in feeds.items():
+            self.session.set_tensor(self._in[k], v)
+        self.session.invoke()
+        return {k: self.session.get_tensor(i) for k, i in self._out.items()}
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Inner tensors of the last run by name (needs keep_values), in the order of the file."""
+        out: dict[str, np.ndarray] = {}
+        for d in self.session.get_tensor_details():
+            try:
+                out.setdefault(d["name"], self.session.get_tensor(d["index"]))
+            except ValueError:  # no data: a variable's handle, an unused tensor
+                continue
+        return out
+
+
+def _numbered(details: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    seen: set[str] = set()
+    out = []
+    for d in details:
+        name, i = d["name"], 1
+        while name in seen:
+            i += 1
+            name = f"{d['name']}_{i}"
+        seen.add(name)
+        out.append((d, name))
+    return out
+
+
+class ReferenceRunner:
+    """A model of any kind as imported, by the NumPy references of the ops: slow, and blind to errors of the importer."""
+
+    def __init__(self, graph: Graph, why: str) -> None:
+        self.graph = graph
+        self.tool = f"the NumPy references ({why})"
+        self.inputs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in graph.inputs]
+        outputs = zip(graph.outputs, graph.public_outputs, strict=True)
+        self.outputs = [TensorSpec(n, v.shape, v.dtype.name if v.dtype else "") for v, n in outputs]
+        self.reset()
+
+    def reset(self) -> None:
+        """Variables back to their initial values."""
+        from deploykit.ops.reference import State
+
+        self._state = State.of(self.graph)
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        from deploykit.ops.reference import run_graph
+
+        got = run_graph(self.graph, feeds, state=self._state)
+        return dict(zip(self.graph.public_outputs, got, strict=True))
+
 
 def have_onnxruntime() -> bool:
     """Whether onnxruntime can be imported."""
@@ -129,7 +247,40 @@ def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True
         return DkRunner(path, threads)
     if path.suffix == ".onnx":
         return open_onnx(path, threads, optimize=optimize)
-    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be run here; allowed: .dk, .onnx.")
+    if path.suffix == ".tflite":
+        return open_tflite(path, threads, optimize=optimize)
+    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be run here; allowed: .dk, .onnx, .tflite.")
+
+
+def open_bytes(data: bytes, kind: str) -> Runner:
+    """The best runner for a model's bytes; ``kind`` is the suffix its file would have."""
+    if kind == ".dk":
+        return DkRunner(data)
+    return open_tflite(data) if kind == ".tflite" else open_onnx(data)
+
+
+def have_litert() -> bool:
+    """Whether LiteRT can be imported."""
+    import importlib.util
+
+    return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def open_tflite(model: Path | bytes, threads: int | None = None, *, optimize: bool = True) -> Runner:
+    """LiteRT where installed and able to run the model, else the references on what the importer made of it."""
+    why = "LiteRT is not installed; pip install ai-edge-litert"
+    if have_litert():
+        try:
+            runner = LiteRtRunner(model, threads, optimize)
+            if all(isinstance(d, int) for s in runner.inputs for d in s.shape or ()):
+                runner.session.allocate_tensors()  # with open dims the stored sizes may be too small to run
+            return runner
+        except (RuntimeError, ValueError) as e:  # an op that it does not know
+            lines = str(e).strip().splitlines()
+            why = f"LiteRT cannot run it: {lines[-1] if lines else type(e).__name__}"
+    from deploykit.formats import importer
+
+    return ReferenceRunner(importer(".tflite")(model), why)
 
 
 def open_onnx(model: Path | bytes, threads: int | None = None, *, optimize: bool = True) -> Runner:
@@ -201,6 +352,7 @@ def working_inputs(
         except TypeError:  # a symbol in --input-shape that is no symbol of the model
             return None
         try:
+            runner.reset()
             return feeds, runner.run(feeds)
         except DeploykitError:
             continue

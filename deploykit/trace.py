@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.errors import UnsupportedError
-from deploykit.runners import DkRunner, Runner, difference, have_onnxruntime, open_runner
+from deploykit.runners import DkRunner, LiteRtRunner, Runner, difference, have_onnxruntime, open_runner
 
 Tensors = dict[str, np.ndarray]
 
@@ -28,12 +28,14 @@ class Row:
 
 
 def tensors(path: Path, feeds: dict[str, np.ndarray]) -> tuple[Tensors, Tensors, str]:
-    """(inner tensors in order of execution, outputs, tool) of a .onnx or .dk model on these inputs."""
+    """(inner tensors in order of execution, outputs, tool) of a .onnx, .tflite or .dk model on these inputs."""
     if path.suffix == ".dk":
         return _dk(path, feeds)
     if path.suffix == ".onnx":
         return _onnx(path, feeds)
-    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be compared; allowed: .onnx, .dk.")
+    if path.suffix == ".tflite":
+        return _tflite(path, feeds)
+    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be compared; allowed: .onnx, .tflite, .dk.")
 
 
 def _dk(path: Path, feeds: dict[str, np.ndarray]) -> tuple[Tensors, Tensors, str]:
@@ -59,6 +61,15 @@ def _onnx(path: Path, feeds: dict[str, np.ndarray]) -> tuple[Tensors, Tensors, s
         return {}, outputs, runner.tool
     inner = onnx_with_all_outputs(path).run(feeds)
     return inner, outputs, runner.tool
+
+
+def _tflite(path: Path, feeds: dict[str, np.ndarray]) -> tuple[Tensors, Tensors, str]:
+    runner = open_runner(path, 1, optimize=False)
+    if not isinstance(runner, LiteRtRunner):
+        return {}, runner.run(feeds), runner.tool
+    runner = LiteRtRunner(path, 1, optimize=False, keep_values=True)
+    outputs = runner.run(feeds)
+    return runner.values(), outputs, runner.tool
 
 
 def compare(a: Tensors, b: Tensors, tolerance: float) -> list[Row]:

@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit.formats import IMPORTERS, importer, kind_of
 from deploykit.graph.ir import Graph
 
 TOLERANCE = 1e-4  # of the largest |output|
@@ -104,11 +105,11 @@ def check(
     if isinstance(src, Graph):
         return {"status": "skipped", "reason": "the source is a graph in memory"}
     reference, optimised = _source_runners(src)
-    converted = runners.DkRunner(data) if kind == ".dk" else runners.open_onnx(data)
+    converted = runners.open_bytes(data, kind)
     cases: list[_Case] = []
     for seed, (feeds, want) in enumerate(_inputs(reference, shapes, inputs, seeds)):
-        noise = _noise(want, optimised.run(feeds)) if optimised is not None else dict.fromkeys(want, 0.0)
-        cases.append(_Case(seed, feeds, want, converted.run(feeds), noise))
+        noise = _optimised_noise(optimised, feeds, want)
+        cases.append(_Case(seed, feeds, want, _fresh(converted, feeds), noise))
     if not cases:
         return {
             "status": "skipped",
@@ -141,24 +142,53 @@ def failure(v: dict[str, Any]) -> str:
     )
 
 
+def _optimised_noise(optimised: Any, feeds: Arrays, want: Arrays) -> dict[str, float]:
+    """What the source's optimised kernels differ from its plain ones; 0 where they cannot run the model."""
+    if optimised is not None:
+        try:
+            return _noise(want, _fresh(optimised, feeds))
+        except RuntimeError:  # a delegate that does not take these shapes
+            pass
+    return dict.fromkeys(want, 0.0)
+
+
+def _fresh(runner: Any, feeds: Arrays) -> Arrays:
+    """A run from the initial state."""
+    runner.reset()
+    return runner.run(feeds)
+
+
 def _inputs(reference: Any, shapes: Any, inputs: list[Arrays] | None, seeds: int) -> list[tuple[Arrays, Arrays]]:
     from deploykit import runners
 
     if inputs:
-        return [(feeds, reference.run(feeds)) for feeds in inputs]
+        return [(feeds, _fresh(reference, feeds)) for feeds in inputs]
     found = (runners.working_inputs(reference, seed, shapes) for seed in range(seeds))
     return [f for f in found if f is not None]
+
+
+def _kind(src: Any) -> str | None:
+    """The suffix that the source has, or should have."""
+    if isinstance(src, (str, os.PathLike)):
+        return Path(src).suffix
+    return kind_of(src) if isinstance(src, bytes) else ".onnx"
 
 
 def _source_runners(src: Any) -> tuple[Any, Any]:
     """The source by its plain kernels, and by its optimised ones where there is such a choice."""
     from deploykit import runners
 
-    if not isinstance(src, (str, os.PathLike)):
-        src = src.SerializeToString()
-    elif Path(src).suffix == ".dk":
-        return runners.DkRunner(Path(src)), None
-    model = src if isinstance(src, bytes) else Path(src)
+    kind = _kind(src)
+    model: Path | bytes
+    if isinstance(src, (str, os.PathLike)):
+        model = Path(src)
+    else:
+        model = src if isinstance(src, bytes) else src.SerializeToString()
+    if kind == ".dk":
+        return runners.DkRunner(model), None
+    if kind == ".tflite":
+        source = runners.open_tflite(model, 1, optimize=False)
+        return source, runners.open_tflite(model, 2) if isinstance(source, runners.LiteRtRunner) else None
     reference = runners.open_onnx(model, 1, optimize=False)
     optimised = runners.open_onnx(model, 1) if isinstance(reference, runners.OnnxRuntimeRunner) else None
     return reference, optimised
@@ -174,6 +204,9 @@ def _perturb(src: Any, cases: list[_Case]) -> None:
     """Raise the noise of the cases to what moved weights do to the source's outputs."""
     from deploykit import onnx_source, runners
 
+    if _kind(src) != ".onnx":
+        _perturb_graph(src, cases)
+        return
     for k in range(PERTURBED):
         model = onnx_source.perturbed(src, k)
         if model is None:
@@ -182,6 +215,26 @@ def _perturb(src: Any, cases: list[_Case]) -> None:
         for c in cases:
             moved = {n: onnx_source.move(x, k) for n, x in c.feeds.items()}
             again = _noise(c.want, runner.run(moved))
+            c.noise = {n: max(v, again[n]) for n, v in c.noise.items()}
+
+
+def _perturb_graph(src: Any, cases: list[_Case]) -> None:
+    """The same for sources of other formats, by the references on what was imported: moved weights and inputs."""
+    from deploykit import onnx_source, runners
+
+    kind = _kind(src)
+    if kind not in IMPORTERS:
+        return
+    graph = importer(kind)(src)
+    plain = runners.ReferenceRunner(graph, "")
+    wants = [_fresh(plain, c.feeds) for c in cases]
+    places = [(v, v.data) for g in graph.walk() for v in g.constants()]
+    for k in range(PERTURBED):
+        for i, (v, data) in enumerate(places):
+            v.data = onnx_source.move(data, k + 1000 * i)
+        for c, want in zip(cases, wants, strict=True):
+            moved = {n: onnx_source.move(x, k) for n, x in c.feeds.items()}
+            again = _noise(want, _fresh(plain, moved))
             c.noise = {n: max(v, again[n]) for n, v in c.noise.items()}
 
 

@@ -30,7 +30,7 @@ def command(
     show_all: bool,
     as_json: bool,
 ) -> int:
-    """Run A and B (.onnx or .dk) on the same inputs and compare every tensor that both name.
+    """Run A and B (.onnx, .tflite or .dk) on the same inputs and compare every tensor that both name.
 
     Exit code 1 when the outputs differ by more than the tolerance.
 

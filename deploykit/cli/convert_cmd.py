@@ -37,7 +37,7 @@ def command(
     strip_names: bool,
     as_json: bool,
 ) -> int:
-    """Convert MODEL (.onnx, .dk), optimise it, and check the result against its source.
+    """Convert MODEL (.onnx, .tflite, .dk), optimise it, and check the result against its source.
 
     The file is written only when the check passes; a failure leaves nothing behind.
 
@@ -46,6 +46,7 @@ def command(
       deploykit convert model.onnx -o model.dk
       deploykit convert model.onnx -o model.dk --input-shape x:1,3,h,w
       deploykit convert model.onnx -o model.dk --inputs x=photo.png
+      deploykit convert model.tflite -o model.dk
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert

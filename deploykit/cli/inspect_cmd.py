@@ -17,7 +17,7 @@ from deploykit.cli.common import console, escape, size, spec_text
 @click.option("--nodes", is_flag=True, help="Print the whole graph as text.")
 @common.json_option
 def command(model: Path, nodes: bool, as_json: bool) -> int:
-    """Show inputs, outputs, ops, sizes, metadata and the memory plan of MODEL (.dk; .onnx is read as it stands).
+    """Show inputs, outputs, ops, sizes, metadata and the memory plan of MODEL (.dk; .onnx and .tflite are read as they stand).
 
     \b
     Examples:

@@ -32,7 +32,7 @@ def command(
     threads: int | None,
     as_json: bool,
 ) -> int:
-    """Run MODEL (.dk on our engine, .onnx on onnxruntime) once and print its outputs.
+    """Run MODEL (.dk on our engine, .onnx on onnxruntime, .tflite on LiteRT) once and print its outputs.
 
     \b
     Examples:
