@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import InputError, UnsupportedError, VerifyError
-from deploykit.formats import WRITABLE
 from deploykit.graph.ir import Graph
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def convert(
     names: bool = True,
     metadata: dict[str, Any] | None = None,
 ) -> Report:
-    """Convert a model to ``.dk`` (or ``.onnx``), optimise it, and check the result against its source.
+    """Convert a model to ``.dk`` (or ``.onnx``, ``.tflite``), optimise it, and check the result against its source.
 
     src: path of a ``.onnx``, ``.tflite`` or ``.dk`` file, a model's bytes, an ``onnx.ModelProto``, or a Graph.  dst:
     where to write (``None``: only report); written to a temporary file first, so a failure leaves nothing behind.
@@ -95,6 +94,8 @@ def convert(
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
     """
+    from deploykit import formats
+
     if quantize is not None or calibration is not None:
         raise UnsupportedError(
             "quantization is not part of this version of deploykit. Convert without quantize=; models that are already "
@@ -102,13 +103,15 @@ def convert(
         )
     if target not in TARGETS:
         raise InputError(f"target: got {target!r}, expected one of {', '.join(TARGETS)}.")
-    if dst is not None and Path(dst).suffix not in WRITABLE:
-        raise InputError(f"{os.fspath(dst)}: cannot write '{Path(dst).suffix}' files; allowed: {', '.join(WRITABLE)}.")
+    if dst is not None and Path(dst).suffix not in formats.WRITABLE:
+        raise InputError(
+            f"{os.fspath(dst)}: cannot write '{Path(dst).suffix}' files; allowed: {', '.join(formats.WRITABLE)}."
+        )
     if dst is not None and not Path(dst).resolve().parent.is_dir():
         raise InputError(f"{os.fspath(dst)}: the folder {Path(dst).resolve().parent} does not exist.")
 
     from deploykit.converters.pipeline import optimize
-    from deploykit.graph.dkfile import atomic_write, to_bytes
+    from deploykit.graph.dkfile import atomic_write
 
     started = time.perf_counter()
     graph = import_graph(src, input_shapes)
@@ -116,17 +119,12 @@ def convert(
     graph.metadata.setdefault("source", _source(src))
     graph, report = optimize(graph, verify=verify_passes)
     report.graph = graph
-    if dst is not None and Path(dst).suffix == ".onnx":
-        from deploykit.converters.exporters.onnx import export_onnx
-
-        data = export_onnx(graph).SerializeToString(deterministic=True)
-    else:
-        data = to_bytes(graph, names=names)
+    kind = Path(dst).suffix if dst is not None else ".dk"
+    data = formats.to_bytes(graph, kind, names=names)
     report.source, report.output, report.output_bytes = _name(src), os.fspath(dst) if dst else None, len(data)
     if verify:
         from deploykit import verification
 
-        kind = ".onnx" if dst and Path(dst).suffix == ".onnx" else ".dk"
         report.verification = verification.check(src, data, kind, input_shapes, inputs)
         if report.verification["status"] == "failed":
             raise VerifyError(verification.failure(report.verification))

@@ -14,7 +14,7 @@ IMPORTERS = {
     ".tflite": ("deploykit.converters.importers.tflite", "import_tflite"),
 }
 READABLE = (*IMPORTERS, ".dk")
-WRITABLE = (".dk", ".onnx")
+WRITABLE = (".dk", ".onnx", ".tflite")
 
 
 def importer(suffix: str) -> Callable[..., Any]:
@@ -35,3 +35,21 @@ def kind_of(data: bytes) -> str | None:
     """
     mark = bytes(data[4:8])
     return {b"TFL3": ".tflite", b"DKIT": ".dk"}.get(mark, ".onnx" if len(data) else None)
+
+
+def to_bytes(graph: Any, kind: str, *, names: bool = True) -> bytes:
+    """A Graph as the bytes of a file of this kind (a suffix out of WRITABLE); ``names`` keeps inner names in a .dk file.
+
+    Raises UnsupportedError with every node that the format cannot express.
+    """
+    if kind == ".onnx":
+        from deploykit.converters.exporters.onnx import export_onnx
+
+        return export_onnx(graph).SerializeToString(deterministic=True)
+    if kind == ".tflite":
+        from deploykit.converters.exporters.tflite import export_tflite
+
+        return export_tflite(graph)
+    from deploykit.graph import dkfile
+
+    return dkfile.to_bytes(graph, names=names)

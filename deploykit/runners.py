@@ -256,7 +256,7 @@ def open_bytes(data: bytes, kind: str) -> Runner:
     """The best runner for a model's bytes; ``kind`` is the suffix its file would have."""
     if kind == ".dk":
         return DkRunner(data)
-    return open_tflite(data) if kind == ".tflite" else open_onnx(data)
+    return open_tflite(data, optimize=False) if kind == ".tflite" else open_onnx(data)
 
 
 def have_litert() -> bool:
@@ -353,7 +353,11 @@ def working_inputs(
             return None
         try:
             runner.reset()
-            return feeds, runner.run(feeds)
+            outputs = runner.run(feeds)
+            if (
+                any(v.size for v in outputs.values()) or not outputs
+            ):  # sizes that leave nothing to look at are too small
+                return feeds, outputs
         except DeploykitError:
             continue
         except Exception:  # onnxruntime and onnx raise their own kinds

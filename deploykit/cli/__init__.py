@@ -8,7 +8,7 @@ import sys
 import click
 
 COMMANDS = {
-    "convert": "Convert a model to .dk or .onnx, optimise it, and check it against its source.",
+    "convert": "Convert a model to .dk, .onnx or .tflite, optimise it, and check it against its source.",
     "inspect": "Show ops, shapes, sizes, memory plan, metadata of a model.",
     "run": "Run a model on files or on made-up inputs.",
     "bench": "Measure a model's speed, alone or against other runtimes in the same process.",

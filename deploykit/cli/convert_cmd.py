@@ -12,9 +12,11 @@ from deploykit.cli import common
 from deploykit.cli.common import console, size
 
 
-@click.command(short_help="Convert a model to .dk or .onnx.")
+@click.command(short_help="Convert a model to .dk, .onnx or .tflite.")
 @common.model_argument()
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk or .onnx.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk, .onnx or .tflite."
+)
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Fix or name an input's dims.")
 @click.option("--verify/--no-verify", default=True, help="Run source and result on the same inputs (default: yes).")
 @click.option(
@@ -47,6 +49,7 @@ def command(
       deploykit convert model.onnx -o model.dk --input-shape x:1,3,h,w
       deploykit convert model.onnx -o model.dk --inputs x=photo.png
       deploykit convert model.tflite -o model.dk
+      deploykit convert model.onnx -o model.tflite
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
