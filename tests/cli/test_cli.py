@@ -95,7 +95,7 @@ def test_all_unsupported_nodes_are_listed_and_nothing_is_written(tmp_path: Path)
 
 def test_wrong_output_kind(tmp_path: Path) -> None:
     source = small.cnn(tmp_path / "m.onnx")
-    assert ".dk, .onnx" in deploykit("convert", source, "-o", tmp_path / "m.tflite", code=2).stderr
+    assert ".dk, .onnx" in deploykit("convert", source, "-o", tmp_path / "m.pb", code=2).stderr
 
 
 def test_quantize_says_that_it_is_not_there(tmp_path: Path) -> None:
