@@ -8,6 +8,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from deploykit import hooks
+
 __version__ = "0.1.0"
 
 _LAZY = {
@@ -18,11 +20,48 @@ _LAZY = {
     "TensorSpec": "deploykit.interpreter",
     "Graph": "deploykit.graph",
     "DeploykitError": "deploykit.errors",
+    **dict.fromkeys(
+        (
+            "Function",
+            "GradientTape",
+            "Tensor",
+            "Variable",
+            "cond",
+            "convert_to_tensor",
+            "custom_gradient",
+            "function",
+            "grad",
+            "no_gradient",
+            "scan",
+            "stop_gradient",
+            "value_and_grad",
+            "while_loop",
+        ),
+        "deploykit.autodiff",
+    ),
+    "random": "deploykit.autodiff.random:",
 }
 __all__ = ["__version__", *_LAZY]
 
 if TYPE_CHECKING:
     from deploykit.api import Report, convert, load
+    from deploykit.autodiff import (
+        Function,
+        GradientTape,
+        Tensor,
+        Variable,
+        cond,
+        convert_to_tensor,
+        custom_gradient,
+        function,
+        grad,
+        no_gradient,
+        random,
+        scan,
+        stop_gradient,
+        value_and_grad,
+        while_loop,
+    )
     from deploykit.errors import DeploykitError
     from deploykit.graph import Graph
     from deploykit.interpreter import Interpreter, TensorSpec
@@ -30,10 +69,20 @@ if TYPE_CHECKING:
 
 def __getattr__(name: str) -> Any:
     if name in _LAZY:
-        value = getattr(importlib.import_module(_LAZY[name]), name)
+        found = importlib.import_module(_LAZY[name].rstrip(":"))  # with a colon: the module itself
+        value = found if _LAZY[name].endswith(":") else getattr(found, name)
         globals()[name] = value
         return value
     raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
+
+
+def _optimize(graph: Any) -> Any:
+    from deploykit.converters.pipeline import optimize
+
+    return optimize(graph)[0]
+
+
+hooks.optimize = _optimize
 
 
 def __dir__() -> list[str]:

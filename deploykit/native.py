@@ -136,6 +136,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "dk_session_value": (_T, [_P, _STR]),
     "dk_session_reset": (None, [_P]),
     "dk_session_variable": (_T, [_P, _STR]),
+    "dk_session_bind_variable": (_I32, [_P, _STR, _T]),
     "dk_session_memory": (None, [_P, c.POINTER(CMemory)]),
     "dk_session_profile_count": (_I32, [_P]),
     "dk_session_profile_row": (_I32, [_P, _I32, c.POINTER(CProfileRow)]),
@@ -434,6 +435,7 @@ class NativeSession:
         status = lib.dk_session_new(model._handle, c.byref(options), c.byref(self._handle))
         _check(status, lib.dk_last_error() if status else None)
         self._inputs: dict[int, np.ndarray] = {}
+        self._bound: dict[str, np.ndarray] = {}
 
     def close(self) -> None:
         """Free the session."""
@@ -512,6 +514,13 @@ class NativeSession:
         """Current value of a variable; None if there is none of that name."""
         t = self._lib.dk_session_variable(self._handle, name.encode())
         return array_of(t.contents) if t else None
+
+    def bind_variable(self, name: str, array: np.ndarray) -> None:
+        """Let the session read and write a variable in this array: aligned to 64 bytes, 64 readable bytes behind it.
+        It is kept alive with the session."""
+        t = tensor_of(array)
+        self._ok(self._lib.dk_session_bind_variable(self._handle, name.encode(), c.byref(t)))
+        self._bound[name] = array
 
     def reset(self) -> None:
         """Set every variable back to its initial value."""

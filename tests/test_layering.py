@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first: a module may import modules of its own layer's prefix and of layers before it.
 LAYERS: list[tuple[str, ...]] = [
-    ("deploykit.errors", "deploykit.dtypes"),
+    ("deploykit.errors", "deploykit.dtypes", "deploykit.hooks"),
     (
         "deploykit.graph.dims",
         "deploykit.graph.ir",
@@ -23,6 +23,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.ops",),
     ("deploykit.graph.dkfile", "deploykit.graph.text", "deploykit.graph.verify"),
     ("deploykit.native",),
+    ("deploykit.autodiff",),
     ("deploykit.converters.ir",),
     ("deploykit.converters.importers", "deploykit.converters.passes", "deploykit.converters.exporters"),
     ("deploykit.converters.report", "deploykit.converters.pipeline", "deploykit.converters"),

@@ -61,9 +61,14 @@ def run_reference(op: Op, arrays: list[np.ndarray | None], attrs: dict[str, Any]
 
 
 class Eager:
-    """Run the reference on arrays."""
+    """Run the reference on arrays.  An input whose class has ``__dk_apply__(op, inputs, attrs)`` decides itself what
+    applying an op means: so tensors record themselves (:mod:`deploykit.autodiff`)."""
 
     def apply(self, op: Op, inputs: list[Any], attrs: dict[str, Any]) -> Any:
+        for x in inputs:
+            own = getattr(type(x), "__dk_apply__", None)
+            if own is not None:
+                return own(op, inputs, attrs)
         arrays = [None if x is None else np.asarray(x) for x in coerce(op, inputs)]
         outs = run_reference(op, arrays, attrs)
         return outs[0] if len(op.results) == 1 and not op.results[0].variadic else outs

@@ -25,6 +25,8 @@ def constant_of(x: Any) -> np.ndarray | None:
     """The data of an argument that is known while tracing (an array, or a graph constant), else None."""
     if isinstance(x, (np.ndarray, np.generic)):
         return np.asarray(x)
+    if hasattr(x, "__dk_constant__"):  # a tensor: its array, None while it is traced
+        return x.__dk_constant__()
     return getattr(x, "data", None) if not hasattr(x, "__array__") else np.asarray(x)
 
 

@@ -264,6 +264,18 @@ const dk_tensor* dk_session_variable(const dk_session* session, const char* name
   return &s->scratch;
 }
 
+dk_status dk_session_bind_variable(dk_session* session, const char* name, const dk_tensor* tensor) {
+  SessionState& s = session->state;
+  int32_t v = name ? s.model->file.find_variable(name) : -1;
+  if (v < 0 || !tensor) return to_c(s.error.set(Code::input, "the model has no variable '%s'", name ? name : ""));
+  char what[160];
+  snprintf(what, sizeof what, "variable '%s'", name);
+  Tensor t;
+  Status status = from_c(*tensor, what, true, &t, &s.error);
+  if (status.ok()) status = s.bind_variable(v, t);
+  return to_c(status);
+}
+
 void dk_session_memory(const dk_session* session, dk_memory* memory) {
   const SessionState& s = session->state;
   *memory = {};

@@ -14,6 +14,7 @@ namespace dk {
 
 constexpr int kMaxPlans = 8;  // kept per graph and session
 constexpr int kMaxThreads = 64;
+constexpr int kVariableAlign = 64;
 
 void Lock::take() {
 #if defined(__linux__) || defined(__APPLE__)
@@ -75,12 +76,13 @@ Status SessionState::init(ModelState* m, const SessionOptions& o) {
 
   graphs = memory.array<GraphState>(static_cast<size_t>(f.n_graphs) + 1);
   variables = memory.array<Tensor>(static_cast<size_t>(f.n_variables) + 1);
+  variable_bound = memory.array<bool>(static_cast<size_t>(f.n_variables) + 1);
   size_t n = static_cast<size_t>(graph->n_inputs) + 1;
   inputs = memory.array<Tensor>(n);
   input_set = memory.array<bool>(n);
   input_copy = memory.array<void*>(n);
   input_copy_bytes = memory.array<size_t>(n);
-  if (!graphs || !variables || !inputs || !input_set || !input_copy || !input_copy_bytes)
+  if (!graphs || !variables || !variable_bound || !inputs || !input_set || !input_copy || !input_copy_bytes)
     return error.set(Code::memory, "out of memory");
   for (int32_t g = 0; g < f.n_graphs; ++g) {
     size_t nodes = static_cast<size_t>(f.graphs[g].n_nodes) + 1;
@@ -103,14 +105,10 @@ Status SessionState::init(ModelState* m, const SessionOptions& o) {
 SessionState::~SessionState() {
   if (!model) return;
   const ModelFile& f = model->file;
-  for (int32_t g = 0; graphs && g < f.n_graphs; ++g) {
-    while (Plan* p = graphs[g].plans) {
-      graphs[g].plans = p->next;
-      free_plan(p);
-    }
-    mem_free(graphs[g].arena);
-  }
-  for (int32_t v = 0; variables && v < f.n_variables; ++v) mem_free(variables[v].data);
+  drop_plans();
+  for (int32_t g = 0; graphs && g < f.n_graphs; ++g) mem_free(graphs[g].arena);
+  for (int32_t v = 0; variables && v < f.n_variables; ++v)
+    if (!variable_bound[v]) mem_free(variables[v].data);
   for (int32_t i = 0; input_copy && i < graph->n_inputs; ++i) mem_free(input_copy[i]);
   model->lock.take();
   bool last = --model->refs == 0;
@@ -119,6 +117,41 @@ SessionState::~SessionState() {
     model->~ModelState();
     mem_free(model);
   }
+}
+
+void SessionState::drop_plans() {
+  for (int32_t g = 0; graphs && g < model->file.n_graphs; ++g) {
+    while (Plan* p = graphs[g].plans) {
+      graphs[g].plans = p->next;
+      free_plan(p);
+    }
+    graphs[g].current = nullptr;
+  }
+  ran = false;
+}
+
+// Plans hold the addresses of variables, so they go.
+Status SessionState::bind_variable(int32_t v, const Tensor& t) {
+  Tensor& own = variables[v];
+  const char* name = model->file.variables[v].name;
+  bool fits = own.dtype == t.dtype && own.rank == t.rank;
+  for (int32_t d = 0; fits && d < own.rank; ++d) fits = own.dims[d] == t.dims[d];
+  if (!fits) {
+    char got[160], want[160];
+    return error.set(Code::input, "variable '%s': got %s%s, expected %s%s", name, dtype_name(t.dtype),
+                     show_dims(t.rank, t.dims, got, sizeof got), dtype_name(own.dtype),
+                     show_dims(own.rank, own.dims, want, sizeof want));
+  }
+  if (own.bytes() && (!t.data || reinterpret_cast<uintptr_t>(t.data) % kVariableAlign))
+    return error.set(Code::input, "variable '%s': its memory must be aligned to %d bytes", name, kVariableAlign);
+  drop_plans();
+  if (!variable_bound[v]) {
+    mem_free(own.data);
+    budget.give(own.bytes());
+  }
+  own.data = t.data;
+  variable_bound[v] = true;
+  return {};
 }
 
 void SessionState::reset_variables() {

@@ -66,6 +66,7 @@ struct SessionState {
   SessionOptions options;
   GraphState* graphs = nullptr;
   Tensor* variables = nullptr;
+  bool* variable_bound = nullptr;  // its memory is the caller's
   Tensor* inputs = nullptr;  // as set by the caller
   bool* input_set = nullptr;
   void** input_copy = nullptr;  // for inputs that cannot be used in place
@@ -82,6 +83,8 @@ struct SessionState {
   Status prepare();  // finds or makes the plan for the inputs set
   Status run();
   void reset_variables();
+  Status bind_variable(int32_t v, const Tensor& t);
+  void drop_plans();
   GraphState& top() { return graphs[graph->index]; }
   Plan* plan() { return graphs ? top().current : nullptr; }
 
