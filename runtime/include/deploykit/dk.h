@@ -136,8 +136,8 @@ DK_API const dk_tensor* dk_session_value(const dk_session* session, const char* 
 /* Set every variable back to its initial value. */
 DK_API void dk_session_reset(dk_session* session);
 /* Let the session read and write a variable in memory of the caller, which must outlive the session or the next bind,
- * be aligned to 64 bytes, and have 64 readable bytes behind it.  Its content counts, also as the value now.  So sessions
- * of several signatures, or the caller, share one state.  Plans made before are dropped. */
+ * be aligned to 64 bytes, and have 64 readable bytes behind it.  Its content counts, also as the value now.  So
+ * sessions of several signatures, or the caller, share one state.  Plans made before are dropped. */
 DK_API dk_status dk_session_bind_variable(dk_session* session, const char* name, const dk_tensor* tensor);
 DK_API const dk_tensor* dk_session_variable(const dk_session* session, const char* name);
 

@@ -430,7 +430,7 @@ class Planner {
     y.known = x.known;
     y.constant = x.constant;
     y.view_of = of;
-    y.t.data = x.place == Place::variable ? x.t.data
+    y.t.data = x.place == Place::variable                              ? x.t.data
                : x.place == Place::constant || x.place == Place::known ? const_cast<void*>(x.known)
                                                                        : nullptr;
     if (y.place == Place::arena) extend(y);

@@ -67,7 +67,7 @@ struct SessionState {
   GraphState* graphs = nullptr;
   Tensor* variables = nullptr;
   bool* variable_bound = nullptr;  // its memory is the caller's
-  Tensor* inputs = nullptr;  // as set by the caller
+  Tensor* inputs = nullptr;        // as set by the caller
   bool* input_set = nullptr;
   void** input_copy = nullptr;  // for inputs that cannot be used in place
   size_t* input_copy_bytes = nullptr;
