@@ -8,8 +8,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from deploykit import hooks
-
 __version__ = "0.1.0"
 
 _LAZY = {
@@ -76,13 +74,10 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'deploykit' has no attribute {name!r}")
 
 
-def _optimize(graph: Any) -> Any:
+def _optimize(graph: Any) -> Any:  # asked for by deploykit.hooks
     from deploykit.converters.pipeline import optimize
 
     return optimize(graph)[0]
-
-
-hooks.optimize = _optimize
 
 
 def __dir__() -> list[str]:

@@ -1,9 +1,12 @@
-"""What lower layers need of higher ones, put here by the package itself: nothing below imports upward."""
+"""What lower layers need of higher ones, asked of the package itself: nothing below imports upward."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
-# Graph -> optimised Graph: the passes of deploykit.converters, for graphs that are traced and run at once.
-optimize: Callable[[Any], Any] | None = None
+
+def optimize() -> Callable[[Any], Any] | None:
+    """Graph -> optimised Graph, by the passes of deploykit.converters, for graphs that are traced and run at once."""
+    return getattr(sys.modules["deploykit"], "_optimize", None)

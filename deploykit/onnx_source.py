@@ -66,7 +66,7 @@ def _shake(model: Any, seed: int) -> None:
         shaken = [o for o in n.output if o in floats] if n.op_type in ROUNDING else []
         nodes.append(n)
         for o in shaken:
-            factor = np.float32(1 + (signs.integers(0, 2) * 2 - 1) * 2.0**-22)
+            factor = np.array(1 + (signs.integers(0, 2) * 2 - 1) * 2.0**-22, np.float32)
             model.graph.initializer.append(numpy_helper.from_array(factor, f"{o}/factor"))
             nodes.append(helper.make_node("Mul", [f"{o}/exact", f"{o}/factor"], [o]))
             n.output[list(n.output).index(o)] = f"{o}/exact"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from deploykit.autodiff.compiled import Function, function
 from deploykit.autodiff.control import cond, scan, while_loop
-from deploykit.autodiff.function import Function, function
 from deploykit.autodiff.tape import GradientTape, custom_gradient, grad, no_gradient, stop_gradient, value_and_grad
 from deploykit.autodiff.tensor import Tensor, TraceError, convert_to_tensor
 from deploykit.autodiff.variable import Variable

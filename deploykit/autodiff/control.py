@@ -129,7 +129,7 @@ def _cond(p: Tensor, true_fn: Any, false_fn: Any, operands: Any, reads: Reads) -
     graphs = [body.close(ts, values) for body, ts in zip((a, b), extra, strict=True)]
     n = len(graphs[0].outputs)
     attrs = dict(then_graph=graphs[0], else_graph=graphs[1], n_outputs=n)
-    outs = outer.apply(get("if"), [outer.localize(p.payload), *(outer.localize(v) for v in values)], attrs) if n else ()
+    outs = outer.apply(get("if"), [outer.value(p), *(outer.localize(v) for v in values)], attrs) if n else ()
     outer.note([p, *found])
     results = [Tensor(v) for v in outs]
     k = sum(x is not None for x in a.leaves)

@@ -585,10 +585,12 @@ def _install() -> None:
         for dunder, both in {"and": (logical_and, bitwise_and), "or": (logical_or, bitwise_or)}.items():
             setattr(cls, f"__{dunder}__", lambda a, b, both=both: _bits(both, a, b))
             setattr(cls, f"__r{dunder}__", lambda a, b, both=both: _bits(both, b, a))
-        cls.__neg__ = lambda a: negative(a)  # type: ignore[attr-defined]
-        cls.__abs__ = lambda a: abs(a)  # type: ignore[attr-defined]
-        cls.__invert__ = lambda a: logical_not(a) if dtype_of(a).kind == "b" else F.bitwise_not(a)  # type: ignore[attr-defined]
-        cls.__getitem__ = getitem  # type: ignore[attr-defined]
+        for dunder, g in dict(neg=negative, abs=abs, invert=_invert, getitem=getitem).items():
+            setattr(cls, f"__{dunder}__", g)
+
+
+def _invert(x: Any) -> Tensor:
+    return logical_not(x) if dtype_of(x).kind == "b" else F.bitwise_not(x)
 
 
 def _operate(f: Callable[[Any, Any], Tensor], a: Any, b: Any) -> Any:

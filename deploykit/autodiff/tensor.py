@@ -129,7 +129,7 @@ class Tensor:
 
     def __iter__(self) -> Iterator[Tensor]:
         for i in range(len(self)):
-            yield self[i]
+            yield self[i]  # type: ignore[index]
 
     def __repr__(self) -> str:
         if self.traced:

@@ -5,7 +5,7 @@ import pytest
 
 import deploykit as dk
 from deploykit.autodiff import numeric as N
-from deploykit.autodiff.function import Spec
+from deploykit.autodiff.compiled import Spec
 from deploykit.errors import DeploykitError
 from deploykit.graph.dkfile import to_bytes
 

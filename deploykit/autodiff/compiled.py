@@ -106,7 +106,7 @@ class Function:
         if known is None:
             known = self._known[key] = self._trace(leaves, build)
             known.open(self.threads)
-        out = known([t.payload for t in tensors])
+        out = known([t.numpy() for t in tensors])
         if state.current.tapes:
             self._record(known, key, leaves, build, tensors, out)
         return out
@@ -123,7 +123,8 @@ class Function:
     # ---- tracing
     @staticmethod
     def _split(leaves: list[Any], nest: Any) -> tuple[list[Tensor], Any]:
-        tensors, parts = [], []
+        tensors: list[Tensor] = []
+        parts: list[Any] = []
         for x in leaves:
             if isinstance(x, (Tensor, np.ndarray, np.generic)):
                 t = convert_to_tensor(x)
@@ -132,7 +133,7 @@ class Function:
             elif isinstance(x, Variable):
                 parts.append((id(x),))
             else:
-                parts.append((type(x), x if _hashable(x) else id(x)))  # type: ignore[arg-type]
+                parts.append((type(x), x if _hashable(x) else id(x)))
         return tensors, (tree.structure(nest), tuple(parts))
 
     def _trace(self, leaves: list[Any], build: Any) -> Concrete:
@@ -148,7 +149,8 @@ class Function:
             args, kwargs = build(given)
             out = self.python(*args, **kwargs)
             results, rebuild = tree.flatten(out)
-            outputs, kept = [], []
+            outputs: list[tuple[Any, str]] = []
+            kept: list[_Static | None] = []
             for r in results:
                 if isinstance(r, (Tensor, Variable)):
                     outputs.append((r, f"output_{len(outputs)}"))
@@ -156,7 +158,7 @@ class Function:
                 else:
                     kept.append(_Static(r))
             graph = trace.finish(outputs)
-        optimize = self.optimize or hooks.optimize
+        optimize = self.optimize or hooks.optimize()
         if optimize is not None:
             graph = optimize(graph)
         return Concrete(graph, trace.variables, list(trace.assigned), rebuild, kept)
