@@ -179,7 +179,7 @@ class GradientTape:
         try:
             rows = []
             for i in range(target.size):
-                unit = np.zeros([int(d) for d in target.shape], target.dtype)  # type: ignore[call-overload]
+                unit = np.zeros([int(d) for d in target.shape], target.dtype)  # type: ignore[arg-type]
                 unit.reshape(-1)[i] = 1
                 g = self.gradient(target, source, Tensor(unit))
                 if g is None:
