@@ -64,7 +64,7 @@ def complex_parts(c: Call) -> Value:
 def rfft_2d(c: Call) -> Complex:
     """Real 2-D FFT over the last two dims, padded with zeros or cut to the given lengths."""
     height, width = c.ints(1, "fft_length")
-    x = c.reshape(c.x(0), *[0] * c.rank(c.x(0)), 1)
+    x = c.op("unsqueeze", c.x(0), c.i64(-1))
     y = c.op("dft", x, c.const(np.int64(width)), c.const(np.int64(-2)), onesided=True)
     return Complex(c.op("dft", y, c.const(np.int64(height)), c.const(np.int64(-3))))
 
