@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deploykit.errors import InputError, UnsupportedError, VerifyError
+from deploykit.factory import is_factory, make
 from deploykit.graph.ir import Graph
 
 if TYPE_CHECKING:
@@ -46,15 +47,13 @@ def import_graph(src: Any, input_shapes: dict[str, list[int | str]] | None = Non
 
     if isinstance(src, Graph):
         return src
-    kind = ".onnx"
-    if isinstance(src, (bytes, bytearray, memoryview)):
+    if is_factory(src):
+        src = make(src)
+    if isinstance(src, (bytearray, memoryview)):
         src = bytes(src)
-        kind = formats.kind_of(src) or kind
-    elif isinstance(src, (str, os.PathLike)):
-        path = Path(src)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file.")
-        kind = path.suffix
+    if isinstance(src, (str, os.PathLike)) and not Path(src).is_file():
+        raise InputError(f"{os.fspath(src)}: no such file.")
+    kind = formats.kind_of_source(src)
     if kind == ".dk":
         from deploykit.graph.dkfile import from_bytes
         from deploykit.ops.infer import infer_graph
@@ -86,8 +85,9 @@ def convert(
 ) -> Report:
     """Convert a model to ``.dk`` (or ``.onnx``, ``.tflite``), optimise it, and check the result against its source.
 
-    src: path of a ``.onnx``, ``.tflite`` or ``.dk`` file, a model's bytes, an ``onnx.ModelProto``, or a Graph.  dst:
-    where to write (``None``: only report); written to a temporary file first, so a failure leaves nothing behind.
+    src: path of a ``.onnx``, ``.tflite``, ``.pt2`` or ``.dk`` file, ``net.py:function`` (see :mod:`deploykit.factory`), a
+    model's bytes, an ``onnx.ModelProto``, a ``torch.export.ExportedProgram``, or a Graph.  dst: where to write (``None``:
+    only report); written to a temporary file first, so a failure leaves nothing behind.
     input_shapes: {"x": [1, 3, "h", 224]} fixes or names dims.  verify: run source and result on the same inputs and
     raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
@@ -114,6 +114,9 @@ def convert(
     from deploykit.graph.dkfile import atomic_write
 
     started = time.perf_counter()
+    named = src
+    if is_factory(src):
+        src = make(src)
     graph = import_graph(src, input_shapes)
     graph.metadata.update(metadata or {})
     graph.metadata.setdefault("source", _source(src))
@@ -121,7 +124,7 @@ def convert(
     report.graph = graph
     kind = Path(dst).suffix if dst is not None else ".dk"
     data = formats.to_bytes(graph, kind, names=names)
-    report.source, report.output, report.output_bytes = _name(src), os.fspath(dst) if dst else None, len(data)
+    report.source, report.output, report.output_bytes = _name(named), os.fspath(dst) if dst else None, len(data)
     if verify:
         from deploykit import verification
 

@@ -6,14 +6,18 @@ An importer is called as ``f(path_or_bytes, input_shapes=...)`` and returns an u
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 IMPORTERS = {
     ".onnx": ("deploykit.converters.importers.onnx", "import_onnx"),
     ".tflite": ("deploykit.converters.importers.tflite", "import_tflite"),
+    # TorchScript and pickles come with the other two suffixes: the importer says what to do with them
+    **dict.fromkeys((".pt2", ".pt", ".pth"), ("deploykit.converters.importers.pytorch", "import_pytorch")),
 }
-READABLE = (*IMPORTERS, ".dk")
+READABLE = (".onnx", ".tflite", ".pt2", "FILE.py:FUNCTION", ".dk")
 WRITABLE = (".dk", ".onnx", ".tflite")
 
 
@@ -25,6 +29,19 @@ def importer(suffix: str) -> Callable[..., Any]:
     """
     module, name = IMPORTERS[suffix]
     return getattr(importlib.import_module(module), name)
+
+
+def kind_of_source(src: Any) -> str:
+    """The suffix of a source's kind: of its path, by marks in its bytes, by its type (else ``.onnx``, a ModelProto).
+
+    >>> kind_of_source("model.tflite")
+    '.tflite'
+    """
+    if isinstance(src, (str, os.PathLike)):
+        return Path(src).suffix
+    if isinstance(src, bytes):
+        return kind_of(src) or ".onnx"
+    return ".pt2" if type(src).__module__.partition(".")[0] == "torch" else ".onnx"
 
 
 def kind_of(data: bytes) -> str | None:

@@ -209,6 +209,47 @@ def _numbered(details: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]
     return out
 
 
+class TorchRunner:
+    """An exported PyTorch program (in memory, or a .pt2 file) by torch itself; names as the importer gives them."""
+
+    def __init__(self, program: Any) -> None:
+        import torch
+
+        from deploykit.formats import importer
+
+        self.program = torch.export.load(str(program)) if isinstance(program, (str, Path)) else program
+        self.tool = f"torch {torch.__version__}"
+        graph = importer(".pt2")(self.program)
+        self.inputs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in graph.inputs]
+        outputs = zip(graph.outputs, graph.public_outputs, strict=True)
+        self.outputs = [TensorSpec(n, v.shape, v.dtype.name if v.dtype else "") for v, n in outputs]
+        self.reset()
+
+    def reset(self) -> None:
+        """Buffers as exported."""
+        self.module = self.program.module()
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        import torch
+        from torch.utils import _pytree as pytree
+
+        spec = self.program.call_spec.in_spec
+        signature = self.program.graph_signature
+        names = [s.arg for s in signature.input_specs if s.kind.name == "USER_INPUT"]
+        flat = [
+            torch.from_numpy(np.array(feeds[a.name])) if a.name in feeds else getattr(a, "value", None) for a in names
+        ]
+        args, kwargs = pytree.tree_unflatten(flat, spec)
+        with torch.no_grad():
+            got = pytree.tree_flatten(self.module(*args, **kwargs))[0]
+        tensors = [t for t in got if t is not None]
+        return {
+            s.name: t.numpy() if hasattr(t, "numpy") else np.asarray(t)
+            for s, t in zip(self.outputs, tensors, strict=True)
+        }
+
+
 class ReferenceRunner:
     """A model of any kind as imported, by the NumPy references of the ops: slow, and blind to errors of the importer."""
 
@@ -249,7 +290,11 @@ def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True
         return open_onnx(path, threads, optimize=optimize)
     if path.suffix == ".tflite":
         return open_tflite(path, threads, optimize=optimize)
-    raise UnsupportedError(f"{path}: models of kind '{path.suffix}' cannot be run here; allowed: .dk, .onnx, .tflite.")
+    if path.suffix == ".pt2":
+        return TorchRunner(path)
+    raise UnsupportedError(
+        f"{path}: models of kind '{path.suffix}' cannot be run here; allowed: .dk, .onnx, .tflite, .pt2."
+    )
 
 
 def open_bytes(data: bytes, kind: str) -> Runner:

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.formats import IMPORTERS, importer, kind_of
+from deploykit.formats import IMPORTERS, importer, kind_of_source
 from deploykit.graph.ir import Graph
 
 TOLERANCE = 1e-4  # of the largest |output|
@@ -167,25 +167,20 @@ def _inputs(reference: Any, shapes: Any, inputs: list[Arrays] | None, seeds: int
     return [f for f in found if f is not None]
 
 
-def _kind(src: Any) -> str | None:
-    """The suffix that the source has, or should have."""
-    if isinstance(src, (str, os.PathLike)):
-        return Path(src).suffix
-    return kind_of(src) if isinstance(src, bytes) else ".onnx"
-
-
 def _source_runners(src: Any) -> tuple[Any, Any]:
     """The source by its plain kernels, and by its optimised ones where there is such a choice."""
     from deploykit import runners
 
-    kind = _kind(src)
+    kind = kind_of_source(src)
     model: Path | bytes
     if isinstance(src, (str, os.PathLike)):
         model = Path(src)
     else:
-        model = src if isinstance(src, bytes) else src.SerializeToString()
+        model = src if isinstance(src, bytes) or kind == ".pt2" else src.SerializeToString()
     if kind == ".dk":
         return runners.DkRunner(model), None
+    if kind == ".pt2":
+        return runners.TorchRunner(src), None
     if kind == ".tflite":
         source = runners.open_tflite(model, 1, optimize=False)
         return source, runners.open_tflite(model, 2) if isinstance(source, runners.LiteRtRunner) else None
@@ -204,7 +199,7 @@ def _perturb(src: Any, cases: list[_Case]) -> None:
     """Raise the noise of the cases to what moved weights do to the source's outputs."""
     from deploykit import onnx_source, runners
 
-    if _kind(src) != ".onnx":
+    if kind_of_source(src) != ".onnx":
         _perturb_graph(src, cases)
         return
     for k in range(PERTURBED):
@@ -222,7 +217,7 @@ def _perturb_graph(src: Any, cases: list[_Case]) -> None:
     """The same for sources of other formats, by the references on what was imported: moved weights and inputs."""
     from deploykit import onnx_source, runners
 
-    kind = _kind(src)
+    kind = kind_of_source(src)
     if kind not in IMPORTERS:
         return
     graph = importer(kind)(src)

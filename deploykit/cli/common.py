@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.markup import escape as escape  # names from models are not markup
 from rich.table import Table
 
 from deploykit.errors import InputError
+from deploykit.factory import is_factory
 
 console = Console(highlight=False)
 err = Console(stderr=True, highlight=False)
@@ -41,9 +43,23 @@ threads_option = click.option(
 )
 
 
-def model_argument(name: str = "model") -> Callable[[Any], Any]:
-    """A path to a model file that must exist."""
-    return click.argument(name, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+class _Model(click.Path):
+    """A path of a model file that must exist; with ``factory`` also FILE.py:FUNCTION."""
+
+    def __init__(self, factory: bool) -> None:
+        super().__init__(exists=True, dir_okay=False, path_type=Path)
+        self.factory = factory
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        if self.factory and is_factory(value):
+            super().convert(os.fspath(value).rpartition(":")[0], param, ctx)
+            return Path(value)
+        return super().convert(value, param, ctx)
+
+
+def model_argument(name: str = "model", factory: bool = False) -> Callable[[Any], Any]:
+    """A path to a model file that must exist; with ``factory`` also FILE.py:FUNCTION."""
+    return click.argument(name, type=_Model(factory))
 
 
 def parse_shapes(values: tuple[str, ...]) -> dict[str, list[int | str]]:

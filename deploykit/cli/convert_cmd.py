@@ -13,7 +13,7 @@ from deploykit.cli.common import console, size
 
 
 @click.command(short_help="Convert a model to .dk, .onnx or .tflite.")
-@common.model_argument()
+@common.model_argument(factory=True)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk, .onnx or .tflite."
 )
@@ -39,7 +39,7 @@ def command(
     strip_names: bool,
     as_json: bool,
 ) -> int:
-    """Convert MODEL (.onnx, .tflite, .dk), optimise it, and check the result against its source.
+    """Convert MODEL (.onnx, .tflite, .pt2, .dk, or FILE.py:FUNCTION), optimise it, and check the result against its source.
 
     The file is written only when the check passes; a failure leaves nothing behind.
 
@@ -49,6 +49,7 @@ def command(
       deploykit convert model.onnx -o model.dk --input-shape x:1,3,h,w
       deploykit convert model.onnx -o model.dk --inputs x=photo.png
       deploykit convert model.tflite -o model.dk
+      deploykit convert net.py:make -o model.dk         (make() returns module, example_inputs)
       deploykit convert model.onnx -o model.tflite
       deploykit convert model.dk -o back.onnx
     """

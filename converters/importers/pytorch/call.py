@@ -84,7 +84,7 @@ class Call(Emitter):
         """An argument as a tensor, None when absent."""
         return None if self.args.get(name) is None else self.x(name)
 
-    def int(self, name: str) -> int:
+    def number(self, name: str) -> int:
         """An argument that must be a number known while importing."""
         v = self.arg(name)
         if isinstance(v, Value):
@@ -131,7 +131,7 @@ class Call(Emitter):
     def dim(self, name: str = "dim", rank: int | None = None) -> int:
         """A non-negative axis of ``self``."""
         n = self.rank(self.x()) if rank is None else rank
-        return self.axis(self.int(name), max(n, 1))
+        return self.axis(self.number(name), max(n, 1))
 
     def dims(self, x: Value, start: int = 0, end: int | None = None) -> Value:
         """int64 vector of dims [start:end] of x."""

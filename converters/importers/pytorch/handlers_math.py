@@ -460,3 +460,16 @@ def linear(c: Call) -> Value:
 @handles("einsum")
 def einsum(c: Call) -> Value:
     return c.op("einsum", *c.arg("tensors"), equation=c.arg("equation").replace(" ", ""))
+
+
+@handles("_cdist_forward", "cdist")
+def cdist(c: Call) -> Value:
+    """Distances between all rows of two sets."""
+    p = float(c.arg("p"))
+    d = c.op("sub", c.op("unsqueeze", c.x("x1"), c.i64(-2)), c.op("unsqueeze", c.x("x2"), c.i64(-3)))
+    if p in (1.0, 2.0):
+        return c.op(f"reduce_l{int(p)}", d, c.i64(-1), keepdims=False)
+    if p == math.inf:
+        return c.op("reduce_max", c.op("abs", d), c.i64(-1), keepdims=False)
+    total = c.op("reduce_sum", c.op("pow", c.op("abs", d), c.scalar(p, d)), c.i64(-1), keepdims=False)
+    return c.op("pow", total, c.scalar(1 / p, d))

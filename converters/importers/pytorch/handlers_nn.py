@@ -178,7 +178,7 @@ def rms_norm(c: Call) -> Any:
 @handles("native_group_norm", "group_norm")
 def group_norm(c: Call) -> Any:
     x = c.x("input")
-    groups = c.int("group" if "group" in c.args else "num_groups")
+    groups = c.number("group" if "group" in c.args else "num_groups")
     y = c.op("group_norm", c.last(x), c.opt("weight"), c.opt("bias"), groups=groups, epsilon=float(c.arg("eps")))
     y = c.first(y)
     return y if ".group_norm." in str(c.node.target) else [y, None, None]
@@ -258,7 +258,7 @@ def recurrent(c: Call) -> list[Value]:
     if c.rank(x) != 3:
         raise UnsupportedError("recurrent layers without a batch dim")
     first, both = bool(c.arg("batch_first")), bool(c.arg("bidirectional"))
-    layers, biases = c.int("num_layers"), bool(c.arg("has_biases"))
+    layers, biases = c.number("num_layers"), bool(c.arg("has_biases"))
     if c.arg("train") and c.arg("dropout"):
         raise UnsupportedError("dropout between layers in training mode; call model.eval() before the export")
     state = c.arg("hx")
@@ -340,18 +340,18 @@ def upsample(c: Call) -> Value:
 
 @handles("pixel_shuffle")
 def pixel_shuffle(c: Call) -> Value:
-    return c.first(c.op("depth_to_space", c.last(c.x()), block=c.int("upscale_factor"), mode="crd"))
+    return c.first(c.op("depth_to_space", c.last(c.x()), block=c.number("upscale_factor"), mode="crd"))
 
 
 @handles("pixel_unshuffle")
 def pixel_unshuffle(c: Call) -> Value:
-    return c.first(c.op("space_to_depth", c.last(c.x()), block=c.int("downscale_factor"), mode="crd"))
+    return c.first(c.op("space_to_depth", c.last(c.x()), block=c.number("downscale_factor"), mode="crd"))
 
 
 @handles("grid_sampler_2d", "grid_sampler")
 def grid_sampler(c: Call) -> Value:
-    mode = {0: "linear", 1: "nearest", 2: "cubic"}[c.int("interpolation_mode")]
-    padding = {0: "zeros", 1: "border", 2: "reflection"}[c.int("padding_mode")]
+    mode = {0: "linear", 1: "nearest", 2: "cubic"}[c.number("interpolation_mode")]
+    padding = {0: "zeros", 1: "border", 2: "reflection"}[c.number("padding_mode")]
     y = c.op(
         "grid_sample",
         c.last(c.x("input")),

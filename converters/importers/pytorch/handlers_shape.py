@@ -51,7 +51,7 @@ def view(c: Call) -> Value:
 def flatten(c: Call) -> Value:
     x = c.x()
     r = c.rank(x)
-    a, b = c.axis(c.int("start_dim"), max(r, 1)), c.axis(c.int("end_dim"), max(r, 1))
+    a, b = c.axis(c.number("start_dim"), max(r, 1)), c.axis(c.number("end_dim"), max(r, 1))
     if r == 0:
         return c.reshape(x, 1)
     parts = [c.dims(x, 0, a), c.i64(-1), c.dims(x, b + 1, r)]
@@ -61,7 +61,7 @@ def flatten(c: Call) -> Value:
 @handles("unsqueeze")
 def unsqueeze(c: Call) -> Value:
     x = c.x()
-    return c.op("unsqueeze", x, c.i64(c.axis(c.int("dim"), c.rank(x) + 1)))
+    return c.op("unsqueeze", x, c.i64(c.axis(c.number("dim"), c.rank(x) + 1)))
 
 
 @handles("squeeze")
@@ -85,7 +85,7 @@ def transpose(c: Call) -> Value:
     r = c.rank(x)
     if r < 2:
         return c.op("identity", x)
-    a, b = (0, 1) if ".t." in str(c.node.target) else (c.axis(c.int("dim0"), r), c.axis(c.int("dim1"), r))
+    a, b = (0, 1) if ".t." in str(c.node.target) else (c.axis(c.number("dim0"), r), c.axis(c.number("dim1"), r))
     perm = list(range(r))
     perm[a], perm[b] = b, a
     return c.transpose(x, perm)
@@ -117,7 +117,7 @@ def repeat(c: Call) -> Value:
 
 @handles("repeat_interleave.self_int")
 def repeat_interleave(c: Call) -> Value:
-    x, times = c.x(), c.int("repeats")
+    x, times = c.x(), c.number("repeats")
     if c.args.get("dim") is None:
         x, dim = c.reshape(x, -1), 0
     else:
@@ -134,13 +134,13 @@ def cat(c: Call) -> Value:
     xs = [c.cast(x, c.dtype) for x in c.arg("tensors") if x.shape != (0,) or len(c.arg("tensors")) == 1]
     if not xs:
         xs = c.arg("tensors")[:1]
-    return xs[0] if len(xs) == 1 else c.op("concat", *xs, axis=c.axis(c.int("dim"), c.rank(xs[0])))
+    return xs[0] if len(xs) == 1 else c.op("concat", *xs, axis=c.axis(c.number("dim"), c.rank(xs[0])))
 
 
 @handles("stack")
 def stack(c: Call) -> Value:
     xs = [c.cast(x, c.dtype) for x in c.arg("tensors")]
-    dim = c.axis(c.int("dim"), c.rank(xs[0]) + 1)
+    dim = c.axis(c.number("dim"), c.rank(xs[0]) + 1)
     each = [c.op("unsqueeze", x, c.i64(dim)) for x in xs]
     return each[0] if len(each) == 1 else c.op("concat", *each, axis=dim)
 
@@ -171,9 +171,9 @@ def slice_(c: Call) -> Value:
     start, end = c.arg("start"), c.arg("end")
     start = 0 if start is None else start
     end = _END if end is None else end
-    if isinstance(start, int) and start == 0 and isinstance(end, int) and end >= _END and c.int("step") == 1:
+    if isinstance(start, int) and start == 0 and isinstance(end, int) and end >= _END and c.number("step") == 1:
         return c.op("identity", x)
-    return c.op("slice", x, c.vector(start), c.vector(end), c.i64(dim), c.i64(c.int("step")))
+    return c.op("slice", x, c.vector(start), c.vector(end), c.i64(dim), c.i64(c.number("step")))
 
 
 @handles("narrow")
@@ -200,11 +200,11 @@ def diagonal(c: Call) -> Value:
     """Elements (i, i + offset) of two dims as the last dim."""
     x = c.x()
     r = c.rank(x)
-    a, b = c.axis(c.int("dim1"), r), c.axis(c.int("dim2"), r)
+    a, b = c.axis(c.number("dim1"), r), c.axis(c.number("dim2"), r)
     rows, cols = c.shape(x)[a], c.shape(x)[b]
     if not isinstance(rows, int) or not isinstance(cols, int):
         raise UnsupportedError("a diagonal of open sizes")
-    k = c.int("offset")
+    k = c.number("offset")
     n = max(min(rows + min(k, 0), cols - max(k, 0)), 0)
     at = [[i - min(k, 0), i + max(k, 0)] for i in range(n)]
     rest = [i for i in range(r) if i not in (a, b)]
@@ -224,7 +224,7 @@ def put_slice(c: Call) -> Value:
         if isinstance(index, int) and index < 0:
             at = c.op("add", at, c.dims(x, dim, dim + 1))
     else:
-        start, end, step = c.arg("start"), c.arg("end"), c.int("step")
+        start, end, step = c.arg("start"), c.arg("end"), c.number("step")
         size = c.dims(x, dim, dim + 1)
         every = c.op("range", c.const(np.int64(0)), c.reshape(size), c.const(np.int64(1)))
         at = c.op(
@@ -467,7 +467,7 @@ def argsort(c: Call) -> Value:
 
 @handles("one_hot")
 def one_hot(c: Call) -> Value:
-    n = c.int("num_classes")
+    n = c.number("num_classes")
     if n < 0:
         raise UnsupportedError("a number of classes that depends on the data")
     return c.op("one_hot", c.x(), c.const(np.int64(n)), c.i64(0, 1), axis=-1)
@@ -484,7 +484,7 @@ def bucketize(c: Call) -> Value:
 def triangle(c: Call) -> Value:
     upper = "triu" in str(c.node.target)
     x = c.x()
-    k = c.const(np.int64(c.int("diagonal")))
+    k = c.const(np.int64(c.number("diagonal")))
     if x.dtype is dtypes.bool_:
         return c.cast(c.op("trilu", c.cast(x, "uint8"), k, upper=upper), "bool")
     return c.op("trilu", x, k, upper=upper)
@@ -539,23 +539,23 @@ def scalar_tensor(c: Call) -> Value:
 
 @handles("arange")
 def arange(c: Call) -> Value:
-    def number(name: str, default: int) -> Value:
+    def bound(name: str, default: int) -> Value:
         v = c.args.get(name)
         return c.tensor(c.resolve(default if v is None else v), c.dtype)
 
-    return c.op("range", number("start", 0), number("end", 0), number("step", 1))
+    return c.op("range", bound("start", 0), bound("end", 0), bound("step", 1))
 
 
 @handles("linspace")
 def linspace(c: Call) -> Value:
-    steps = c.int("steps")
+    steps = c.number("steps")
     return c.const(np.linspace(c.arg("start"), c.arg("end"), steps).astype(c.dtype.np))
 
 
 @handles("eye")
 def eye(c: Call) -> Value:
-    n = c.int("n")
-    m = c.int("m") if c.args.get("m") is not None else n
+    n = c.number("n")
+    m = c.number("m") if c.args.get("m") is not None else n
     return c.const(np.eye(n, m).astype(c.dtype.np))
 
 
@@ -577,7 +577,7 @@ def meshgrid(c: Call) -> list[Value]:
 def unfold(c: Call) -> Value:
     """Windows of a dim as a new last dim."""
     x = c.x()
-    dim, size, step = c.axis(c.int("dimension"), c.rank(x)), c.int("size"), c.int("step")
+    dim, size, step = c.axis(c.number("dimension"), c.rank(x)), c.number("size"), c.number("step")
     length = c.shape(x)[dim]
     if not isinstance(length, int):
         raise UnsupportedError("windows of an open dim")
@@ -601,7 +601,7 @@ def as_strided(c: Call) -> Value:
     """Elements of the storage picked one by one: of a contiguous tensor, with known sizes."""
     x = c.x()
     size, stride = c.ints("size"), c.ints("stride")
-    offset = c.int("storage_offset") if c.args.get("storage_offset") is not None else 0
+    offset = c.number("storage_offset") if c.args.get("storage_offset") is not None else 0
     at = np.full(size, offset, np.int64)
     for i, (n, s) in enumerate(zip(size, stride, strict=True)):
         at = at + (np.arange(n) * s).reshape([-1 if j == i else 1 for j in range(len(size))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -297,7 +298,7 @@ def _binary(op: str) -> Any:
     return run
 
 
-_PLAIN = {
+_PLAIN: dict[str, Callable[..., Any]] = {
     "add": operator.add,
     "sub": operator.sub,
     "mul": operator.mul,
@@ -331,7 +332,7 @@ def _python_ops() -> dict[Any, Any]:
     return table
 
 
-_PYTHON = _python_ops()
+_PYTHON: dict[Any, Callable[[Call], Any]] = _python_ops()
 try:  # torch's own forms of min and max over symbolic numbers, and checks that hold by construction
     import torch as _torch
 
