@@ -23,6 +23,7 @@ from deploykit.ops import (  # noqa: F401
     norm,
     pool,
     quantize,
+    quantized,
     random,
     recurrent,
     reduce,

@@ -61,6 +61,41 @@ constexpr const char* kNames[] = {"scalar",   "x86_sse41",    "x86_avx2",    "x8
                                   "arm_neon", "wasm_simd128", "wasm_relaxed"};
 static_assert(sizeof(kNames) / sizeof(kNames[0]) == static_cast<size_t>(Isa::count));
 
+constexpr const char* kDotNames[] = {"scalar",         "x86_sse41", "x86_avx2",    "x86_avxvnni", "x86_avx512",
+                                     "x86_avx512vnni", "arm_neon",  "arm_neondot", "arm_i8mm",    "wasm_simd128",
+                                     "wasm_relaxed"};
+static_assert(sizeof(kDotNames) / sizeof(kDotNames[0]) == static_cast<size_t>(DotIsa::count));
+
+// The set of vectors that belongs to a set of products.
+Isa base_of(DotIsa isa) {
+  switch (isa) {
+    case DotIsa::x86_sse41: return Isa::x86_sse41;
+    case DotIsa::x86_avx2:
+    case DotIsa::x86_avxvnni: return Isa::x86_avx2;
+    case DotIsa::x86_avx512:
+    case DotIsa::x86_avx512vnni: return Isa::x86_avx512;
+    case DotIsa::arm_neon:
+    case DotIsa::arm_neondot:
+    case DotIsa::arm_i8mm: return Isa::arm_neon;
+    case DotIsa::wasm_simd128: return Isa::wasm_simd128;
+    case DotIsa::wasm_relaxed: return Isa::wasm_relaxed;
+    default: return Isa::scalar;
+  }
+}
+
+#if !defined(__wasm__)
+// The set that DK_ISA names, when it runs.
+bool forced_dot(DotIsa* to) {
+  const char* name = std::getenv("DK_ISA");
+  if (!name) return false;
+  for (int i = 0; i < static_cast<int>(DotIsa::count); ++i) {
+    *to = static_cast<DotIsa>(i);
+    if (std::strcmp(name, kDotNames[i]) == 0) return dot_isa_runs(*to);
+  }
+  return false;
+}
+#endif
+
 Isa choose() {
 #if defined(__wasm_relaxed_simd__)
   return Isa::wasm_relaxed;
@@ -69,8 +104,8 @@ Isa choose() {
 #else
   Isa isa = Isa::scalar;
 #if !defined(__wasm__)
-  const char* forced = std::getenv("DK_ISA");
-  if (forced && isa_from_name(forced, &isa) && isa_runs(isa)) return isa;
+  DotIsa forced;
+  if (forced_dot(&forced)) return base_of(forced);
 #endif
   constexpr Isa order[] = {Isa::x86_sse41, Isa::x86_avx2, Isa::x86_avx512, Isa::arm_neon};
   for (Isa better : order)
@@ -79,10 +114,28 @@ Isa choose() {
 #endif
 }
 
+DotIsa choose_dot() {
+#if defined(__wasm_relaxed_simd__)
+  return DotIsa::wasm_relaxed;
+#elif defined(__wasm_simd128__)
+  return DotIsa::wasm_simd128;
+#else
+  DotIsa isa = DotIsa::scalar;
+#if !defined(__wasm__)
+  if (forced_dot(&isa)) return isa;
+  isa = DotIsa::scalar;
+#endif
+  for (int i = 0; i < static_cast<int>(DotIsa::count); ++i)
+    if (dot_isa_runs(static_cast<DotIsa>(i))) isa = static_cast<DotIsa>(i);
+  return isa;
+#endif
+}
+
 // Filled in by the first callers: all of them write the same, so a race is harmless (the flag is written last).
 CpuFeatures features;
-uint8_t features_known, isa_known;
+uint8_t features_known, isa_known, dot_known;
 Isa isa_chosen;
+DotIsa dot_chosen;
 
 }  // namespace
 
@@ -119,6 +172,28 @@ Isa best_isa() {
   }
   return isa_chosen;
 }
+
+bool dot_isa_runs(DotIsa isa) {
+  const CpuFeatures& f = cpu_features();
+  if (!isa_runs(base_of(isa))) return false;
+  switch (isa) {
+    case DotIsa::x86_avxvnni: return f.avx_vnni;
+    case DotIsa::x86_avx512vnni: return f.avx512_vnni;
+    case DotIsa::arm_neondot: return f.dotprod;
+    case DotIsa::arm_i8mm: return f.i8mm && f.dotprod;
+    default: return true;
+  }
+}
+
+DotIsa best_dot_isa() {
+  if (!__atomic_load_n(&dot_known, __ATOMIC_ACQUIRE)) {
+    dot_chosen = choose_dot();
+    __atomic_store_n(&dot_known, 1, __ATOMIC_RELEASE);
+  }
+  return dot_chosen;
+}
+
+const char* dot_isa_name(DotIsa isa) { return isa < DotIsa::count ? kDotNames[static_cast<int>(isa)] : "?"; }
 
 const char* isa_name(Isa isa) { return isa < Isa::count ? kNames[static_cast<int>(isa)] : "?"; }
 

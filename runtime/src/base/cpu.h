@@ -16,6 +16,22 @@ enum class Isa : uint8_t {
   count,
 };
 
+// Sets with instructions for sums of 8-bit products; only the integer families have files for all of them.
+enum class DotIsa : uint8_t {
+  scalar,
+  x86_sse41,
+  x86_avx2,
+  x86_avxvnni,
+  x86_avx512,
+  x86_avx512vnni,
+  arm_neon,
+  arm_neondot,
+  arm_i8mm,
+  wasm_simd128,
+  wasm_relaxed,
+  count,
+};
+
 struct CpuFeatures {
   bool sse42 = false, avx2 = false, fma = false, f16c = false;
   bool avx512 = false;  // F, BW, VL and DQ, and the OS keeps their registers
@@ -31,6 +47,10 @@ const CpuFeatures& cpu_features();
 bool isa_runs(Isa isa);
 // The best set that runs, or the one that the environment variable DK_ISA names when that one runs.
 Isa best_isa();
+// The same for the integer families.  DK_ISA names the set exactly: x86_avx512 is without VNNI.
+bool dot_isa_runs(DotIsa isa);
+DotIsa best_dot_isa();
+const char* dot_isa_name(DotIsa isa);
 const char* isa_name(Isa isa);                  // "x86_avx2"
 bool isa_from_name(const char* name, Isa* to);  // false: no such name
 
@@ -44,6 +64,44 @@ bool isa_from_name(const char* name, Isa* to);  // false: no such name
 //
 //   DK_KERNEL_SETS(gemm, GemmKernels)            // at namespace scope: declares those functions for this architecture
 //   const GemmKernels* k = DK_PICK_KERNELS(gemm);  // in a function of the same namespace
+//
+// Families of 8-bit products use DK_DOT_SETS and DK_PICK_DOT, which know the sets of DotIsa.
+#if defined(__x86_64__) || defined(_M_X64)
+#define DK_DOT_SETS(family, Table)     \
+  const Table* family##_scalar();      \
+  const Table* family##_x86_sse41();   \
+  const Table* family##_x86_avx2();    \
+  const Table* family##_x86_avxvnni(); \
+  const Table* family##_x86_avx512();  \
+  const Table* family##_x86_avx512vnni();
+#define DK_PICK_DOT(family)                                                       \
+  (::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512vnni ? family##_x86_avx512vnni() \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512   ? family##_x86_avx512()     \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avxvnni  ? family##_x86_avxvnni()    \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx2     ? family##_x86_avx2()       \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_sse41    ? family##_x86_sse41()      \
+                                                        : family##_scalar())
+#elif defined(__aarch64__)
+#define DK_DOT_SETS(family, Table)     \
+  const Table* family##_scalar();      \
+  const Table* family##_arm_neon();    \
+  const Table* family##_arm_neondot(); \
+  const Table* family##_arm_i8mm();
+#define DK_PICK_DOT(family)                                                 \
+  (::dk::best_dot_isa() == ::dk::DotIsa::arm_i8mm      ? family##_arm_i8mm()  \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::arm_neondot ? family##_arm_neondot() \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::arm_neon    ? family##_arm_neon()  \
+                                                       : family##_scalar())
+#elif defined(__wasm_relaxed_simd__)
+#define DK_DOT_SETS(family, Table) const Table* family##_wasm_relaxed();
+#define DK_PICK_DOT(family) family##_wasm_relaxed()
+#elif defined(__wasm_simd128__)
+#define DK_DOT_SETS(family, Table) const Table* family##_wasm_simd128();
+#define DK_PICK_DOT(family) family##_wasm_simd128()
+#else
+#define DK_DOT_SETS(family, Table) const Table* family##_scalar();
+#define DK_PICK_DOT(family) family##_scalar()
+#endif
 #if defined(__x86_64__) || defined(_M_X64)
 #define DK_KERNEL_SETS(family, Table) \
   const Table* family##_scalar();     \

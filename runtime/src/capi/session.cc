@@ -90,7 +90,7 @@ const Tensor* find_value(SessionState& s, const char* name) {
 
 extern "C" {
 
-const char* dk_isa(void) { return isa_name(best_isa()); }
+const char* dk_isa(void) { return dot_isa_name(best_dot_isa()); }
 
 const char* dk_cpu_features(void) {
   static char text[160];

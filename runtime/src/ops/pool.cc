@@ -6,10 +6,9 @@
 
 #include <cmath>
 
-#include "ops/broadcast.h"
+#include "ops/pool_util.h"
 #include "ops/shape_util.h"
 #include "ops/stage.h"
-#include "ops/window.h"
 
 namespace dk {
 namespace {
@@ -33,23 +32,6 @@ static_assert(attr::max_pool_::kernel == attr::avg_pool_::kernel && attr::max_po
               attr::max_pool_::ceil_mode == attr::avg_pool_::ceil_mode &&
               attr::max_pool_::ceil_mode == attr::lp_pool_::ceil_mode);
 
-Status read_window(const OpContext& c, Window* w) {
-  const Tensor& x = *c.in(0);
-  const Span<const int64_t> kernel = c.attr_ints(attr::max_pool_::kernel);
-  const int rank = static_cast<int>(kernel.size());
-  if (rank < 1 || rank > 3)
-    return c.fail(Code::shape, "kernel has %d sizes, expected 1 to 3, one per spatial dim", rank);
-  if (x.rank != rank + 2)
-    return c.fail(Code::shape, "shape of x; got %s, expected rank %d", ShapeText(x).text, rank + 2);
-  WindowAttrs attrs;
-  attrs.strides = attr::max_pool_::strides;
-  attrs.dilations = attr::max_pool_::dilations;
-  attrs.pads = attr::max_pool_::pads;
-  attrs.pad_mode = attr::max_pool_::pad_mode;
-  attrs.ceil_mode = attr::max_pool_::ceil_mode;
-  return window_of(c, attrs, rank, x.dims + 1, kernel.ptr, w);
-}
-
 Status infer_pool(OpContext& c, Pool kind) {
   const Tensor& x = *c.in(0);
   if (x.dtype == DType::b8 || (kind != Pool::max && !is_float(x.dtype)))
@@ -58,7 +40,7 @@ Status infer_pool(OpContext& c, Pool kind) {
     return c.fail(Code::shape, "p; got %lld, expected at least 1",
                   static_cast<long long>(c.attr_int(attr::lp_pool_::p)));
   Window w;
-  DK_TRY(read_window(c, &w));
+  DK_TRY(pool_window(c, &w));
   int64_t dims[kMaxRank] = {x.dims[0]};
   for (int i = 0; i < w.rank; ++i) dims[1 + i] = w.out[3 - w.rank + i];
   dims[x.rank - 1] = x.dims[x.rank - 1];
@@ -70,7 +52,7 @@ Status prepare_pool(OpContext& c, Pool kind) {
   PoolState* s;
   DK_TRY(c.make_state(&s));
   const Tensor& x = *c.in(0);
-  DK_TRY(read_window(c, &s->w));
+  DK_TRY(pool_window(c, &s->w));
   const Window& w = s->w;
   s->kind = kind;
   s->dtype = x.dtype;
@@ -82,16 +64,7 @@ Status prepare_pool(OpContext& c, Pool kind) {
   s->column_major = kind == Pool::max && c.attr_int(attr::max_pool_::column_major);
   s->include_pad = kind == Pool::avg && c.attr_int(attr::avg_pool_::count_include_pad);
   s->p = kind == Pool::lp ? c.attr_int(attr::lp_pool_::p) : 0;
-  const Span<const int64_t> pads = c.attr_ints(attr::max_pool_::pads);
-  for (int d = 0; d < 3; ++d) {
-    const int i = d - (3 - w.rank);
-    s->after[d] = 0;
-    if (c.attr_int(attr::max_pool_::pad_mode) != choice::max_pool_::pad_mode::explicit_)
-      s->after[d] = (w.out[d] - 1) * w.stride[d] + w.dilation[d] * (w.kernel[d] - 1) + 1 - w.in[d] - w.before[d];
-    else if (i >= 0 && !pads.empty())
-      s->after[d] = pads[w.rank + i];
-    if (s->after[d] < 0) s->after[d] = 0;
-  }
+  padding_after(c, w, s->after);
   s->direct =
       !s->indices && (s->dtype == DType::f32 ? kind != Pool::lp || s->p == 2
                                              : kind == Pool::max && (s->dtype == DType::s8 || s->dtype == DType::u8));
@@ -99,48 +72,6 @@ Status prepare_pool(OpContext& c, Pool kind) {
       static_cast<double>(w.kernel[0]) * static_cast<double>(w.kernel[1]) * static_cast<double>(w.kernel[2]);
   s->grain = grain_for(s->direct ? 16384 : 1024, taps * static_cast<double>(s->channels));
   return {};
-}
-
-// The taps of a window that lie inside the input, per dim.
-struct Reach {
-  int64_t start[3];  // input position of tap 0; may lie outside
-  int64_t low[3], high[3];
-
-  void set(const Window& w, int d, int64_t o) {
-    const int64_t dilation = w.dilation[d];
-    start[d] = o * w.stride[d] - w.before[d];
-    low[d] = start[d] < 0 ? -start[d] : 0;
-    high[d] = w.in[d] - start[d] > 0 ? w.in[d] - start[d] : 0;  // of the input, counted from tap 0
-    if (dilation > 1) {
-      low[d] = (low[d] + dilation - 1) / dilation;
-      high[d] = (high[d] + dilation - 1) / dilation;
-    }
-    if (high[d] > w.kernel[d]) high[d] = w.kernel[d];
-    if (low[d] > high[d]) low[d] = high[d];
-  }
-  int64_t count() const { return (high[0] - low[0]) * (high[1] - low[1]) * (high[2] - low[2]); }
-};
-
-// How many taps an average divides by; 1 when none counts.
-double divisor(const PoolState& s, const Reach& r) {
-  if (!s.include_pad) return r.count() ? static_cast<double>(r.count()) : 1;
-  double n = 1;
-  for (int d = 0; d < 3; ++d) {
-    const int64_t end = s.w.in[d] + s.after[d];  // the start is never before the leading padding
-    int64_t k = end > r.start[d] ? (end - r.start[d] + s.w.dilation[d] - 1) / s.w.dilation[d] : 0;
-    n *= static_cast<double>(k < s.w.kernel[d] ? k : s.w.kernel[d]);
-  }
-  return n < 1 ? 1 : n;
-}
-
-// Calls fn(pixel) with the plane positions of all taps inside, in row-major order.
-template <class F>
-void each_tap(const Window& w, const Reach& r, F&& fn) {
-  for (int64_t i = r.low[0]; i < r.high[0]; ++i)
-    for (int64_t j = r.low[1]; j < r.high[1]; ++j) {
-      const int64_t row = ((r.start[0] + i * w.dilation[0]) * w.in[1] + r.start[1] + j * w.dilation[1]) * w.in[2];
-      for (int64_t k = r.low[2]; k < r.high[2]; ++k) fn(row + r.start[2] + k * w.dilation[2]);
-    }
 }
 
 // Pointers to the taps in groups of kPoolTaps; fn(taps, n, more, last).
@@ -177,7 +108,7 @@ void pixel_direct(const PoolState& s, const Reach& r, const char* plane, char* y
     return;
   }
   float* to = reinterpret_cast<float*>(y);
-  const float factor = s.kind == Pool::avg ? static_cast<float>(1 / divisor(s, r)) : 1.0f;
+  const float factor = s.kind == Pool::avg ? static_cast<float>(1 / divisor(s.w, s.after, s.include_pad, r)) : 1.0f;
   each_group(s, r, reinterpret_cast<const float*>(plane), [&](const float* const* taps, int n, bool more, bool last) {
     if (s.kind == Pool::max)
       s.kernels->max_f32(taps, n, c, more, to);
@@ -227,7 +158,7 @@ void pixel_max(const PoolState& s, const Reach& r, const char* plane, char* y, i
 void pixel_sum(const PoolState& s, const Reach& r, const char* plane, char* y) {
   const size_t size = dtype_size(s.dtype);
   double total[kStage], block[kStage];
-  const double count = s.kind == Pool::avg ? divisor(s, r) : 1;
+  const double count = s.kind == Pool::avg ? divisor(s.w, s.after, s.include_pad, r) : 1;
   const double p = static_cast<double>(s.p);
   for (int64_t c = 0; c < s.channels; c += kStage) {
     const int64_t n = s.channels - c < kStage ? s.channels - c : kStage;

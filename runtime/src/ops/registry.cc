@@ -26,6 +26,10 @@
   X(image_resize)       \
   X(image_sample)       \
   X(matmul)             \
+  X(qconv)              \
+  X(qelementwise)       \
+  X(qmatmul)            \
+  X(qreduce)            \
   X(quantize)           \
   X(random)             \
   X(recurrent)          \

@@ -1,0 +1,1 @@
+#include "kernels/qdepthwise/qdepthwise_impl.h"

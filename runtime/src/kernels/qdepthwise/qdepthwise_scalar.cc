@@ -1,0 +1,2 @@
+#define DK_SIMD_SCALAR
+#include "kernels/qdepthwise/qdepthwise_impl.h"

@@ -1,0 +1,1 @@
+#include "kernels/qelementwise/qelementwise_impl.h"

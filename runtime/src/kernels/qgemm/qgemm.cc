@@ -1,0 +1,138 @@
+#include "kernels/qgemm/qgemm.h"
+
+#include <cstring>
+
+#include "base/cpu.h"
+
+namespace dk {
+
+DK_DOT_SETS(qgemm, QGemmKernels)
+const QGemmKernels* qgemm_kernels() { return DK_PICK_DOT(qgemm); }
+
+QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, int64_t n) {
+  QGemmLayout l;
+  l.n = n;
+  l.taps = taps;
+  l.k = k;
+  l.quads = taps * ((k + 3) / 4);
+  l.main = kernels->main;
+  l.panels = n / l.main.nr;
+  const int64_t rest = n - l.panels * l.main.nr;
+  l.has_last = rest > 0;
+  l.last = rest <= kernels->narrow.nr ? kernels->narrow : kernels->main;
+  return l;
+}
+
+void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* packed, int32_t* sums, int64_t p0,
+                int64_t p1) {
+  const int64_t k4 = (layout.k + 3) / 4;
+  for (int64_t p = p0; p < p1; ++p) {
+    const int64_t column = layout.column(p);
+    const int nr = layout.shape(p).nr, n = layout.columns(p);
+    int8_t* panel = packed + column * layout.quads * 4;
+    std::memset(panel, 0, static_cast<size_t>(nr * layout.quads * 4));
+    for (int j = 0; j < nr; ++j) {
+      int32_t sum = 0;
+      if (j < n)
+        for (int64_t t = 0; t < layout.taps; ++t) {
+          const uint8_t* b = from.b + t * from.tap_stride + (column + j) * from.col;
+          int8_t* to = panel + t * k4 * nr * 4 + j * 4;
+          for (int64_t r = 0; r < layout.k; ++r) {
+            const int8_t v = static_cast<int8_t>(b[r * from.row] ^ from.flip);
+            to[(r / 4) * nr * 4 + r % 4] = v;
+            sum += v;
+          }
+        }
+      sums[column + j] = sum;
+    }
+  }
+}
+
+static void fill_matrix(const QGemmRows* self, int64_t m0, int64_t m, const uint8_t** to, int64_t) {
+  const QGemmMatrix* a = static_cast<const QGemmMatrix*>(self);
+  const uint8_t* row = a->a + m0 * a->lda;
+  for (int64_t i = 0; i < m; ++i, row += a->lda) to[i] = row;
+}
+
+QGemmMatrix::QGemmMatrix(const uint8_t* a, int64_t lda) : QGemmRows{fill_matrix}, a(a), lda(lda) {}
+
+// Rows that go through all panels before the next ones: they stay in L1 or L2, and a panel is read once per chunk.
+static int64_t chunk_rows(const QGemmProblem& p) {
+  const int64_t row_bytes = p.layout->quads * 4;
+  const int mr = p.layout->main.mr;
+  int64_t rows = (64 << 10) / (row_bytes > 0 ? row_bytes : 1);
+  if (rows < 2 * mr) rows = 2 * mr;
+  const int64_t most = kQGemmMaxPointers / p.layout->taps;
+  if (rows > most) rows = most;
+  return rows < 1 ? 1 : rows;
+}
+
+void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const QGemmLayout& l = *p.layout;
+  const QEpilogue& e = *p.epilogue;
+  if (l.taps > kQGemmMaxPointers) __builtin_trap();  // callers split such kernels
+  const uint8_t* pointers[kQGemmMaxPointers];
+  alignas(64) int32_t acc[kQGemmMaxTile];
+  const int64_t chunk = chunk_rows(p), chunks = (m1 - m0 + chunk - 1) / chunk;
+  const int64_t element = e.floats ? 4 : 1;
+
+  QGemmTile t;
+  t.taps = l.taps;
+  t.k = l.k;
+  t.a_shift = p.a_shift;
+  t.a_flip = p.a_flip;
+  t.acc = acc;
+  QGemmFinish f;
+  f.acc = acc;
+  f.ldc = p.ldc;
+  f.e = &e;
+  for (int64_t ch = 0; ch < chunks; ++ch) {
+    const int64_t c0 = m0 + (m1 - m0) * ch / chunks, c1 = m0 + (m1 - m0) * (ch + 1) / chunks;
+    const int64_t rows = c1 - c0;
+    p.rows->fill(p.rows, c0, rows, pointers, rows);
+    t.a_stride = rows;
+    for (int64_t panel = p0; panel < p1; ++panel) {
+      const int64_t column = l.column(panel);
+      const QGemmShape& shape = l.shape(panel);
+      t.b = p.packed + column * l.quads * 4;
+      t.bias = p.bias + column;
+      f.lda = shape.nr;
+      f.n = l.columns(panel);
+      f.column = column;
+      const int64_t blocks = (rows + shape.mr - 1) / shape.mr;
+      for (int64_t block = 0; block < blocks; ++block) {
+        const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
+        t.a = pointers + r0;
+        f.m = static_cast<int>(r1 - r0);
+        f.row = c0 + r0;
+        f.c = static_cast<char*>(p.c) + ((c0 + r0) * p.ldc + column) * element;
+        shape.fn[f.m - 1](&t);
+        p.kernels->finish(&f);
+      }
+    }
+  }
+}
+
+QGemmSplit qgemm_split(const QGemmProblem& p, int threads) {
+  const QGemmLayout& l = *p.layout;
+  const int64_t blocks = (p.m + l.main.mr - 1) / l.main.mr, panels = l.count();
+  QGemmSplit s;
+  // Every thread reads all of what is not split: split the larger side, unless it has too few units to share evenly.
+  s.by_panels = l.n > p.m;
+  if (s.by_panels ? panels < 4 * threads && blocks > panels : blocks < 4 * threads && panels > blocks)
+    s.by_panels = !s.by_panels;
+  s.units = s.by_panels ? panels : blocks;
+  // A thread needs about 2 us of work.
+  const int64_t unit = l.quads * 4 * (s.by_panels ? p.m * l.main.nr : l.n * l.main.mr);
+  s.grain = 1 + 400000 / (unit > 0 ? unit : 1);
+  return s;
+}
+
+void qgemm_run_units(const QGemmProblem& p, const QGemmSplit& s, int64_t u0, int64_t u1) {
+  if (s.by_panels) return qgemm_run(p, 0, p.m, u0, u1);
+  const int64_t mr = p.layout->main.mr;
+  const int64_t m1 = u1 * mr < p.m ? u1 * mr : p.m;
+  qgemm_run(p, u0 * mr, m1, 0, p.layout->count());
+}
+
+}  // namespace dk

@@ -1,0 +1,143 @@
+// 8-bit matrix product core: C = requantize(A * B + bias), used by qmatmul, every dense qconv and the dynamic products.
+//
+// A is bytes, in place, one pointer per row and tap as in kernels/gemm (indirect convolution).  B is packed in panels
+// of nr columns, [taps][ceil(k / 4)][nr][4] signed bytes, zeros behind k, 64-byte aligned.  A tile is mr x nr int32
+// sums; four terms per instruction (simd/dot.h).  Sums are exact, so results do not depend on tile, ISA or thread.
+//
+// Bytes of A are read in the ISA's own sign (QGemmKernels::a_signed); `a_flip` turns the other one into it.  The zero
+// point of A is handled by the bias that the packer makes: bias - zero * (sum of the column of B).
+//
+// Over-read: up to 3 bytes behind the k bytes of a row (times zero), whole panels of B, bias and multiplier.  C is
+// written, and the residual read, only where it exists (residual: up to 64 bytes behind the end of the tensor).
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace dk {
+
+// From int32 sums to the result, defined in deploykit/ops/quantized.py:
+//   v = float(acc) * multiplier;  mid: v = clip(round(v), mid_low, mid_high) * mid_scale;
+//   residual: v += float(r - residual_zero) * residual_scale;  y = clip(round(v) + zero, low, high)
+// Signed bytes are handled as unsigned ones 128 higher; *_flip is 0x80 for them, 0 else.
+struct QEpilogue {
+  const float* multiplier = nullptr;  // one per column, padded to whole panels
+  bool floats = false;                // the result is float32: v itself
+  bool mid = false;
+  float mid_scale = 0, mid_low = 0, mid_high = 0;
+  const uint8_t* residual = nullptr;
+  int64_t ldr = 0;
+  float residual_scale = 0;
+  int32_t residual_zero = 0;
+  uint8_t residual_flip = 0;
+  int32_t zero = 0, low = 0, high = 255;
+  uint8_t flip = 0;
+  // For a B with a zero point of its own: acc += row_sum[i] * column_zero[j].
+  const int32_t* row_sum = nullptr;
+  const int32_t* column_zero = nullptr;
+};
+
+struct QGemmTile {
+  int64_t taps, k;
+  const uint8_t* const* a;  // row i of tap t is a[t * a_stride + i] + a_shift
+  int64_t a_stride, a_shift;
+  uint32_t a_flip;  // 0 or 0x80808080
+  const int8_t* b;
+  const int32_t* bias;  // nr numbers, where the sums start
+  int32_t* acc;         // rows of nr numbers
+};
+
+// The epilogue of m x n sums.  `at` is the first column within multiplier and column_zero.
+struct QGemmFinish {
+  const int32_t* acc;
+  int64_t lda;
+  int m, n;
+  int64_t row, column;  // of the first element, in the whole product
+  void* c;              // of the first element
+  int64_t ldc;          // elements
+  const QEpilogue* e;
+};
+
+typedef void (*QGemmTileFn)(const QGemmTile*);
+
+struct QGemmShape {
+  int mr, nr;
+  const QGemmTileFn* fn;  // fn[m - 1] computes m rows, 1 <= m <= mr
+};
+
+struct QGemmKernels {
+  QGemmShape narrow, main;  // one and two vectors of columns
+  bool a_signed;
+  void (*finish)(const QGemmFinish*);
+};
+
+const QGemmKernels* qgemm_kernels();  // for this CPU
+
+constexpr int kQGemmMaxTile = 24 * 32;  // sums of the largest tile
+
+// ---- packed B
+struct QGemmLayout {
+  int64_t n = 0, taps = 0, k = 0;
+  int64_t quads = 0;   // taps * ceil(k / 4)
+  int64_t panels = 0;  // main panels, then at most one `last`
+  QGemmShape main, last;
+  bool has_last = false;
+
+  int64_t count() const { return panels + (has_last ? 1 : 0); }
+  const QGemmShape& shape(int64_t p) const { return p < panels ? main : last; }
+  int64_t column(int64_t p) const { return p * main.nr; }
+  int columns(int64_t p) const { return p < panels ? main.nr : static_cast<int>(n - panels * main.nr); }
+  int64_t padded() const { return panels * main.nr + (has_last ? last.nr : 0); }
+  size_t bytes() const { return static_cast<size_t>(padded() * quads * 4); }
+};
+
+QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, int64_t n);
+
+// Where element (tap, r, j) of B is: b + tap * tap_stride + r * row + j * col.
+struct QGemmSource {
+  const uint8_t* b;
+  int64_t tap_stride, row, col;
+  uint8_t flip;  // 0x80 for unsigned bytes: packed as b - 128
+};
+
+// Packs panels [p0, p1) to `packed` (the start of the whole buffer) and writes the sums of their packed columns.
+void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* packed, int32_t* sums, int64_t p0,
+                int64_t p1);
+
+// ---- products
+struct QGemmRows {
+  void (*fill)(const QGemmRows* self, int64_t m0, int64_t m, const uint8_t** to, int64_t stride);
+};
+
+struct QGemmMatrix : QGemmRows {
+  const uint8_t* a;
+  int64_t lda;
+  QGemmMatrix(const uint8_t* a, int64_t lda);
+};
+
+constexpr int kQGemmMaxPointers = 1024;
+
+struct QGemmProblem {
+  const QGemmKernels* kernels;
+  const QGemmLayout* layout;
+  int64_t m;
+  const QGemmRows* rows;
+  int64_t a_shift = 0;
+  uint32_t a_flip = 0;
+  const int8_t* packed;
+  const int32_t* bias;  // layout.padded() numbers, zero point of A included
+  void* c;
+  int64_t ldc;
+  const QEpilogue* epilogue;
+};
+
+// Computes rows [m0, m1) and panels [p0, p1).
+void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+
+struct QGemmSplit {
+  bool by_panels;
+  int64_t units, grain;
+};
+QGemmSplit qgemm_split(const QGemmProblem& p, int threads);
+void qgemm_run_units(const QGemmProblem& p, const QGemmSplit& s, int64_t u0, int64_t u1);
+
+}  // namespace dk

@@ -1,0 +1,1 @@
+#include "kernels/qgemm/qgemm_impl.h"
