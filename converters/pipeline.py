@@ -23,10 +23,12 @@ from deploykit.converters.passes import (
     fold_affine,
     fold_constants,
     fold_pads,
+    fold_quantized,
     fuse_activations,
     fuse_attention,
     fuse_epilogue,
     fuse_norms,
+    fuse_quantized,
     layout,
     simplify,
 )
@@ -55,7 +57,18 @@ CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
 FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, cheaper_forms)))
 LAYOUT = (from_module(layout),)
-STAGES: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), LAYOUT, (*FUSE, *CLEAN), LAYOUT, CLEAN)
+INTEGERS = (*map(from_module, (fold_pads, fuse_quantized)), *CLEAN)
+WEIGHTS = (from_module(fold_quantized),)
+STAGES: tuple[tuple[Pass, ...], ...] = (
+    CLEAN,
+    (*FIND, *CLEAN),
+    LAYOUT,
+    INTEGERS,
+    WEIGHTS,
+    (*FUSE, *CLEAN),
+    LAYOUT,
+    CLEAN,
+)
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 
@@ -100,6 +113,9 @@ def optimize(
     report.passes = list(records.values())
     report.ops_after, report.weight_bytes_after = walk.op_counts(out), walk.weight_bytes(out)
     report.transposes = transposes(out)
+    report.notes += [
+        f"{n} quantize or dequantize nodes are left at {why}" for why, n in fuse_quantized.leftovers(out).most_common()
+    ]
     report.seconds = time.perf_counter() - started
     report.graph = out
     return out, report

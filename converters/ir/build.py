@@ -10,6 +10,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.dtypes import DType
+from deploykit.converters.ir.walk import UNFOLDED
 from deploykit.errors import DeploykitError, FormatError, UnsupportedError
 from deploykit.graph import Graph, Value
 from deploykit.ops import GraphBuilder, get
@@ -92,6 +93,8 @@ class Body:
         self, p: Any, ins: list[Value | None], attrs: dict[str, Any], outputs: int | None
     ) -> list[np.ndarray] | None:
         if p.reference is None or {"effect", "random"} & p.flags or p.family == "control":
+            return None
+        if p.name in UNFOLDED:
             return None
         arrays = []
         for v in ins:

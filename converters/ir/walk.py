@@ -13,6 +13,11 @@ from deploykit.ops import get
 from deploykit.ops.infer import declare_variables
 
 
+# Not evaluated early although their inputs are constant: integer ops want quantized weights (passes/fuse_quantized), and
+# passes/fold_quantized folds the rest.
+UNFOLDED = ("dequantize",)
+
+
 def attr(node: Node, name: str) -> Any:
     """An attr of a node, from its passport's default where the node does not say."""
     if name in node.attrs:
