@@ -69,6 +69,8 @@ STAGES: tuple[tuple[Pass, ...], ...] = (
     LAYOUT,
     CLEAN,
 )
+# For formats that say quantization by quantize and dequantize nodes: these stay, on weights too.
+PORTABLE: tuple[tuple[Pass, ...], ...] = tuple(s for s in STAGES if s not in (INTEGERS, WEIGHTS))
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 

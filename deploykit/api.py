@@ -110,7 +110,7 @@ def convert(
     if dst is not None and not Path(dst).resolve().parent.is_dir():
         raise InputError(f"{os.fspath(dst)}: the folder {Path(dst).resolve().parent} does not exist.")
 
-    from deploykit.converters.pipeline import optimize
+    from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
     from deploykit.graph.dkfile import atomic_write
 
     started = time.perf_counter()
@@ -120,9 +120,9 @@ def convert(
     graph = import_graph(src, input_shapes)
     graph.metadata.update(metadata or {})
     graph.metadata.setdefault("source", _source(src))
-    graph, report = optimize(graph, verify=verify_passes)
-    report.graph = graph
     kind = Path(dst).suffix if dst is not None else ".dk"
+    graph, report = optimize(graph, verify=verify_passes, stages=STAGES if kind == ".dk" else PORTABLE)
+    report.graph = graph
     data = formats.to_bytes(graph, kind, names=names)
     report.source, report.output, report.output_bytes = _name(named), os.fspath(dst) if dst else None, len(data)
     if verify:

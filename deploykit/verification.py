@@ -12,7 +12,7 @@ That noise is measured, in this order, and only as far as needed:
    it must be as close to the truth as the source is, times four.
 
 Outputs of integer or bool type must be equal where the source's own do not change under 1 and 2; 8-bit outputs of
-quantized models may be two steps off.
+quantized models may be two steps off, and so may floats that are the dequantization of 8-bit numbers.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class _Case:
     want: Arrays
     got: Arrays
     noise: dict[str, float]
+    steps: dict[str, float]  # what one 8-bit step is worth, for outputs that are dequantized
     truth: Arrays | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -60,12 +61,13 @@ class _Case:
             error, scale, bound = float("inf"), 0.0, 0.0
         else:
             error, scale = difference(want, got)
-            bound = max(_least_bound(want, scale), NOISE * noise)
+            bound = max(_least_bound(want, scale), STEPS * self.steps.get(name, 0.0), NOISE * noise)
             if error > bound and self.truth is not None and name in self.truth:
                 judge = "double precision"
                 truth = self.truth[name]
                 error = difference(truth, got)[0]
-                bound = max(_least_bound(want, scale), NOISE * difference(truth, want)[0])
+                least = max(_least_bound(want, scale), STEPS * self.steps.get(name, 0.0))
+                bound = max(least, NOISE * difference(truth, want)[0])
         return {
             "name": name,
             "seed": self.seed,
@@ -107,9 +109,10 @@ def check(
     reference, optimised = _source_runners(src)
     converted = runners.open_bytes(data, kind)
     cases: list[_Case] = []
+    steps = _steps(data, kind)
     for seed, (feeds, want) in enumerate(_inputs(reference, shapes, inputs, seeds)):
         noise = _optimised_noise(optimised, feeds, want)
-        cases.append(_Case(seed, feeds, want, _fresh(converted, feeds), noise))
+        cases.append(_Case(seed, feeds, want, _fresh(converted, feeds), noise, steps))
     if not cases:
         return {
             "status": "skipped",
@@ -128,6 +131,23 @@ def check(
         "inputs": {k: list(v.shape) for k, v in cases[-1].feeds.items()},
         "outputs": rows,
     }
+
+
+def _steps(data: bytes, kind: str) -> dict[str, float]:
+    """The scale of every output of the result that is dequantized, or a reshaped or transposed such."""
+    if kind != ".dk":
+        return {}
+    from deploykit.graph.dkfile import from_bytes
+
+    graph = from_bytes(data)
+    steps = {}
+    for name, v in zip(graph.public_outputs, graph.outputs, strict=True):
+        n = v.producer
+        while n is not None and n.op in ("reshape", "transpose", "slice", "concat") and n.inputs[0] is not None:
+            n = n.inputs[0].producer
+        if n is not None and n.op == "dequantize" and n.inputs[1] is not None and n.inputs[1].data is not None:
+            steps[name] = float(n.inputs[1].data.max())
+    return steps
 
 
 def failure(v: dict[str, Any]) -> str:

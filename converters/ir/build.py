@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.dtypes import DType
 from deploykit.converters.ir.walk import UNFOLDED
+from deploykit.dtypes import DType
 from deploykit.errors import DeploykitError, FormatError, UnsupportedError
 from deploykit.graph import Graph, Value
 from deploykit.ops import GraphBuilder, get

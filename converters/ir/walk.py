@@ -12,7 +12,6 @@ from deploykit.graph import Dim, Graph, Node, QuantParams, Value, Variable
 from deploykit.ops import get
 from deploykit.ops.infer import declare_variables
 
-
 # Not evaluated early although their inputs are constant: integer ops want quantized weights (passes/fuse_quantized), and
 # passes/fold_quantized folds the rest.
 UNFOLDED = ("dequantize",)

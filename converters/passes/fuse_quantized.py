@@ -269,13 +269,13 @@ class Product:
     """The operands of an integer product: inputs a and b, scale of a sum per column, integer bias, attrs."""
 
     inputs: list[Value | np.ndarray]
-    scale: np.ndarray  # float64 [1] or [columns]
+    scale: np.ndarray  # float32 [1] or [columns]
     bias: np.ndarray | None
     attrs: dict[str, object]
 
     def values(self, y_scale: float) -> list[Value | np.ndarray | None]:
         """Inputs of qconv and qmatmul."""
-        return [*self.inputs, (self.scale / y_scale).astype(F32), self.bias]
+        return [*self.inputs, self.scale / F32(y_scale), self.bias]
 
 
 def _core_alone(rw: Rewriter, n: Node) -> Value | None:
@@ -356,7 +356,7 @@ def _conv_product(n: Node) -> Product | None:
     q = symmetric(w)
     if q is None:
         return None
-    scale = np.float64(x.params.scale) * w.scale.astype(np.float64)
+    scale = F32(x.params.scale) * w.scale
     possible, bias = _bias(operand(n, 2), scale, q.shape[0])
     if not possible:
         return None
@@ -376,13 +376,13 @@ def _matmul_product(n: Node) -> Product | None:
     right: Value | np.ndarray
     q = None if w is None else symmetric(w)
     if w is not None and q is not None and (w.scale.size == 1 or w.axis == q.ndim - (2 if tb else 1)):
-        right, scale = q, w.scale.astype(np.float64)
+        right, scale = q, w.scale
     elif b is not None:
-        right, scale = b.value, np.array([b.params.scale], np.float64)
+        right, scale = b.value, np.array([b.params.scale], F32)
         attrs["b_zero_point"] = b.params.zero_point
     else:
         return None
-    scale = scale * a.params.scale * np.float64(F32(attr(n, "alpha")))
+    scale = F32(a.params.scale) * scale * F32(attr(n, "alpha"))
     bias_value, bias = operand(n, 2), None
     if bias_value is not None:
         columns = y.shape[-1]
@@ -435,7 +435,11 @@ def _mul(rw: Rewriter, n: Node, p: Params, tail: Tail) -> Value | None:
 def _origin(t: Tensor) -> Value | None:
     """The tensor that a table was applied to, else the tensor itself."""
     n = t.value.producer
-    return n.inputs[0] if n is not None and n.op == "qlut" and n.inputs[1] is not None and n.inputs[1].is_constant else t.value
+    return (
+        n.inputs[0]
+        if n is not None and n.op == "qlut" and n.inputs[1] is not None and n.inputs[1].is_constant
+        else t.value
+    )
 
 
 # ---- reductions
@@ -542,10 +546,7 @@ def _evaluate(order: list[Node], env: dict[Value, np.ndarray]) -> np.ndarray:
     out = np.zeros(0)
     for n in order:
         op = get(n.op)
-        ins = [
-            None if x is None else env[x] if x in env else np.asarray(x.data).reshape(())
-            for x in n.inputs
-        ]
+        ins = [None if x is None else env[x] if x in env else np.asarray(x.data).reshape(()) for x in n.inputs]
         (out,) = run_reference(op, ins, op.complete(n.attrs))
         env[n.output] = np.asarray(out)
     return out

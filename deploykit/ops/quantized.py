@@ -17,6 +17,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.dtypes import DType
+from deploykit.ops import quantized_forms as forms
 from deploykit.ops import samples_quantized as cases
 from deploykit.ops.conv import GEOMETRY, check_shape, conv_shape
 from deploykit.ops.core import Spec, op
@@ -145,6 +146,7 @@ class qconv:
     """
 
     samples = cases.qconv
+    decompose = forms.conv
 
     def infer(x, weight, multiplier, bias=None, residual=None, *, strides, dilations, pads, pad_mode, groups, **attrs):
         dtype = _check_tail(x, multiplier, bias, residual, attrs)
@@ -184,6 +186,7 @@ class qmatmul:
     """
 
     samples = cases.qmatmul
+    decompose = forms.matmul
 
     def infer(a, b, multiplier, bias=None, residual=None, *, transpose_a, transpose_b, b_zero_point, **attrs):
         dtype = _check_tail(a, multiplier, bias, residual, attrs)
@@ -233,6 +236,7 @@ class qadd:
     b_scale, requantized.  a_scale and b_scale are the operand's scale over the result's; negative ones subtract."""
 
     samples = cases.qadd
+    decompose = forms.add
 
     def infer(a, b, **attrs):
         return _binary_infer(a, b, ("a_scale", "b_scale"), attrs)
@@ -255,6 +259,7 @@ class qmul:
     requantized; multiplier = a_scale * b_scale / y_scale."""
 
     samples = cases.qmul
+    decompose = forms.mul
 
     def infer(a, b, **attrs):
         return _binary_infer(a, b, ("multiplier",), attrs)
@@ -270,6 +275,7 @@ class qlut:
     is for the byte i, so for int8 x entries 128..255 stand for -128..-1.  Any function of one quantized tensor."""
 
     samples = cases.qlut
+    decompose = forms.lut
 
     def infer(x, table):
         require_bytes(x)
@@ -295,6 +301,7 @@ class qavg_pool:
     elements."""
 
     samples = cases.qavg_pool
+    decompose = forms.avg_pool
 
     def infer(x, *, count_include_pad, multiplier, x_zero_point, y_zero_point, low, high, dtype, **geometry):
         require_bytes(x)
@@ -338,6 +345,7 @@ class qmean:
     multiplier, requantized.  The sum wraps like int32; an empty mean is 0 before the zero point."""
 
     samples = cases.qmean
+    decompose = forms.mean
 
     def infer(x, *, axes, keepdims, multiplier, x_zero_point, **attrs):
         require_bytes(x)
@@ -360,6 +368,7 @@ class qsoftmax:
     (multiplier / float32(sum of the row's weights)), requantized; multiplier = 1 / y_scale.  The sum is exact."""
 
     samples = cases.qsoftmax
+    decompose = forms.softmax
 
     def infer(x, table, *, multiplier, **attrs):
         require_bytes(x)

@@ -13,7 +13,7 @@ import numpy as np
 from deploykit.converters.importers.onnx.call import Call, find_handler, handles
 from deploykit.converters.importers.onnx.dynamic_lstm import dynamic_lstm, expressible
 from deploykit.converters.importers.onnx.handlers_nn import filters, geometry, scalar_if_one, spatial_rank
-from deploykit.converters.importers.onnx.handlers_rnn import recurrent_attrs, requantize
+from deploykit.converters.importers.onnx.handlers_rnn import dequantized, qlinear_conv_of, quantized, recurrent_attrs
 from deploykit.dtypes import float32
 from deploykit.errors import FormatError
 from deploykit.graph import Value
@@ -314,31 +314,21 @@ def qlinear_concat(c: Call) -> Value:
 
 @handles("QLinearConv", domain=MS)
 def qlinear_conv(c: Call) -> Value:
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (c.x(i) for i in range(8))
-    last = bool(c.attr("channels_last", 0))
-    g = geometry(c, spatial_rank(c, x))
-    zeros = [scalar_if_one(c, v) for v in (x_zero, w_zero)]
-    acc = c.op("conv_integer", x if last else c.last(x), filters(c, w), *zeros, groups=c.attr("group", 1), **g)
-    if c.opt(8) is not None:
-        acc = c.op("add", acc, c.opt(8))
-    y = requantize(c, acc, c.op("mul", x_scale, w_scale), y_scale, y_zero)
-    return y if last else c.first(y)
+    return qlinear_conv_of(c, c.opt(8), last=bool(c.attr("channels_last", 0)))
 
 
 @handles("QGemm", domain=MS)
 def qgemm(c: Call) -> Value:
     a, a_scale, a_zero, b, b_scale, b_zero = (c.x(i) for i in range(6))
-    if c.attr("transA", 0):
-        a = c.transpose(a, (1, 0))
-    if c.attr("transB", 0):
-        b = c.transpose(b, (1, 0))
-    acc = c.op("matmul_integer", a, b, scalar_if_one(c, a_zero), scalar_if_one(c, b_zero))
-    if c.opt(6) is not None:
-        acc = c.op("add", acc, c.opt(6))
-    scale = c.op("mul", c.op("mul", a_scale, b_scale), c.const(np.float32(c.attr("alpha", 1.0))))
-    if c.opt(7) is None:
-        return c.op("mul", c.cast(acc, float32), scale)
-    return requantize(c, acc, scale, c.x(7), c.x(8))
+    turned = bool(c.attr("transB", 0))
+    left, right = dequantized(c, a, a_scale, a_zero), dequantized(c, b, b_scale, b_zero, axis=0 if turned else 1)
+    alpha, bias = c.attr("alpha", 1.0), c.opt(6)
+    if bias is not None:
+        unit = c.op("mul", scalar_if_one(c, a_scale), scalar_if_one(c, b_scale))
+        bias = c.op("dequantize", bias, c.op("mul", unit, c.const(np.float32(alpha))), axis=0)
+    flags = dict(transpose_a=bool(c.attr("transA", 0)), transpose_b=turned, alpha=alpha)
+    y = c.op("matmul", left, right, bias, **flags)
+    return y if c.opt(7) is None else quantized(c, y, c.x(7), c.x(8))
 
 
 @handles("MatMulNBits", domain=MS)

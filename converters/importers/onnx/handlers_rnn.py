@@ -90,14 +90,32 @@ def requantize(c: Call, acc: Value, scale: Value, y_scale: Value, y_zero: Value)
     return c.op("quantize", real, c.cast(y_scale, float32), y_zero, dtype=y_zero.dtype.name)
 
 
+def dequantized(c: Call, x: Value, scale: Value, zero: Value | None, axis: int = 0) -> Value:
+    """x as the numbers its integers stand for: one scale, or one per index of ``axis``."""
+    return c.op("dequantize", x, c.cast(scalar_if_one(c, scale), float32), scalar_if_one(c, zero), axis=axis)
+
+
+def quantized(c: Call, y: Value, scale: Value, zero: Value) -> Value:
+    """Numbers as integers of one scale."""
+    assert zero.dtype is not None
+    scale, point = scalar_if_one(c, scale), scalar_if_one(c, zero)
+    return c.op("quantize", y, c.cast(scale, float32), point, dtype=zero.dtype.name)
+
+
+def _per_tensor(*vs: Value | None) -> bool:
+    return all(v is None or v.shape in ((), (1,)) for v in vs)
+
+
 @handles("QLinearMatMul")
 def qlinear_matmul(c: Call) -> Value:
     a, a_scale, a_zero, b, b_scale, b_zero, y_scale, y_zero = (c.x(i) for i in range(8))
-    if a.dtype is not None and a.dtype.kind == "f":  # float8
-        left = c.op("dequantize", a, scalar_if_one(c, a_scale), scalar_if_one(c, a_zero))
-        right = c.op("dequantize", b, scalar_if_one(c, b_scale), scalar_if_one(c, b_zero))
-        assert y_zero.dtype is not None
-        return c.op("quantize", c.op("matmul", left, right), y_scale, y_zero, dtype=y_zero.dtype.name)
+    fixed = all(c.known(v) is not None for v in (a_scale, a_zero, b_scale, b_zero, y_scale, y_zero))
+    columns = _per_tensor(b_scale, b_zero) or (c.rank(b) == 2 and c.rank(b_scale) == 1)
+    if (fixed and _per_tensor(a_scale, a_zero) and columns) or (
+        a.dtype is not None and a.dtype.kind == "f"
+    ):  # float8 too
+        left, right = dequantized(c, a, a_scale, a_zero), dequantized(c, b, b_scale, b_zero, axis=1)
+        return quantized(c, c.op("matmul", left, right), y_scale, y_zero)
     acc = c.op("matmul_integer", a, b, scalar_if_one(c, a_zero), scalar_if_one(c, b_zero))
     a_scale = c.cast(a_scale, float32)
     if c.rank(a_scale) == 1 and a_scale.shape != (1,):  # one per row
@@ -106,13 +124,19 @@ def qlinear_matmul(c: Call) -> Value:
     return requantize(c, acc, scale, y_scale, y_zero)
 
 
+def qlinear_conv_of(c: Call, bias: Value | None, last: bool = False) -> Value:
+    """QLinearConv as a float convolution between dequantize and quantize; fuse_quantized makes it integer again."""
+    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (c.x(i) for i in range(8))
+    g = geometry(c, spatial_rank(c, x))
+    if bias is not None:
+        unit = c.op("mul", c.cast(scalar_if_one(c, x_scale), float32), c.cast(scalar_if_one(c, w_scale), float32))
+        bias = c.op("dequantize", bias, unit, axis=0)
+    real = dequantized(c, x if last else c.last(x), x_scale, x_zero)
+    y = c.op("conv", real, filters(c, dequantized(c, w, w_scale, w_zero)), bias, groups=c.attr("group", 1), **g)
+    y = quantized(c, y, y_scale, y_zero)
+    return y if last else c.first(y)
+
+
 @handles("QLinearConv")
 def qlinear_conv(c: Call) -> Value:
-    x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero = (c.x(i) for i in range(8))
-    bias = c.opt(8)
-    g = geometry(c, spatial_rank(c, x))
-    zeros = [scalar_if_one(c, v) for v in (x_zero, w_zero)]
-    acc = c.op("conv_integer", c.last(x), filters(c, w), *zeros, groups=c.attr("group", 1), **g)
-    if bias is not None:
-        acc = c.op("add", acc, bias)
-    return c.first(requantize(c, acc, c.op("mul", x_scale, w_scale), y_scale, y_zero))
+    return qlinear_conv_of(c, c.opt(8))
