@@ -283,6 +283,8 @@ def _core_alone(rw: Rewriter, n: Node) -> Value | None:
     users = rw.users(n.outputs[0]) if n.outputs[0] is not None else []
     if len(users) == 1 and not rw.is_output(n.output):
         u: Node | None = users[0]
+        if u is not None and u.op == "add" and any(ir.source(v) is not None for v in u.inputs):
+            u = rw.sole_user(u.output)
         while u is not None and (act := activation(u)) is not None and act[0] in CLAMPS:
             u = rw.sole_user(u.output)
         if u is not None and ir.target(u) is not None:
@@ -397,6 +399,8 @@ def _matmul_product(n: Node) -> Product | None:
 # ---- elementwise pairs
 def _add(rw: Rewriter, n: Node, p: Params, tail: Tail) -> Value | None:
     a, b = ir.source(n.inputs[0]), ir.source(n.inputs[1])
+    if n.op == "add" and (a is None) != (b is None):
+        return _add_to_product(rw, n, n.inputs[0 if a is None else 1], a or b, p, tail)
     if a is None or b is None:
         return None
     sign = -1 if n.op == "sub" else 1
@@ -411,6 +415,21 @@ def _add(rw: Rewriter, n: Node, p: Params, tail: Tail) -> Value | None:
         b_zero_point=b.params.zero_point,
         **_result(p, tail),
     )
+
+
+def _add_to_product(rw: Rewriter, n: Node, y: Value | None, r: Tensor | None, p: Params, tail: Tail) -> Value | None:
+    """product + dequantize(r): the residual is added before the only rounding."""
+    m = None if y is None else y.producer
+    if m is None or r is None or m.op not in ("conv", "matmul") or rw.sole_user(m.output) is not n:
+        return None
+    if attr(m, "act") != "none" or operand(m, 3) is not None or not walk.same_shape(r.value, m.output):
+        return None
+    product = _product(m)
+    if product is None:
+        return None
+    how = dict(residual_scale=_f(r.params.scale / p.scale), residual_zero_point=r.params.zero_point)
+    values = [*product.values(p.scale), r.value]
+    return rw.op("q" + m.op, *values, node=m.name, **product.attrs, **how, **_result(p, tail))
 
 
 def _mul(rw: Rewriter, n: Node, p: Params, tail: Tail) -> Value | None:
@@ -513,7 +532,8 @@ def _table(rw: Rewriter, q: Node, p: Params) -> Value | None:
 def _leaf_values(t: Tensor, origin: Value, numbers: np.ndarray) -> np.ndarray:
     q = numbers
     if t.value is not origin:
-        table = t.value.producer.inputs[1].data  # type: ignore[union-attr]
+        table = walk.data(t.value.producer.inputs[1])  # type: ignore[union-attr]
+        assert table is not None
         q = table[numbers.view(np.uint8)]
     return (q.astype(np.int32) - t.params.zero_point).astype(F32) * F32(t.params.scale)
 

@@ -16,7 +16,17 @@ from deploykit import native
 from deploykit.ops.core import REGISTRY
 
 SCRIPT = Path(__file__).resolve().parents[1] / "support" / "sample_matrix.py"
-ISAS = ("scalar", "x86_sse41", "x86_avx2", "x86_avx512", "arm_neon")
+ISAS = (
+    "scalar",
+    "x86_sse41",
+    "x86_avx2",
+    "x86_avxvnni",
+    "x86_avx512",
+    "x86_avx512vnni",
+    "arm_neon",
+    "arm_neondot",
+    "arm_i8mm",
+)
 
 
 @cache

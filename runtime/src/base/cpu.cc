@@ -61,9 +61,9 @@ constexpr const char* kNames[] = {"scalar",   "x86_sse41",    "x86_avx2",    "x8
                                   "arm_neon", "wasm_simd128", "wasm_relaxed"};
 static_assert(sizeof(kNames) / sizeof(kNames[0]) == static_cast<size_t>(Isa::count));
 
-constexpr const char* kDotNames[] = {"scalar",         "x86_sse41", "x86_avx2",    "x86_avxvnni", "x86_avx512",
-                                     "x86_avx512vnni", "arm_neon",  "arm_neondot", "arm_i8mm",    "wasm_simd128",
-                                     "wasm_relaxed"};
+constexpr const char* kDotNames[] = {"scalar",     "x86_sse41",      "x86_avx2",    "x86_avxvnni",
+                                     "x86_avx512", "x86_avx512vnni", "arm_neon",    "arm_neondot",
+                                     "arm_i8mm",   "wasm_simd128",   "wasm_relaxed"};
 static_assert(sizeof(kDotNames) / sizeof(kDotNames[0]) == static_cast<size_t>(DotIsa::count));
 
 // The set of vectors that belongs to a set of products.

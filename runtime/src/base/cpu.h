@@ -74,7 +74,7 @@ bool isa_from_name(const char* name, Isa* to);  // false: no such name
   const Table* family##_x86_avxvnni(); \
   const Table* family##_x86_avx512();  \
   const Table* family##_x86_avx512vnni();
-#define DK_PICK_DOT(family)                                                       \
+#define DK_PICK_DOT(family)                                                         \
   (::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512vnni ? family##_x86_avx512vnni() \
    : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512   ? family##_x86_avx512()     \
    : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avxvnni  ? family##_x86_avxvnni()    \
@@ -87,10 +87,10 @@ bool isa_from_name(const char* name, Isa* to);  // false: no such name
   const Table* family##_arm_neon();    \
   const Table* family##_arm_neondot(); \
   const Table* family##_arm_i8mm();
-#define DK_PICK_DOT(family)                                                 \
-  (::dk::best_dot_isa() == ::dk::DotIsa::arm_i8mm      ? family##_arm_i8mm()  \
+#define DK_PICK_DOT(family)                                                     \
+  (::dk::best_dot_isa() == ::dk::DotIsa::arm_i8mm      ? family##_arm_i8mm()    \
    : ::dk::best_dot_isa() == ::dk::DotIsa::arm_neondot ? family##_arm_neondot() \
-   : ::dk::best_dot_isa() == ::dk::DotIsa::arm_neon    ? family##_arm_neon()  \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::arm_neon    ? family##_arm_neon()    \
                                                        : family##_scalar())
 #elif defined(__wasm_relaxed_simd__)
 #define DK_DOT_SETS(family, Table) const Table* family##_wasm_relaxed();

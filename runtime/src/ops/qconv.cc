@@ -15,8 +15,7 @@ namespace {
 namespace A = attr::qconv_;
 constexpr WindowAttrs kWindow = {A::strides, A::dilations, A::pads, A::pad_mode};
 constexpr QResultAttrs kResult = {A::y_zero_point, A::low, A::high, A::dtype};
-constexpr QResidualAttrs kResidual = {A::mid_scale, A::mid_low, A::mid_high, A::residual_scale,
-                                      A::residual_zero_point};
+constexpr QResidualAttrs kResidual = {A::mid_scale, A::mid_low, A::mid_high, A::residual_scale, A::residual_zero_point};
 enum Input { kX, kWeight, kMultiplier, kBias, kAdded };
 
 enum class Algorithm : uint8_t {
@@ -110,8 +109,9 @@ Algorithm choose(const State& s, bool residual) {
 Parts plan_parts(const State& s) {
   Parts p;
   const bool dw = s.algorithm == Algorithm::depthwise, direct = s.algorithm == Algorithm::direct;
-  const size_t weights = dw ? qdepthwise_bytes(s.o, s.g.kernel[0] * s.g.kernel[1], s.g.kernel[2])
-                            : direct ? 0 : s.layout.bytes() * static_cast<size_t>(s.groups);
+  const size_t weights = dw       ? qdepthwise_bytes(s.o, s.g.kernel[0] * s.g.kernel[1], s.g.kernel[2])
+                         : direct ? 0
+                                  : s.layout.bytes() * static_cast<size_t>(s.groups);
   const size_t numbers = static_cast<size_t>(dw || direct ? s.padded : s.groups * s.padded) * 4;
   auto up = [](size_t n) { return (n + kSlack + 63) / 64 * 64; };
   p.weights = 0;
@@ -147,13 +147,15 @@ void make_parts(const OpContext& c, const State& s, char* to) {
     return;
   }
   const int64_t panels = s.layout.count(), per = s.og * taps * s.cg;
-  c.parallel(s.groups * panels, 1 + 65536 / (s.layout.quads * s.layout.main.nr * 4 + 1), [&](int64_t p0, int64_t p1, int) {
-    for (int64_t i = p0; i < p1; ++i) {
-      const int64_t gi = i / panels, p = i - gi * panels;
-      const QGemmSource from = {w.as<uint8_t>() + gi * per, s.layout.k, 1, taps * s.cg, 0};
-      qgemm_pack(s.layout, from, weights + static_cast<size_t>(gi) * s.layout.bytes(), sums + gi * s.padded, p, p + 1);
-    }
-  });
+  c.parallel(s.groups * panels, 1 + 65536 / (s.layout.quads * s.layout.main.nr * 4 + 1),
+             [&](int64_t p0, int64_t p1, int) {
+               for (int64_t i = p0; i < p1; ++i) {
+                 const int64_t gi = i / panels, p = i - gi * panels;
+                 const QGemmSource from = {w.as<uint8_t>() + gi * per, s.layout.k, 1, taps * s.cg, 0};
+                 qgemm_pack(s.layout, from, weights + static_cast<size_t>(gi) * s.layout.bytes(), sums + gi * s.padded,
+                            p, p + 1);
+               }
+             });
   for (int64_t gi = 0; gi < s.groups; ++gi) {
     fold_zero_point(b ? b + gi * s.og : nullptr, sums + gi * s.padded, s.x.zero, s.og, bias + gi * s.padded);
     for (int64_t i = 0; i < s.og; ++i) multiplier[gi * s.padded + i] = ms[(gi * s.og + i) * step];
@@ -212,8 +214,8 @@ Status prepare(OpContext& c) {
     s.acc_at = scratch.take(s.padded * c.threads());
   } else {
     const bool runs = s.algorithm == Algorithm::runs;
-    s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(), runs ? s.g.kernel[2] * s.g.c : s.cg,
-                            s.og);
+    s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(),
+                            runs ? s.g.kernel[2] * s.g.c : s.cg, s.og);
     s.padded = s.layout.padded();
   }
   if (s.algorithm == Algorithm::depthwise || s.algorithm == Algorithm::runs)
@@ -284,9 +286,8 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
 }
 
 void pad(const OpContext& c, const State& s, const ConvPadding& padding, const uint8_t* x, uint8_t* to) {
-  c.parallel(padding.depth * padding.height, 1 + 32768 / (padding.width * s.g.c + 1), [&](int64_t b, int64_t e, int) {
-    qpad_rows(s.g, padding, x, s.zero, s.multiplier, to, b, e);
-  });
+  c.parallel(padding.depth * padding.height, 1 + 32768 / (padding.width * s.g.c + 1),
+             [&](int64_t b, int64_t e, int) { qpad_rows(s.g, padding, x, s.zero, s.multiplier, to, b, e); });
 }
 
 void run_depthwise(const OpContext& c, const State& s, const Pointers& p, uint8_t* image) {

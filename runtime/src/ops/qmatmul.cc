@@ -11,24 +11,23 @@ namespace {
 
 namespace A = attr::qmatmul_;
 constexpr QResultAttrs kResult = {A::y_zero_point, A::low, A::high, A::dtype};
-constexpr QResidualAttrs kResidual = {A::mid_scale, A::mid_low, A::mid_high, A::residual_scale,
-                                      A::residual_zero_point};
+constexpr QResidualAttrs kResidual = {A::mid_scale, A::mid_low, A::mid_high, A::residual_scale, A::residual_zero_point};
 enum Input { kA, kB, kMultiplier, kBias, kAdded };
 
 struct State {
-  int64_t m, k, n, batch;     // of one product; number of products
-  bool one_b;                 // the same B for all rows
+  int64_t m, k, n, batch;  // of one product; number of products
+  bool one_b;              // the same B for all rows
   bool ta;
   QEpilogue e;
   QOperand a;
-  int32_t b_zero;             // of packed B
+  int32_t b_zero;  // of packed B
   const QGemmKernels* gemm;
   QGemmLayout layout;
-  QGemmSource from;           // strides and flip
+  QGemmSource from;                            // strides and flip
   int64_t a_step[kMaxRank], b_step[kMaxRank];  // matrices, per batch dim
   int rank;
   size_t weights_bytes, numbers;
-  const char* packed;         // B, sums, bias, multiplier, column_zero
+  const char* packed;  // B, sums, bias, multiplier, column_zero
   size_t packed_at, a_at, sums_at;
 };
 
@@ -62,7 +61,8 @@ Status infer(OpContext& c) {
   int64_t dims[kMaxRank];
   int rank;
   DK_TRY(broadcast_shapes(c, both, 2, dims, &rank));
-  if (rank + 2 > kMaxRank) return c.fail(Code::shape, "the result has rank %d; expected at most %d", rank + 2, kMaxRank);
+  if (rank + 2 > kMaxRank)
+    return c.fail(Code::shape, "the result has rank %d; expected at most %d", rank + 2, kMaxRank);
   dims[rank] = rows;
   dims[rank + 1] = n;
   const int64_t one = 1;
@@ -99,9 +99,8 @@ void make_parts(const OpContext& c, const State& s, const uint8_t* b, char* to) 
   memset(t.sums, 0, 4 * up(s.numbers));
   QGemmSource from = s.from;
   from.b = b;
-  c.parallel(s.layout.count(), 1 + 65536 / (s.layout.quads * s.layout.main.nr * 4 + 1), [&](int64_t p0, int64_t p1, int) {
-    qgemm_pack(s.layout, from, t.weights, t.sums, p0, p1);
-  });
+  c.parallel(s.layout.count(), 1 + 65536 / (s.layout.quads * s.layout.main.nr * 4 + 1),
+             [&](int64_t p0, int64_t p1, int) { qgemm_pack(s.layout, from, t.weights, t.sums, p0, p1); });
   fold_zero_point(c.in(kBias) ? c.in(kBias)->as<int32_t>() : nullptr, t.sums, s.a.zero, s.n, t.bias);
   const Tensor& m = *c.in(kMultiplier);
   const int64_t step = m.count() == 1 ? 0 : 1;
@@ -153,8 +152,7 @@ Status prepare(OpContext& c) {
   c.note("q_matmul", static_cast<uint64_t>(2.0 * static_cast<double>(y.count()) * static_cast<double>(s.k)));
 
   ScratchPlan scratch;
-  const bool fixed =
-      s.one_b && c.is_const(kB) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
+  const bool fixed = s.one_b && c.is_const(kB) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
   if (fixed) {
     DK_TRY(expect_multipliers(c, *c.in(kMultiplier)));
     void* p;

@@ -45,8 +45,7 @@ constexpr bool kDotFast = false;
 #if defined(DK_SIMD_SCALAR) || !(defined(__SSE4_1__) || defined(__ARM_NEON) || defined(__wasm_simd128__))
 DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   DK_UNROLL
-  for (int i = 0; i < 4; ++i)
-    acc += ((a >> (8 * i)) & 255) * (bits<s32x4>(bits<u32x4>(b) << (24 - 8 * i)) >> 24);
+  for (int i = 0; i < 4; ++i) acc += ((a >> (8 * i)) & 255) * (bits<s32x4>(bits<u32x4>(b) << (24 - 8 * i)) >> 24);
   return acc;
 }
 #elif defined(__SSE4_1__)
@@ -68,12 +67,11 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   return bits<s32x4>(_mm_dpbusd_avx_epi32(bits<__m128i>(acc), bits<__m128i>(a), bits<__m128i>(b)));
 }
 #else
-#define DK_DOT4_PAIRS(V, M, P)                                                                          \
-  DK_INL V dot4(V acc, V a, V b) {                                                                      \
-    const V even = bits<V>(P##_madd_epi16(bits<M>(a & 0x00ff00ff),                                      \
-                                          P##_srai_epi16(P##_slli_epi16(bits<M>(b), 8), 8)));           \
-    const V odd = bits<V>(P##_madd_epi16(P##_srli_epi16(bits<M>(a), 8), P##_srai_epi16(bits<M>(b), 8))); \
-    return acc + even + odd;                                                                            \
+#define DK_DOT4_PAIRS(V, M, P)                                                                                         \
+  DK_INL V dot4(V acc, V a, V b) {                                                                                     \
+    const V even = bits<V>(P##_madd_epi16(bits<M>(a & 0x00ff00ff), P##_srai_epi16(P##_slli_epi16(bits<M>(b), 8), 8))); \
+    const V odd = bits<V>(P##_madd_epi16(P##_srli_epi16(bits<M>(a), 8), P##_srai_epi16(bits<M>(b), 8)));               \
+    return acc + even + odd;                                                                                           \
   }
 DK_DOT4_PAIRS(s32x4, __m128i, _mm)
 #if defined(__AVX2__)
@@ -100,18 +98,18 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   const int16x8_t a0 = vreinterpretq_s16_u16(vmovl_u8(vget_low_u8(ua)));
   const int16x8_t a1 = vreinterpretq_s16_u16(vmovl_u8(vget_high_u8(ua)));
   const int16x8_t b0 = vmovl_s8(vget_low_s8(sb)), b1 = vmovl_s8(vget_high_s8(sb));
-  const int32x4_t p0 = vpaddq_s32(vmull_s16(vget_low_s16(a0), vget_low_s16(b0)),
-                                  vmull_s16(vget_high_s16(a0), vget_high_s16(b0)));
-  const int32x4_t p1 = vpaddq_s32(vmull_s16(vget_low_s16(a1), vget_low_s16(b1)),
-                                  vmull_s16(vget_high_s16(a1), vget_high_s16(b1)));
+  const int32x4_t p0 =
+      vpaddq_s32(vmull_s16(vget_low_s16(a0), vget_low_s16(b0)), vmull_s16(vget_high_s16(a0), vget_high_s16(b0)));
+  const int32x4_t p1 =
+      vpaddq_s32(vmull_s16(vget_low_s16(a1), vget_low_s16(b1)), vmull_s16(vget_high_s16(a1), vget_high_s16(b1)));
   return acc + bits<s32x4>(vpaddq_s32(p0, p1));
 }
 #endif
 #elif defined(__wasm_simd128__)
 DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   const v128_t va = bits<v128_t>(a), vb = bits<v128_t>(b);
-  const v128_t even = wasm_i32x4_dot_i16x8(wasm_v128_and(va, wasm_i16x8_splat(255)),
-                                           wasm_i16x8_shr(wasm_i16x8_shl(vb, 8), 8));
+  const v128_t even =
+      wasm_i32x4_dot_i16x8(wasm_v128_and(va, wasm_i16x8_splat(255)), wasm_i16x8_shr(wasm_i16x8_shl(vb, 8), 8));
   const v128_t odd = wasm_i32x4_dot_i16x8(wasm_u16x8_shr(va, 8), wasm_i16x8_shr(vb, 8));
   return acc + bits<s32x4>(wasm_i32x4_add(even, odd));
 }

@@ -17,9 +17,9 @@
 namespace dk {
 
 struct QDepthwiseRow {
-  const uint8_t* x;  // first tap of the first output pixel
-  uint32_t x_flip;   // 0 or 0x80808080, as QGemmTile::a_flip
-  int64_t rows;      // kernel rows
+  const uint8_t* x;       // first tap of the first output pixel
+  uint32_t x_flip;        // 0 or 0x80808080, as QGemmTile::a_flip
+  int64_t rows;           // kernel rows
   const int64_t* row_at;  // bytes from x to each
   int64_t kernel;         // taps of a row
   int64_t tap_step;       // bytes between taps

@@ -9,19 +9,19 @@ using namespace simd;
 
 // Four vectors of bytes, p[t] holding tap t of all channels, to q[j] with the four taps of a channel in each lane.
 #if defined(__SSE4_1__) && !defined(DK_SIMD_SCALAR)
-#define DK_INTERLEAVE(V, M, P)                                                                            \
-  DK_INL void interleave(const V* p, V* q) {                                                              \
+#define DK_INTERLEAVE(V, M, P)                                                                                        \
+  DK_INL void interleave(const V* p, V* q) {                                                                          \
     const M a = P##_unpacklo_epi8(bits<M>(p[0]), bits<M>(p[1])), b = P##_unpackhi_epi8(bits<M>(p[0]), bits<M>(p[1])); \
     const M c = P##_unpacklo_epi8(bits<M>(p[2]), bits<M>(p[3])), d = P##_unpackhi_epi8(bits<M>(p[2]), bits<M>(p[3])); \
-    q[0] = bits<V>(P##_unpacklo_epi16(a, c));                                                             \
-    q[1] = bits<V>(P##_unpackhi_epi16(a, c));                                                             \
-    q[2] = bits<V>(P##_unpacklo_epi16(b, d));                                                             \
-    q[3] = bits<V>(P##_unpackhi_epi16(b, d));                                                             \
-  }                                                                                                       \
-  /* The way back for numbers 0..255: lane order becomes byte order. */                                   \
-  DK_INL V join(const V* q) {                                                                             \
-    return bits<V>(P##_packus_epi16(P##_packs_epi32(bits<M>(q[0]), bits<M>(q[1])),                        \
-                                    P##_packs_epi32(bits<M>(q[2]), bits<M>(q[3]))));                      \
+    q[0] = bits<V>(P##_unpacklo_epi16(a, c));                                                                         \
+    q[1] = bits<V>(P##_unpackhi_epi16(a, c));                                                                         \
+    q[2] = bits<V>(P##_unpacklo_epi16(b, d));                                                                         \
+    q[3] = bits<V>(P##_unpackhi_epi16(b, d));                                                                         \
+  }                                                                                                                   \
+  /* The way back for numbers 0..255: lane order becomes byte order. */                                               \
+  DK_INL V join(const V* q) {                                                                                         \
+    return bits<V>(P##_packus_epi16(P##_packs_epi32(bits<M>(q[0]), bits<M>(q[1])),                                    \
+                                    P##_packs_epi32(bits<M>(q[2]), bits<M>(q[3]))));                                  \
   }
 DK_INTERLEAVE(s32x4, __m128i, _mm)
 #if defined(__AVX2__)

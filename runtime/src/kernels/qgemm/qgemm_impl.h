@@ -64,8 +64,7 @@ void tile(const QGemmTile* t) {
 template <bool Mid, bool Residual>
 DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* residual, int n) {
   f32 v = to_f32(acc) * load<f32>(e.multiplier + column);
-  if constexpr (Mid)
-    v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
+  if constexpr (Mid) v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
   if constexpr (Residual) {
     uint8_t r[kW > 4 ? kW : 4];
     const uint8_t* from = residual;
@@ -83,7 +82,8 @@ DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* re
 template <bool Mid, bool Residual>
 DK_INL void finish_rows(const QGemmFinish* f) {
   const QEpilogue& e = *f->e;
-  const f32 low = splat<f32>(static_cast<float>(e.low - e.zero)), high = splat<f32>(static_cast<float>(e.high - e.zero));
+  const f32 low = splat<f32>(static_cast<float>(e.low - e.zero)),
+            high = splat<f32>(static_cast<float>(e.high - e.zero));
   const s32 zero = splat<s32>(e.zero), flip = splat<s32>(static_cast<int32_t>(e.flip));
   for (int i = 0; i < f->m; ++i) {
     const int32_t* acc = f->acc + i * f->lda;
