@@ -179,6 +179,7 @@ class LiteRtRunner:
             for k, s in shapes.items():
                 self.session.resize_tensor_input(self._in[k], list(s), strict=False)
             self.session.allocate_tensors()
+            self.session.reset_all_variables()  # allocation alone leaves what was in the memory
             self._shapes = shapes
         for k, v in feeds.items():
             self.session.set_tensor(self._in[k], v)
@@ -418,8 +419,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         return 0.0, 0.0
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        d = np.abs(x - y)
-    d[(x == y) | (np.isnan(x) & np.isnan(y))] = 0
+        d = np.atleast_1d(np.abs(x - y))
+    d[np.atleast_1d((x == y) | (np.isnan(x) & np.isnan(y)))] = 0
     finite = np.abs(x[np.isfinite(x)])
     return float(np.where(np.isnan(d), np.inf, d).max()), float(finite.max()) if finite.size else 0.0
 

@@ -437,3 +437,22 @@ def on_diagonal(c: Call, diagonal: Value, rest: Value, like: Value | None) -> Va
         column = c.op("unsqueeze", c.op("pad", diagonal, at), c.i64(-1))
         return c.op("where", eye, column, rest)
     return c.op("where", eye, c.op("unsqueeze", diagonal, c.i64(-1)), rest)
+
+
+@handles("DILATE")
+def dilate(c: Call) -> Value:
+    """Elements moved apart, the gaps filled with a value."""
+    x, value = c.raw(0), c.raw(2)
+    value = value if c.rank(value) == 0 else c.reshape(value)
+    for axis, step in enumerate(c.ints(1, "the dilations")):
+        if step == 1:
+            continue
+        r = c.rank(x)
+        wide = c.op("unsqueeze", x, c.i64(axis + 1))
+        pads = [0] * (2 * (r + 1))
+        pads[r + 1 + axis + 1] = step - 1
+        wide = c.op("pad", wide, c.i64(*pads), value)
+        parts = [c.dims(x, 0, axis), c.i64(-1), c.dims(x, axis + 1, r)]
+        x = c.op("reshape", wide, c.op("concat", *parts, axis=0))
+        x = c.op("slice", x, c.i64(0), c.i64(1 - step), c.i64(axis))
+    return x

@@ -374,9 +374,11 @@ def dtype_of(v: Value) -> DType:
 # the handlers register themselves; they come last because some need names from this module
 from deploykit.converters.importers.tflite import (  # noqa: E402, F401
     handlers_control,
+    handlers_custom,
     handlers_index,
     handlers_math,
     handlers_nn,
     handlers_quant,
+    handlers_rnn,
     handlers_shape,
 )
