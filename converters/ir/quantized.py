@@ -77,8 +77,10 @@ def source(v: Value | None) -> Tensor | None:
 
 def target(n: Node) -> Params | None:
     """The parameters of a quantize node that makes 8-bit integers of float32 numbers."""
+    if n.op != "quantize" or attr(n, "block_size"):
+        return None
     x = n.inputs[0]
-    if n.op != "quantize" or attr(n, "block_size") or x is None or x.dtype is not dtypes.float32:
+    if x is None or x.dtype is not dtypes.float32:
         return None
     return params(n.inputs[1], operand(n, 2), n.output.dtype)
 

@@ -189,6 +189,8 @@ class Sub:
         self.tensors: list[Table] = []
         self.operators: list[Table] = []
         self.own: dict[Value, int] = {}
+        self.own8: dict[Value, int] = {}  # the same as int8, or with another scale (handlers_int8)
+        self.lazy: dict[Value, tuple[int, QuantParams]] = {}  # uint8 values that so far exist as int8 only
         self.public: dict[Value, str] = {}
         self.names: set[str] = set()
         self.known: dict[int, np.ndarray] = {}  # constants by tensor
@@ -286,11 +288,20 @@ class Sub:
         """The tensor of a value, -1 for None."""
         if v is None:
             return -1
+        if v in self.lazy and v not in self.own:
+            source, q = self.lazy[v]
+            self.own[v] = self.tensor(dtypes.uint8, self.shape_of(v), self.public.get(v, v.name), scale=q)
+            self.emit("QUANTIZE", [source], [self.own[v]], "QuantizeOptions")
         if v not in self.own:
             if v.data is None:
                 raise UnsupportedError(f"'{v.name}' is not computed")
             self.own[v] = self.constant(v.data, v.name, self.exporter.scales.get(v))
         return self.own[v]
+
+    def exporter_zero(self, v: Value) -> int:
+        """The zero point of an integer value where a scale is known for it, else 0."""
+        q = self.exporter.scales.get(v)
+        return 0 if q is None or q.zero_point.ndim else int(q.zero_point)
 
     def output(self, v: Value, name: str) -> int:
         """A subgraph's output: the value's tensor, or a copy where that one has another name."""
@@ -499,6 +510,7 @@ def handlers() -> dict[str, Callable[[Site], None]]:
     """The handlers by op; imports the files in which they register."""
     from deploykit.converters.exporters.tflite import (  # noqa: F401
         handlers_control,
+        handlers_int8,
         handlers_math,
         handlers_nn,
         handlers_shape,

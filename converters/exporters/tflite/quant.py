@@ -62,6 +62,18 @@ def params_of(node: Node) -> QuantParams | None:
     return QuantParams(scale, np.broadcast_to(zero, scale.shape), t["axis"] % len(integers.shape))
 
 
+def _zeros(n: Node) -> list[tuple[Value, int]]:
+    """(value, zero point) of the operands and the result of an integer op, as its attrs say."""
+    if not n.op.startswith("q") or n.op in ("quantize", "qlut"):
+        return []
+    t = walk.attrs(n)
+    places = {"qadd": ("a_zero_point", "b_zero_point"), "qmul": ("a_zero_point", "b_zero_point")}
+    names = places.get(n.op, ("x_zero_point",) if "x_zero_point" in t else ())
+    out = [(v, t[name]) for v, name in zip(n.inputs, names, strict=False) if v is not None and not v.is_constant]
+    y = n.output
+    return [*out, (y, t["y_zero_point"])] if y.dtype is not None and y.dtype.name in _BYTES else out
+
+
 def scales(graph: Graph) -> dict[Value, QuantParams]:
     """The scale of every integer value that has one, in a graph and its signatures (bodies apart)."""
     groups = _Groups()
@@ -85,6 +97,18 @@ def scales(graph: Graph) -> dict[Value, QuantParams]:
                     if v.dtype is not None and v.dtype.name in _BYTES:
                         groups.join(v, n.output)
                         values.append(v)
+    for g in (graph, *graph.signatures.values()):
+        for v in (*g.inputs, *g.outputs):  # what enters and leaves may carry its scale itself
+            if v.quant is not None and v.quant.axis is None and v.dtype is not None and v.dtype.name in _BYTES:
+                q = QuantParams(np.asarray(v.quant.scale).reshape(()), np.asarray(v.quant.zero_point).reshape(()))
+                named.append((v, q))
+                values.append(v)
+    # integer ops name zero points only: a scale of 1 there, unless something else says more
+    for g in (graph, *graph.signatures.values()):
+        for n in g.nodes:
+            for v, zero in _zeros(n):
+                named.append((v, QuantParams(np.float32(1), np.array(zero, v.dtype.np if v.dtype else np.int8))))
+                values.append(v)
     found: dict[Any, QuantParams] = {}
     for v, q in named:
         found.setdefault(groups.find(v), q)

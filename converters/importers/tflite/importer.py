@@ -158,6 +158,7 @@ class Importer:
             name, t = unique(names[i], taken), scope.tensor(i)
             try:
                 scope.env[i] = body.input(name, self.source.dtype(t), self.shape(t, name))
+                scope.env[i].quant = self.quant(t)
             except UnsupportedError as e:
                 self.problems.note(e, name, "input")
                 scope.env[i] = MISSING
@@ -171,6 +172,7 @@ class Importer:
                 self.problems.note(UnsupportedError("only tensors of real numbers can leave a model"), name, "output")
             elif item is not MISSING:
                 body.builder.output(item, unique(name, taken))
+                item.quant = self.quant(scope.tensor(i))
 
     def shape(self, t: Row, name: str) -> Shape | None:
         """The shape of an input: as the user wants it, else as declared, with symbols for what the signature leaves open."""
