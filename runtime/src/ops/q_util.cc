@@ -41,6 +41,13 @@ Status expect_multipliers(const OpContext& c, const Tensor& t) {
   return Code::ok;
 }
 
+bool small_multipliers(const Tensor& t) {
+  const float* v = t.as<float>();
+  for (int64_t i = 0, n = t.count(); i < n; ++i)
+    if (!(v[i] >= -0.5f && v[i] <= 0.5f)) return false;
+  return true;
+}
+
 Status result_of(const OpContext& c, const QResultAttrs& a, bool floats, DType* to) {
   DType t = static_cast<DType>(c.attr_int(a.dtype));
   if (t == DType::none) t = c.in(0)->dtype;

@@ -20,6 +20,9 @@ Status expect_scale(const OpContext& c, const char* what, int attr);
 // The numbers of a float32 tensor are.
 Status expect_multipliers(const OpContext& c, const Tensor& t);
 
+// None is above 1/2 in size: see QEpilogue::small.
+bool small_multipliers(const Tensor& t);
+
 struct QResultAttrs {
   int zero_point, low, high, dtype;
 };

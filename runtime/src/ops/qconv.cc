@@ -232,6 +232,7 @@ Status prepare(OpContext& c) {
   const bool fixed = c.is_const(kWeight) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
   if (fixed) {
     DK_TRY(expect_multipliers(c, *c.in(kMultiplier)));
+    s.e.small = small_multipliers(*c.in(kMultiplier));
     void* p;
     bool fresh;
     DK_TRY(c.packed(0x100u + static_cast<uint32_t>(s.algorithm), s.parts.bytes, &p, &fresh));

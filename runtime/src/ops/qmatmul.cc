@@ -155,6 +155,7 @@ Status prepare(OpContext& c) {
   const bool fixed = s.one_b && c.is_const(kB) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
   if (fixed) {
     DK_TRY(expect_multipliers(c, *c.in(kMultiplier)));
+    s.e.small = small_multipliers(*c.in(kMultiplier));
     void* p;
     bool fresh;
     DK_TRY(c.packed(0x100, parts_bytes(s), &p, &fresh));

@@ -2,6 +2,7 @@
 #include "base/cpu.h"
 #include "kernels/qdepthwise/qdepthwise.h"
 #include "simd/dot.h"
+#include "simd/requant.h"
 
 namespace dk {
 namespace {
@@ -17,11 +18,6 @@ using namespace simd;
     q[1] = bits<V>(P##_unpackhi_epi16(a, c));                                                                         \
     q[2] = bits<V>(P##_unpacklo_epi16(b, d));                                                                         \
     q[3] = bits<V>(P##_unpackhi_epi16(b, d));                                                                         \
-  }                                                                                                                   \
-  /* The way back for numbers 0..255: lane order becomes byte order. */                                               \
-  DK_INL V join(const V* q) {                                                                                         \
-    return bits<V>(P##_packus_epi16(P##_packs_epi32(bits<M>(q[0]), bits<M>(q[1])),                                    \
-                                    P##_packs_epi32(bits<M>(q[2]), bits<M>(q[3]))));                                  \
   }
 DK_INTERLEAVE(s32x4, __m128i, _mm)
 #if defined(__AVX2__)
@@ -31,15 +27,7 @@ DK_INTERLEAVE(s32x8, __m256i, _mm256)
 DK_INTERLEAVE(s32x16, __m512i, _mm512)
 #endif
 #undef DK_INTERLEAVE
-DK_INL s32x4 nearest(f32x4 v) { return bits<s32x4>(_mm_cvtps_epi32(bits<__m128>(v))); }
-#if defined(__AVX2__)
-DK_INL s32x8 nearest(f32x8 v) { return bits<s32x8>(_mm256_cvtps_epi32(bits<__m256>(v))); }
-#endif
-#if defined(__AVX512F__)
-DK_INL s32x16 nearest(f32x16 v) { return bits<s32x16>(_mm512_cvtps_epi32(bits<__m512>(v))); }
-#endif
 #else
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
 typedef uint16_t u16x8 __attribute__((vector_size(16)));
 DK_INL void interleave(const s32x4* p, s32x4* q) {
   u8x16 t[4];
@@ -58,28 +46,7 @@ DK_INL void interleave(const s32x4* p, s32x4* q) {
     q[2 * i + 1] = bits<s32x4>(__builtin_shufflevector(w[i], w[i + 2], 4, 12, 5, 13, 6, 14, 7, 15));
   }
 }
-DK_INL s32x4 join(const s32x4* q) {
-  u8x16 a = bits<u8x16>(q[0]), b = bits<u8x16>(q[1]), c = bits<u8x16>(q[2]), d = bits<u8x16>(q[3]);
-  const u8x16 ab = __builtin_shufflevector(a, b, 0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-  const u8x16 cd = __builtin_shufflevector(c, d, 0, 4, 8, 12, 16, 20, 24, 28, 0, 4, 8, 12, 16, 20, 24, 28);
-  return bits<s32x4>(__builtin_shufflevector(ab, cd, 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23));
-}
-DK_INL s32x4 nearest(f32x4 v) { return to_s32(vround(v)); }
 #endif
-
-// Sums to bytes.
-template <class V>
-DK_INL V requantized(const QEpilogue& e, const V* acc, const float* multiplier) {
-  typedef float_of<V> F;
-  V q[4];
-  const F low = splat<F>(static_cast<float>(e.low - e.zero)), high = splat<F>(static_cast<float>(e.high - e.zero));
-  DK_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    const F v = to_f32(acc[j]) * load<F>(multiplier + j * lanes<V>);
-    q[j] = nearest(vmin(high, vmax(low, v))) + e.zero;
-  }
-  return join(q) ^ static_cast<int32_t>(e.flip * 0x01010101u);
-}
 
 // One block of 4 * lanes<V> channels of one row of pixels; `n` of them exist.
 template <class V, bool Full>
@@ -91,6 +58,10 @@ DK_INL void block(const QDepthwiseRow& t, int64_t c0, int n) {
   V bias[4];
   DK_UNROLL
   for (int j = 0; j < 4; ++j) bias[j] = load<V>(t.bias + c0 + j * kL);
+  float_of<V> multiplier[4];
+  DK_UNROLL
+  for (int j = 0; j < 4; ++j) multiplier[j] = load<float_of<V>>(t.e->multiplier + c0 + j * kL);
+  const Clamp<V> clamp(t.e->zero, t.e->low, t.e->high, t.e->flip);
   const uint8_t* x = t.x + c0;
   uint8_t* y = t.y + c0;
   for (int64_t i = 0; i < t.out; ++i, x += t.step, y += t.c) {
@@ -109,7 +80,10 @@ DK_INL void block(const QDepthwiseRow& t, int64_t c0, int n) {
         for (int j = 0; j < 4; ++j) acc[j] = dot4(acc[j], z[j], load<V>(w + j * 4 * kL));
       }
     }
-    const V bytes = requantized(*t.e, acc, t.e->multiplier + c0);
+    V sum[4];
+    DK_UNROLL
+    for (int j = 0; j < 4; ++j) sum[j] = nearest(capped(to_f32(acc[j]) * multiplier[j]));
+    const V bytes = clamp.pack(sum[0], sum[1], sum[2], sum[3]);
     if (Full)
       store(y, bytes);
     else

@@ -21,6 +21,7 @@ namespace dk {
 // Signed bytes are handled as unsigned ones 128 higher; *_flip is 0x80 for them, 0 else.
 struct QEpilogue {
   const float* multiplier = nullptr;  // one per column, padded to whole panels
+  bool small = false;                 // no multiplier is above 1/2, so sums times them convert to int32
   bool floats = false;                // the result is float32: v itself
   bool mid = false;
   float mid_scale = 0, mid_low = 0, mid_high = 0;

@@ -2,6 +2,7 @@
 #include "base/cpu.h"
 #include "kernels/qgemm/qgemm.h"
 #include "simd/dot.h"
+#include "simd/requant.h"
 
 namespace dk {
 namespace {
@@ -64,13 +65,14 @@ void tile(const QGemmTile* t) {
 template <bool Mid, bool Residual>
 DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* residual, int n) {
   f32 v = to_f32(acc) * load<f32>(e.multiplier + column);
-  if constexpr (Mid) v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
+  if constexpr (Mid)
+    v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
   if constexpr (Residual) {
-    uint8_t r[kW > 4 ? kW : 4];
+    uint8_t r[kW];
     const uint8_t* from = residual;
     if (n < kW) {
       __builtin_memset(r, 0, sizeof r);
-      __builtin_memcpy(r, residual, static_cast<size_t>(n));
+      __builtin_memcpy(r, residual, static_cast<size_t>(n > 0 ? n : 0));
       from = r;
     }
     const s32 rv = widen(from) ^ static_cast<int32_t>(e.residual_flip);
@@ -79,43 +81,78 @@ DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* re
   return v;
 }
 
-template <bool Mid, bool Residual>
-DK_INL void finish_rows(const QGemmFinish* f) {
+DK_INL s32 sums(const QGemmFinish* f, int i, int j) {
   const QEpilogue& e = *f->e;
-  const f32 low = splat<f32>(static_cast<float>(e.low - e.zero)),
-            high = splat<f32>(static_cast<float>(e.high - e.zero));
-  const s32 zero = splat<s32>(e.zero), flip = splat<s32>(static_cast<int32_t>(e.flip));
+  s32 a = load<s32>(f->acc + i * f->lda + j);
+  if (e.row_sum) a += splat<s32>(e.row_sum[f->row + i]) * load<s32>(e.column_zero + f->column + j);
+  return a;
+}
+
+template <bool Mid, bool Residual>
+DK_INL const uint8_t* residual_at(const QGemmFinish* f, int i) {
+  return Residual ? f->e->residual + (f->row + i) * f->e->ldr + f->column : nullptr;
+}
+
+template <bool Mid, bool Residual>
+DK_INL void finish_floats(const QGemmFinish* f) {
   for (int i = 0; i < f->m; ++i) {
-    const int32_t* acc = f->acc + i * f->lda;
-    const uint8_t* residual = Residual ? e.residual + (f->row + i) * e.ldr + f->column : nullptr;
-    const int32_t row_sum = e.row_sum ? e.row_sum[f->row + i] : 0;
+    const uint8_t* r = residual_at<Mid, Residual>(f, i);
     for (int j = 0; j < f->n; j += kW) {
       const int n = f->n - j < kW ? f->n - j : kW;
-      s32 a = load<s32>(acc + j);
-      if (e.row_sum) a += splat<s32>(row_sum) * load<s32>(e.column_zero + f->column + j);
-      const f32 v = scaled<Mid, Residual>(e, a, f->column + j, residual + j, n);
-      if (e.floats) {
-        store_n(static_cast<float*>(f->c) + i * f->ldc + j, v, n);
-        continue;
-      }
-      // Bounds are integers, so the clamp may come before the rounding.
-      const s32 q = (to_s32(vround(vmin(high, vmax(low, v)))) + zero) ^ flip;
-      uint8_t* c = static_cast<uint8_t*>(f->c) + i * f->ldc + j;
-      if (n == kW) {
-        narrow(c, q);
-      } else {
-        uint8_t last[kW];
-        narrow(last, q);
-        __builtin_memcpy(c, last, static_cast<size_t>(n));
-      }
+      const f32 v = scaled<Mid, Residual>(*f->e, sums(f, i, j), f->column + j, r + j, n);
+      store_n(static_cast<float*>(f->c) + i * f->ldc + j, v, n);
     }
   }
 }
 
+// Bytes: four vectors of sums at a time, 4 / NV rows of NV vectors.  Rows that do not exist repeat the last one.
+template <int NV, bool Mid, bool Residual, bool Small>
+DK_INL void finish_bytes(const QGemmFinish* f, int j0) {
+  const QEpilogue& e = *f->e;
+  const Clamp<s32> clamp(e.zero, e.low, e.high, e.flip);
+  constexpr int kRows = 4 / NV, kBytes = NV * kW;
+  const int n = f->n - j0 < kBytes ? f->n - j0 : kBytes;
+  for (int i0 = 0; i0 < f->m; i0 += kRows) {
+    s32 q[4];
+    DK_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int i = i0 + r < f->m ? i0 + r : f->m - 1;
+      const uint8_t* residual = residual_at<Mid, Residual>(f, i);
+      DK_UNROLL
+      for (int v = 0; v < NV; ++v) {
+        const int j = j0 + v * kW;
+        const f32 x = scaled<Mid, Residual>(e, sums(f, i, j), f->column + j, residual + j, f->n - j);
+        q[r * NV + v] = nearest(Small ? x : capped(x));
+      }
+    }
+    const s32 bytes = in_order(clamp.pack(q[0], q[1], q[2], q[3]));
+    uint8_t part[4 * kW];
+    store(part, bytes);
+    uint8_t* c = static_cast<uint8_t*>(f->c) + i0 * f->ldc + j0;
+    if (n == kBytes) {
+      DK_UNROLL
+      for (int r = 0; r < kRows; ++r)
+        if (i0 + r < f->m) __builtin_memcpy(c + r * f->ldc, part + r * kBytes, kBytes);
+    } else {
+      for (int r = 0; r < kRows && i0 + r < f->m; ++r)
+        __builtin_memcpy(c + r * f->ldc, part + r * kBytes, static_cast<size_t>(n));
+    }
+  }
+}
+
+template <bool Mid, bool Residual, bool Small>
+DK_INL void finish_panels(const QGemmFinish* f) {
+  if (f->e->floats) return finish_floats<Mid, Residual>(f);
+  int j = 0;
+  for (; f->n - j > kW; j += 2 * kW) finish_bytes<2, Mid, Residual, Small>(f, j);
+  if (j < f->n) finish_bytes<1, Mid, Residual, Small>(f, j);
+}
+
 void finish(const QGemmFinish* f) {
   const QEpilogue& e = *f->e;
-  if (e.mid) return e.residual ? finish_rows<true, true>(f) : finish_rows<true, false>(f);
-  return e.residual ? finish_rows<false, true>(f) : finish_rows<false, false>(f);
+  if (e.mid) return e.residual ? finish_panels<true, true, false>(f) : finish_panels<true, false, false>(f);
+  if (e.residual) return finish_panels<false, true, false>(f);
+  return e.small ? finish_panels<false, false, true>(f) : finish_panels<false, false, false>(f);
 }
 
 // fn[m - 1] for all row counts.
