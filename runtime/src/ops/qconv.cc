@@ -37,6 +37,7 @@ struct State {
   Algorithm algorithm;
   ConvGeometry g;
   int64_t o, groups, cg, og, multiplier;
+  int64_t lines, image;  // depthwise: lines per strip; bytes of a strip or image
   QEpilogue e;
   QOperand x;
   uint8_t zero;  // the byte of x_zero_point
@@ -162,11 +163,24 @@ void make_parts(const OpContext& c, const State& s, char* to) {
   }
 }
 
-// The padded image, followed by what the depthwise kernels and 4-byte loads may read.
-size_t image_bytes(const State& s) {
+// Lines of a depthwise output that are computed over one padded strip of the input, small enough for L2; all of them
+// where the kernel is three-dimensional.
+int64_t strip_lines(const State& s) {
+  const ConvGeometry& g = s.g;
+  if (g.in[0] != 1 || g.kernel[0] != 1 || g.out[0] != 1) return g.out[1];
+  const int64_t line = ConvPadding(&g).width * s.o, reach = (g.kernel[1] - 1) * g.dilation[1] + 1;
+  const int64_t lines = ((192 << 10) / (line + 1) - reach) / g.stride[1] + 1;
+  return lines < 4 ? 4 : lines > g.out[1] ? g.out[1] : lines;
+}
+
+// The padded image or strip, followed by what the depthwise kernels and 4-byte loads may read.
+int64_t image_bytes(const State& s) {
   const ConvPadding p(&s.g);
   const int64_t c = s.g.c * s.multiplier;
-  return static_cast<size_t>(p.depth * p.height * p.width * c + 3 * s.g.dilation[2] * c) + 2 * kSlack;
+  int64_t rows = p.depth * p.height;
+  if (s.algorithm == Algorithm::depthwise && s.lines < s.g.out[1])
+    rows = (s.lines - 1) * s.g.stride[1] + (s.g.kernel[1] - 1) * s.g.dilation[1] + 1;
+  return round_up(rows * p.width * c + 3 * s.g.dilation[2] * c + 2 * static_cast<int64_t>(kSlack), 64);
 }
 
 Status prepare(OpContext& c) {
@@ -218,8 +232,12 @@ Status prepare(OpContext& c) {
                             runs ? s.g.kernel[2] * s.g.c : s.cg, s.og);
     s.padded = s.layout.padded();
   }
-  if (s.algorithm == Algorithm::depthwise || s.algorithm == Algorithm::runs)
-    s.image_at = scratch.take(static_cast<int64_t>(image_bytes(s) / 4 + 1));
+  if (s.algorithm == Algorithm::depthwise) s.lines = strip_lines(s);
+  if (s.algorithm == Algorithm::depthwise || s.algorithm == Algorithm::runs) {
+    s.image = image_bytes(s);
+    const bool strips = s.algorithm == Algorithm::depthwise && s.lines < s.g.out[1];
+    s.image_at = scratch.take((strips ? c.threads() : 1) * s.image / 4);
+  }
   if (s.algorithm == Algorithm::taps) {
     void* zero;
     bool fresh;
@@ -287,41 +305,56 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
 }
 
 void pad(const OpContext& c, const State& s, const ConvPadding& padding, const uint8_t* x, uint8_t* to) {
-  c.parallel(padding.depth * padding.height, 1 + 32768 / (padding.width * s.g.c + 1),
-             [&](int64_t b, int64_t e, int) { qpad_rows(s.g, padding, x, s.zero, s.multiplier, to, b, e); });
+  const int64_t line = padding.width * s.g.c * s.multiplier;
+  c.parallel(padding.depth * padding.height, 1 + 32768 / (line + 1), [&](int64_t b, int64_t e, int) {
+    qpad_rows(s.g, padding, x, s.zero, s.multiplier, to + b * line, b, e);
+  });
 }
 
 void run_depthwise(const OpContext& c, const State& s, const Pointers& p, uint8_t* image) {
   const ConvGeometry& g = s.g;
   const ConvPadding padding(&g);
   const int64_t in = g.in[0] * g.in[1] * g.in[2] * g.c, pixel = s.o, line = padding.width * pixel;
+  const bool strips = s.lines < g.out[1];
   QEpilogue e = s.e;
   e.multiplier = p.multiplier;
   for (int64_t n = 0; n < g.n; ++n) {
-    pad(c, s, padding, p.x + n * in, image);
+    const uint8_t* x = p.x + n * in;
+    if (!strips) pad(c, s, padding, x, image);
     uint8_t* y = reinterpret_cast<uint8_t*>(p.y) + n * g.pixels() * s.o;
-    c.parallel(g.out[0] * g.out[1], 1 + 100000 / (g.out[2] * s.o * g.taps() + 1), [&](int64_t b, int64_t end, int) {
+    c.parallel(g.out[0] * g.out[1], 1 + 100000 / (g.out[2] * s.o * g.taps() + 1), [&](int64_t b, int64_t end, int lane) {
       int64_t at[kMaxKernelRows];
       for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
         for (int64_t ky = 0; ky < g.kernel[1]; ++ky)
           at[kz * g.kernel[1] + ky] = (kz * g.dilation[0] * padding.height + ky * g.dilation[1]) * line;
-      QDepthwiseRow t;
+      QDepthwiseStrip t;
       t.x_flip = s.x.flip;
       t.rows = g.kernel[0] * g.kernel[1];
       t.row_at = at;
       t.kernel = g.kernel[2];
       t.tap_step = g.dilation[2] * pixel;
       t.step = g.stride[2] * pixel;
+      t.line_step = g.stride[1] * line;
       t.out = g.out[2];
       t.c = s.o;
       t.weight = p.weights;
       t.bias = p.bias;
       t.e = &e;
-      for (; b < end; ++b) {
-        const int64_t z = b / g.out[1], yy = b % g.out[1];
-        t.x = image + (z * g.stride[0] * padding.height + yy * g.stride[1]) * line;
+      uint8_t* mine = strips ? image + lane * s.image : image;
+      while (b < end) {
+        const int64_t z = b / g.out[1], first = b % g.out[1];
+        t.lines = g.out[1] - first < end - b ? g.out[1] - first : end - b;
+        if (t.lines > s.lines) t.lines = s.lines;
+        t.x = image + (z * g.stride[0] * padding.height + first * g.stride[1]) * line;
+        if (strips) {
+          const int64_t r0 = first * g.stride[1];
+          const int64_t r1 = r0 + (t.lines - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
+          qpad_rows(g, padding, x, s.zero, s.multiplier, mine, r0, r1);
+          t.x = mine;
+        }
         t.y = y + b * g.out[2] * s.o;
-        s.depthwise->row(&t);
+        s.depthwise->strip(&t);
+        b += t.lines;
       }
     });
   }

@@ -15,11 +15,16 @@ size_t qdepthwise_bytes(int64_t c, int64_t rows, int64_t kernel) {
   return static_cast<size_t>(qdepthwise_padded(c) * rows * ((kernel + 3) / 4) * 4);
 }
 
-// First channel and channels of the block that holds channel i.
+// First channel and channels of the block that holds channel i: full blocks, then halves of them down to 16.
 static void block_of(const QDepthwiseKernels* k, int64_t c, int64_t i, int64_t* first, int64_t* size) {
-  const int64_t full = c / k->block * k->block;
-  *size = i < full ? k->block : 16;
-  *first = i < full ? i / k->block * k->block : full + (i - full) / 16 * 16;
+  int64_t start = 0;
+  *size = k->block;
+  for (; *size > 16; *size /= 2) {
+    const int64_t end = start + (c - start) / *size * *size;
+    if (i < end) break;
+    start = end;
+  }
+  *first = start + (i - start) / *size * *size;
 }
 
 int64_t qdepthwise_place(const QDepthwiseKernels* k, int64_t c, int64_t i) {

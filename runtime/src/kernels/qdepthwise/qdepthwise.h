@@ -2,7 +2,7 @@
 //
 // Bytes of four neighbouring taps of a kernel row are transposed in registers, so that lane c holds the four taps of
 // channel c and one dot (simd/dot.h) adds them.  Channels go in blocks of 4 * kW (64 with AVX-512), the rest in blocks
-// of 16.  Interleaving four vectors of bytes leaves the channels of a block in the order
+// of half that size, down to 16.  Interleaving four vectors of bytes leaves the channels of a block in the order
 //
 //   vector j, lane e:  16 * (e / 4) + 4 * j + e % 4
 //
@@ -16,7 +16,7 @@
 
 namespace dk {
 
-struct QDepthwiseRow {
+struct QDepthwiseStrip {
   const uint8_t* x;       // first tap of the first output pixel
   uint32_t x_flip;        // 0 or 0x80808080, as QGemmTile::a_flip
   int64_t rows;           // kernel rows
@@ -24,18 +24,19 @@ struct QDepthwiseRow {
   int64_t kernel;         // taps of a row
   int64_t tap_step;       // bytes between taps
   int64_t step;           // bytes between output pixels' windows
-  int64_t out;            // pixels
+  int64_t line_step;      // bytes between output lines' windows
+  int64_t out, lines;     // pixels of a line; lines
   int64_t c;
   const int8_t* weight;
   const int32_t* bias;  // packed, zero point of x included
   const QEpilogue* e;   // multiplier packed; no residual, no mid, bytes only
-  uint8_t* y;           // [out, c]
+  uint8_t* y;           // [lines, out, c]
 };
 
 struct QDepthwiseKernels {
   bool a_signed;
   int block;  // channels of a full block
-  void (*row)(const QDepthwiseRow*);
+  void (*strip)(const QDepthwiseStrip*);
 };
 
 const QDepthwiseKernels* qdepthwise_kernels();

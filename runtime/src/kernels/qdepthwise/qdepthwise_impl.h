@@ -48,57 +48,191 @@ DK_INL void interleave(const s32x4* p, s32x4* q) {
 }
 #endif
 
-// One block of 4 * lanes<V> channels of one row of pixels; `n` of them exist.
-template <class V, bool Full>
-DK_INL void block(const QDepthwiseRow& t, int64_t c0, int n) {
-  constexpr int kL = lanes<V>;
-  const int64_t quads = (t.kernel + 3) / 4;
-  const int8_t* weight = t.weight + c0 * t.rows * quads * 4;
-  const V flip = splat<V>(static_cast<int32_t>(t.x_flip));
-  V bias[4];
-  DK_UNROLL
-  for (int j = 0; j < 4; ++j) bias[j] = load<V>(t.bias + c0 + j * kL);
+// What a block of 4 * lanes<V> channels needs all the time.
+template <class V>
+struct Block {
+  static constexpr int kL = lanes<V>;
+  V bias[4], flip;
   float_of<V> multiplier[4];
-  DK_UNROLL
-  for (int j = 0; j < 4; ++j) multiplier[j] = load<float_of<V>>(t.e->multiplier + c0 + j * kL);
-  const Clamp<V> clamp(t.e->zero, t.e->low, t.e->high, t.e->flip);
-  const uint8_t* x = t.x + c0;
-  uint8_t* y = t.y + c0;
-  for (int64_t i = 0; i < t.out; ++i, x += t.step, y += t.c) {
-    V acc[4];
+  Clamp<V> clamp;
+  const int8_t* weight;
+  int n;  // channels that exist
+
+  DK_INL Block(const QDepthwiseStrip& t, int64_t c0, int n)
+      : flip(splat<V>(static_cast<int32_t>(t.x_flip))),
+        clamp(t.e->zero, t.e->low, t.e->high, t.e->flip),
+        weight(t.weight + c0 * t.rows * ((t.kernel + 3) / 4) * 4),
+        n(n) {
     DK_UNROLL
-    for (int j = 0; j < 4; ++j) acc[j] = bias[j];
-    const int8_t* w = weight;
-    for (int64_t r = 0; r < t.rows; ++r) {
-      const uint8_t* p = x + t.row_at[r];
-      for (int64_t q = 0; q < quads; ++q, p += 4 * t.tap_step, w += 16 * kL) {
-        V in[4], z[4];
-        DK_UNROLL
-        for (int k = 0; k < 4; ++k) in[k] = load<V>(p + k * t.tap_step) ^ flip;
-        interleave(in, z);
-        DK_UNROLL
-        for (int j = 0; j < 4; ++j) acc[j] = dot4(acc[j], z[j], load<V>(w + j * 4 * kL));
-      }
+    for (int j = 0; j < 4; ++j) {
+      bias[j] = load<V>(t.bias + c0 + j * kL);
+      multiplier[j] = load<float_of<V>>(t.e->multiplier + c0 + j * kL);
     }
-    V sum[4];
+  }
+  // Four taps from p on.
+  DK_INL void taps(const uint8_t* p, int64_t tap_step, V* z) const {
+    V in[4];
     DK_UNROLL
-    for (int j = 0; j < 4; ++j) sum[j] = nearest(capped(to_f32(acc[j]) * multiplier[j]));
-    const V bytes = clamp.pack(sum[0], sum[1], sum[2], sum[3]);
+    for (int k = 0; k < 4; ++k) in[k] = load<V>(p + k * tap_step) ^ flip;
+    interleave(in, z);
+  }
+  template <bool Full>
+  DK_INL void put(uint8_t* y, const V* acc) const {
+    V q[4];
+    DK_UNROLL
+    for (int j = 0; j < 4; ++j) q[j] = nearest(capped(to_f32(acc[j]) * multiplier[j]));
+    const V bytes = clamp.pack(q[0], q[1], q[2], q[3]);
     if (Full)
       store(y, bytes);
     else
       __builtin_memcpy(y, &bytes, static_cast<size_t>(n));
   }
+};
+
+// Any kernel: all taps of each pixel.
+template <class V, bool Full>
+DK_INL void any(const QDepthwiseStrip& t, int64_t c0, int n) {
+  constexpr int kL = lanes<V>;
+  const Block<V> b(t, c0, n);
+  const int64_t quads = (t.kernel + 3) / 4;
+  for (int64_t line = 0; line < t.lines; ++line) {
+    const uint8_t* x = t.x + line * t.line_step + c0;
+    uint8_t* y = t.y + line * t.out * t.c + c0;
+    for (int64_t i = 0; i < t.out; ++i, x += t.step, y += t.c) {
+      V acc[4];
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) acc[j] = b.bias[j];
+      const int8_t* w = b.weight;
+      for (int64_t r = 0; r < t.rows; ++r) {
+        const uint8_t* p = x + t.row_at[r];
+        for (int64_t q = 0; q < quads; ++q, p += 4 * t.tap_step, w += 16 * kL) {
+          V z[4];
+          b.taps(p, t.tap_step, z);
+          DK_UNROLL
+          for (int j = 0; j < 4; ++j) acc[j] = dot4(acc[j], z[j], load<V>(w + j * 4 * kL));
+        }
+      }
+      b.template put<Full>(y, acc);
+    }
+  }
 }
 
-void row(const QDepthwiseRow* t) {
+// 3 x 3, stride 1: down the lines with two sums in flight, so each row of taps is interleaved once for three lines; its
+// four taps serve two columns, the second with the weights moved up by one tap.
+template <class V, bool Full>
+DK_INL void roll1(const QDepthwiseStrip& t, int64_t c0, int n) {
+  constexpr int kL = lanes<V>;
+  const Block<V> b(t, c0, n);
+  V w[2][3][4];  // column, row
+  DK_UNROLL
+  for (int r = 0; r < 3; ++r) {
+    DK_UNROLL
+    for (int j = 0; j < 4; ++j) {
+      w[0][r][j] = load<V>(b.weight + (r * 4 + j) * 4 * kL);
+      w[1][r][j] = w[0][r][j] << 8;
+    }
+  }
+  for (int64_t i = 0; i < t.out; i += 2) {
+    const uint8_t* x = t.x + i * t.step + c0;
+    uint8_t* y = t.y + i * t.c + c0;
+    const bool two = i + 1 < t.out;
+    V a[2][4], next[2][4], z[4];
+    b.taps(x, t.tap_step, z);
+    DK_UNROLL
+    for (int k = 0; k < 2; ++k) {
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) a[k][j] = dot4(b.bias[j], z[j], w[k][0][j]);
+    }
+    b.taps(x += t.line_step, t.tap_step, z);
+    DK_UNROLL
+    for (int k = 0; k < 2; ++k) {
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) {
+        a[k][j] = dot4(a[k][j], z[j], w[k][1][j]);
+        next[k][j] = dot4(b.bias[j], z[j], w[k][0][j]);
+      }
+    }
+    for (int64_t line = 0; line < t.lines; ++line, y += t.out * t.c) {
+      b.taps(x += t.line_step, t.tap_step, z);
+      DK_UNROLL
+      for (int k = 0; k < 2; ++k) {
+        DK_UNROLL
+        for (int j = 0; j < 4; ++j) a[k][j] = dot4(a[k][j], z[j], w[k][2][j]);
+      }
+      b.template put<Full>(y, a[0]);
+      if (two) b.template put<Full>(y + t.c, a[1]);
+      DK_UNROLL
+      for (int k = 0; k < 2; ++k) {
+        DK_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          a[k][j] = dot4(next[k][j], z[j], w[k][1][j]);
+          next[k][j] = dot4(b.bias[j], z[j], w[k][0][j]);
+        }
+      }
+    }
+  }
+}
+
+// 3 x 3, stride 2: the last row of taps of a line is the first of the next one.
+template <class V, bool Full>
+DK_INL void roll2(const QDepthwiseStrip& t, int64_t c0, int n) {
+  constexpr int kL = lanes<V>;
+  const Block<V> b(t, c0, n);
+  V w[3][4];
+  DK_UNROLL
+  for (int r = 0; r < 3; ++r) {
+    DK_UNROLL
+    for (int j = 0; j < 4; ++j) w[r][j] = load<V>(b.weight + (r * 4 + j) * 4 * kL);
+  }
+  const int64_t row = t.row_at[1];
+  for (int64_t i = 0; i < t.out; ++i) {
+    const uint8_t* x = t.x + i * t.step + c0;
+    uint8_t* y = t.y + i * t.c + c0;
+    V a[4], z[4];
+    b.taps(x, t.tap_step, z);
+    DK_UNROLL
+    for (int j = 0; j < 4; ++j) a[j] = dot4(b.bias[j], z[j], w[0][j]);
+    for (int64_t line = 0; line < t.lines; ++line, y += t.out * t.c) {
+      b.taps(x += row, t.tap_step, z);
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) a[j] = dot4(a[j], z[j], w[1][j]);
+      b.taps(x += row, t.tap_step, z);
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) a[j] = dot4(a[j], z[j], w[2][j]);
+      b.template put<Full>(y, a);
+      DK_UNROLL
+      for (int j = 0; j < 4; ++j) a[j] = dot4(b.bias[j], z[j], w[0][j]);
+    }
+  }
+}
+
+enum class Form { any, roll1, roll2 };
+
+template <class V, bool Full>
+void block(const QDepthwiseStrip& t, int64_t c0, int n, Form form) {
+  switch (form) {
+    case Form::roll1: return roll1<V, Full>(t, c0, n);
+    case Form::roll2: return roll2<V, Full>(t, c0, n);
+    default: return any<V, Full>(t, c0, n);
+  }
+}
+
+void strip(const QDepthwiseStrip* t) {
+  Form form = Form::any;
+  if (t->rows == 3 && t->kernel == 3 && t->row_at[2] == 2 * t->row_at[1]) {
+    if (t->step == t->tap_step && t->line_step == t->row_at[1]) form = Form::roll1;
+    if (t->line_step == 2 * t->row_at[1]) form = Form::roll2;
+  }
   int64_t c = 0;
-  for (; c + 4 * kW <= t->c; c += 4 * kW) block<s32, true>(*t, c, 4 * kW);
-  for (; c + 16 <= t->c; c += 16) block<s32x4, true>(*t, c, 16);
-  if (c < t->c) block<s32x4, false>(*t, c, static_cast<int>(t->c - c));
+  for (; c + 4 * kW <= t->c; c += 4 * kW) block<s32, true>(*t, c, 4 * kW, form);
+#if defined(__AVX512F__) && !defined(DK_SIMD_SCALAR)
+  for (; c + 32 <= t->c; c += 32) block<s32x8, true>(*t, c, 32, form);
+#endif
+  for (; c + 16 <= t->c; c += 16) block<s32x4, true>(*t, c, 16, form);
+  if (c < t->c) block<s32x4, false>(*t, c, static_cast<int>(t->c - c), form);
 }
 
-constexpr QDepthwiseKernels kTable = {kDotSigned, 4 * kW, row};
+constexpr QDepthwiseKernels kTable = {kDotSigned, 4 * kW, strip};
 
 }  // namespace
 

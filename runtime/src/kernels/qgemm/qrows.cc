@@ -78,7 +78,6 @@ QConvRuns::QConvRuns(const ConvGeometry* g, const uint8_t* x, int64_t height, in
 void qpad_rows(const ConvGeometry& g, const ConvPadding& p, const uint8_t* x, uint8_t zero, int64_t repeat, uint8_t* to,
                int64_t r0, int64_t r1) {
   const int64_t c = g.c * repeat, width = p.width;
-  to += r0 * width * c;
   for (int64_t r = r0; r < r1; ++r, to += width * c) {
     const int64_t z = r / p.height - g.before[0], y = r % p.height - g.before[1];
     if (z < 0 || z >= g.in[0] || y < 0 || y >= g.in[1]) {

@@ -23,7 +23,8 @@ struct QConvRuns : QGemmRows {
 };
 
 // Copies rows [r0, r1) of the padded image [depth, height, width, C * repeat] of ConvPadding's geometry, row =
-// z * height + y, from the image x; outside is `zero`.  Every channel is written `repeat` times.
+// z * height + y, from the image x; `to` is where row r0 goes; outside is `zero`.  Every channel is written `repeat`
+// times.
 void qpad_rows(const ConvGeometry& g, const ConvPadding& p, const uint8_t* x, uint8_t zero, int64_t repeat, uint8_t* to,
                int64_t r0, int64_t r1);
 
