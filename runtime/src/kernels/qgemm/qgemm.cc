@@ -86,6 +86,8 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
   f.acc = acc;
   f.ldc = p.ldc;
   f.e = &e;
+  t.added = qgemm_added(e);
+  t.finish = t.added || qgemm_plain(e) ? &f : nullptr;
   for (int64_t ch = 0; ch < chunks; ++ch) {
     const int64_t c0 = m0 + (m1 - m0) * ch / chunks, c1 = m0 + (m1 - m0) * (ch + 1) / chunks;
     const int64_t rows = c1 - c0;
@@ -107,7 +109,7 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
         f.row = c0 + r0;
         f.c = static_cast<char*>(p.c) + ((c0 + r0) * p.ldc + column) * element;
         shape.fn[f.m - 1](&t);
-        p.kernels->finish(&f);
+        if (!t.finish) p.kernels->finish(&f);
       }
     }
   }

@@ -37,17 +37,7 @@ struct QEpilogue {
   const int32_t* column_zero = nullptr;
 };
 
-struct QGemmTile {
-  int64_t taps, k;
-  const uint8_t* const* a;  // row i of tap t is a[t * a_stride + i] + a_shift
-  int64_t a_stride, a_shift;
-  uint32_t a_flip;  // 0 or 0x80808080
-  const int8_t* b;
-  const int32_t* bias;  // nr numbers, where the sums start
-  int32_t* acc;         // rows of nr numbers
-};
-
-// The epilogue of m x n sums.  `at` is the first column within multiplier and column_zero.
+// The epilogue of m x n sums.
 struct QGemmFinish {
   const int32_t* acc;
   int64_t lda;
@@ -56,6 +46,18 @@ struct QGemmFinish {
   void* c;              // of the first element
   int64_t ldc;          // elements
   const QEpilogue* e;
+};
+
+struct QGemmTile {
+  int64_t taps, k;
+  const uint8_t* const* a;  // row i of tap t is a[t * a_stride + i] + a_shift
+  int64_t a_stride, a_shift;
+  uint32_t a_flip;  // 0 or 0x80808080
+  const int8_t* b;
+  const int32_t* bias;        // nr numbers, where the sums start
+  int32_t* acc;               // rows of nr numbers; or
+  const QGemmFinish* finish;  // the usual epilogues, done at once (qgemm_plain, qgemm_added)
+  bool added;
 };
 
 typedef void (*QGemmTileFn)(const QGemmTile*);
@@ -70,6 +72,10 @@ struct QGemmKernels {
   bool a_signed;
   void (*finish)(const QGemmFinish*);
 };
+
+// The epilogues that tiles do by themselves: bytes without more, and bytes of a rounded product plus a residual.
+inline bool qgemm_plain(const QEpilogue& e) { return e.small && !e.floats && !e.mid && !e.residual && !e.row_sum; }
+inline bool qgemm_added(const QEpilogue& e) { return !e.floats && e.mid && e.residual && !e.row_sum; }
 
 const QGemmKernels* qgemm_kernels();  // for this CPU
 

@@ -14,6 +14,70 @@ DK_INL int32_t load4(const uint8_t* p) {
   return v;
 }
 
+// The first n <= kBytes of part R of 4 * kW bytes in parts of kBytes, to c.
+template <int R, int kBytes>
+DK_INL void store_part(uint8_t* c, s32 v, int n) {
+#if defined(__AVX512F__) && !defined(DK_SIMD_SCALAR)
+  const uint32_t mask = n >= 32 ? ~0u : (1u << n) - 1;
+  if constexpr (kBytes == 32) {
+    const __m256i half = _mm512_maskz_extracti64x4_epi64(0xff, bits<__m512i>(v), R);
+    n == kBytes ? store(c, half) : _mm256_mask_storeu_epi8(c, mask, half);
+  } else {
+    const __m128i quarter = _mm512_maskz_extracti32x4_epi32(0xff, bits<__m512i>(v), R);
+    n == kBytes ? store(c, quarter) : _mm_mask_storeu_epi8(c, static_cast<__mmask16>(mask), quarter);
+  }
+#else
+  char part[4 * kW];
+  store(part, v);
+  if (n == kBytes)
+    __builtin_memcpy(c, part + R * kBytes, kBytes);
+  else
+    __builtin_memcpy(c, part + R * kBytes, static_cast<size_t>(n));
+#endif
+}
+
+// The epilogue of sums in registers: bytes, with or without a residual that is added after a first rounding.
+template <int M, int NV, bool Added>
+DK_INL void finish_tile(const QGemmFinish* f, s32 (&acc)[M][NV]) {
+  const QEpilogue& e = *f->e;
+  const Clamp<s32> clamp(e.zero, e.low, e.high, e.flip);
+  constexpr int kRows = 4 / NV, kBytes = NV * kW;
+  f32 multiplier[NV];
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) multiplier[j] = load<f32>(e.multiplier + f->column + j * kW);
+  const f32 low = splat<f32>(e.mid_low), high = splat<f32>(e.mid_high), mid = splat<f32>(e.mid_scale),
+            scale = splat<f32>(e.residual_scale);
+  const s32 flip = splat<s32>(static_cast<int32_t>(e.residual_flip)), zero = splat<s32>(e.residual_zero);
+  uint8_t* c = static_cast<uint8_t*>(f->c);
+  const uint8_t* residual = Added ? e.residual + f->row * e.ldr + f->column : nullptr;
+  const int n = f->n;
+  DK_UNROLL
+  for (int i = 0; i < M; i += kRows) {
+    s32 q[4];
+    DK_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const int at = i + r < M ? i + r : M - 1;
+      DK_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        f32 v = to_f32(acc[at][j]) * multiplier[j];
+        if constexpr (Added) {
+          v = vmin(high, vmax(low, vround(v))) * mid;
+          v = capped(v + to_f32((widen(residual + at * e.ldr + j * kW) ^ flip) - zero) * scale);
+        }
+        q[r * NV + j] = nearest(v);
+      }
+    }
+    const s32 bytes = in_order(clamp.pack(q[0], q[1], q[2], q[3]));
+    store_part<0, kBytes>(c, bytes, n);
+    if (i + 1 < M) store_part<1, kBytes>(c + f->ldc, bytes, n);
+    if constexpr (NV == 1) {
+      if (i + 2 < M) store_part<2, kBytes>(c + 2 * f->ldc, bytes, n);
+      if (i + 3 < M) store_part<3, kBytes>(c + 3 * f->ldc, bytes, n);
+    }
+    c += kRows * f->ldc;
+  }
+}
+
 // M x (NV vectors) of sums.  Per four k: NV loads of B, M broadcasts of four bytes of A, M * NV dots.
 template <int M, int NV, bool Flip>
 DK_INL void tile_of(const QGemmTile* t) {
@@ -45,6 +109,7 @@ DK_INL void tile_of(const QGemmTile* t) {
       }
     }
   }
+  if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
   DK_UNROLL
   for (int i = 0; i < M; ++i) {
     DK_UNROLL
