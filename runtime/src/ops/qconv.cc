@@ -306,9 +306,8 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
 
 void pad(const OpContext& c, const State& s, const ConvPadding& padding, const uint8_t* x, uint8_t* to) {
   const int64_t line = padding.width * s.g.c * s.multiplier;
-  c.parallel(padding.depth * padding.height, 1 + 32768 / (line + 1), [&](int64_t b, int64_t e, int) {
-    qpad_rows(s.g, padding, x, s.zero, s.multiplier, to + b * line, b, e);
-  });
+  c.parallel(padding.depth * padding.height, 1 + 32768 / (line + 1),
+             [&](int64_t b, int64_t e, int) { qpad_rows(s.g, padding, x, s.zero, s.multiplier, to + b * line, b, e); });
 }
 
 void run_depthwise(const OpContext& c, const State& s, const Pointers& p, uint8_t* image) {
@@ -322,41 +321,42 @@ void run_depthwise(const OpContext& c, const State& s, const Pointers& p, uint8_
     const uint8_t* x = p.x + n * in;
     if (!strips) pad(c, s, padding, x, image);
     uint8_t* y = reinterpret_cast<uint8_t*>(p.y) + n * g.pixels() * s.o;
-    c.parallel(g.out[0] * g.out[1], 1 + 100000 / (g.out[2] * s.o * g.taps() + 1), [&](int64_t b, int64_t end, int lane) {
-      int64_t at[kMaxKernelRows];
-      for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
-        for (int64_t ky = 0; ky < g.kernel[1]; ++ky)
-          at[kz * g.kernel[1] + ky] = (kz * g.dilation[0] * padding.height + ky * g.dilation[1]) * line;
-      QDepthwiseStrip t;
-      t.x_flip = s.x.flip;
-      t.rows = g.kernel[0] * g.kernel[1];
-      t.row_at = at;
-      t.kernel = g.kernel[2];
-      t.tap_step = g.dilation[2] * pixel;
-      t.step = g.stride[2] * pixel;
-      t.line_step = g.stride[1] * line;
-      t.out = g.out[2];
-      t.c = s.o;
-      t.weight = p.weights;
-      t.bias = p.bias;
-      t.e = &e;
-      uint8_t* mine = strips ? image + lane * s.image : image;
-      while (b < end) {
-        const int64_t z = b / g.out[1], first = b % g.out[1];
-        t.lines = g.out[1] - first < end - b ? g.out[1] - first : end - b;
-        if (t.lines > s.lines) t.lines = s.lines;
-        t.x = image + (z * g.stride[0] * padding.height + first * g.stride[1]) * line;
-        if (strips) {
-          const int64_t r0 = first * g.stride[1];
-          const int64_t r1 = r0 + (t.lines - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
-          qpad_rows(g, padding, x, s.zero, s.multiplier, mine, r0, r1);
-          t.x = mine;
-        }
-        t.y = y + b * g.out[2] * s.o;
-        s.depthwise->strip(&t);
-        b += t.lines;
-      }
-    });
+    c.parallel(g.out[0] * g.out[1], 1 + 100000 / (g.out[2] * s.o * g.taps() + 1),
+               [&](int64_t b, int64_t end, int lane) {
+                 int64_t at[kMaxKernelRows];
+                 for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
+                   for (int64_t ky = 0; ky < g.kernel[1]; ++ky)
+                     at[kz * g.kernel[1] + ky] = (kz * g.dilation[0] * padding.height + ky * g.dilation[1]) * line;
+                 QDepthwiseStrip t;
+                 t.x_flip = s.x.flip;
+                 t.rows = g.kernel[0] * g.kernel[1];
+                 t.row_at = at;
+                 t.kernel = g.kernel[2];
+                 t.tap_step = g.dilation[2] * pixel;
+                 t.step = g.stride[2] * pixel;
+                 t.line_step = g.stride[1] * line;
+                 t.out = g.out[2];
+                 t.c = s.o;
+                 t.weight = p.weights;
+                 t.bias = p.bias;
+                 t.e = &e;
+                 uint8_t* mine = strips ? image + lane * s.image : image;
+                 while (b < end) {
+                   const int64_t z = b / g.out[1], first = b % g.out[1];
+                   t.lines = g.out[1] - first < end - b ? g.out[1] - first : end - b;
+                   if (t.lines > s.lines) t.lines = s.lines;
+                   t.x = image + (z * g.stride[0] * padding.height + first * g.stride[1]) * line;
+                   if (strips) {
+                     const int64_t r0 = first * g.stride[1];
+                     const int64_t r1 = r0 + (t.lines - 1) * g.stride[1] + (g.kernel[1] - 1) * g.dilation[1] + 1;
+                     qpad_rows(g, padding, x, s.zero, s.multiplier, mine, r0, r1);
+                     t.x = mine;
+                   }
+                   t.y = y + b * g.out[2] * s.o;
+                   s.depthwise->strip(&t);
+                   b += t.lines;
+                 }
+               });
   }
 }
 

@@ -4,8 +4,8 @@
 //   bytes = c.pack(q0, q1, q2, q3);          // of nearest(v); by 128-bit lanes: four of q0, four of q1, ...
 //   bytes = in_order(bytes);                 // all of q0, all of q1, ...
 //
-// Saturating narrowing does most of the clamp: to 16 bits, add the zero point, to 8 bits.  `nearest` needs v < 2^31, for
-// which `capped` sees; far negative numbers become the lowest integer by themselves.
+// Saturating narrowing does most of the clamp: to 16 bits, add the zero point, to 8 bits.  `nearest` needs v < 2^31,
+// for which `capped` sees; far negative numbers become the lowest integer by themselves.
 #pragma once
 #include "simd/bytes.h"
 
@@ -38,21 +38,21 @@ template <class V>
 struct Clamp;
 
 #if defined(__SSE4_1__) && !defined(DK_SIMD_SCALAR)
-#define DK_CLAMP(V, M, P, S)                                                                                  \
-  template <>                                                                                                 \
-  struct Clamp<V> {                                                                                           \
-    M zero, low, high, flip;                                                                                  \
-    DK_INL Clamp(int z, int l, int h, int f)                                                                  \
-        : zero(P##_set1_epi16(static_cast<int16_t>(z))),                                                      \
-          low(P##_set1_epi8(static_cast<char>(l))),                                                           \
-          high(P##_set1_epi8(static_cast<char>(h))),                                                          \
-          flip(P##_set1_epi8(static_cast<char>(f))) {}                                                        \
-    DK_INL V pack(V q0, V q1, V q2, V q3) const {                                                             \
-      const M a = P##_adds_epi16(P##_packs_epi32(bits<M>(q0), bits<M>(q1)), zero);                            \
-      const M b = P##_adds_epi16(P##_packs_epi32(bits<M>(q2), bits<M>(q3)), zero);                            \
-      const M y = P##_min_epu8(P##_max_epu8(P##_packus_epi16(a, b), low), high);                              \
-      return bits<V>(P##_xor_si##S(y, flip));                                                                 \
-    }                                                                                                         \
+#define DK_CLAMP(V, M, P, S)                                                       \
+  template <>                                                                      \
+  struct Clamp<V> {                                                                \
+    M zero, low, high, flip;                                                       \
+    DK_INL Clamp(int z, int l, int h, int f)                                       \
+        : zero(P##_set1_epi16(static_cast<int16_t>(z))),                           \
+          low(P##_set1_epi8(static_cast<char>(l))),                                \
+          high(P##_set1_epi8(static_cast<char>(h))),                               \
+          flip(P##_set1_epi8(static_cast<char>(f))) {}                             \
+    DK_INL V pack(V q0, V q1, V q2, V q3) const {                                  \
+      const M a = P##_adds_epi16(P##_packs_epi32(bits<M>(q0), bits<M>(q1)), zero); \
+      const M b = P##_adds_epi16(P##_packs_epi32(bits<M>(q2), bits<M>(q3)), zero); \
+      const M y = P##_min_epu8(P##_max_epu8(P##_packus_epi16(a, b), low), high);   \
+      return bits<V>(P##_xor_si##S(y, flip));                                      \
+    }                                                                              \
   };
 DK_CLAMP(s32x4, __m128i, _mm, 128)
 DK_INL s32x4 in_order(s32x4 v) { return v; }

@@ -21,10 +21,10 @@ DK_INL void store_part(uint8_t* c, s32 v, int n) {
   const uint32_t mask = n >= 32 ? ~0u : (1u << n) - 1;
   if constexpr (kBytes == 32) {
     const __m256i half = _mm512_maskz_extracti64x4_epi64(0xff, bits<__m512i>(v), R);
-    n == kBytes ? store(c, half) : _mm256_mask_storeu_epi8(c, mask, half);
+    _mm256_mask_storeu_epi8(c, mask, half);
   } else {
     const __m128i quarter = _mm512_maskz_extracti32x4_epi32(0xff, bits<__m512i>(v), R);
-    n == kBytes ? store(c, quarter) : _mm_mask_storeu_epi8(c, static_cast<__mmask16>(mask), quarter);
+    _mm_mask_storeu_epi8(c, static_cast<__mmask16>(mask), quarter);
   }
 #else
   char part[4 * kW];
@@ -130,8 +130,7 @@ void tile(const QGemmTile* t) {
 template <bool Mid, bool Residual>
 DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* residual, int n) {
   f32 v = to_f32(acc) * load<f32>(e.multiplier + column);
-  if constexpr (Mid)
-    v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
+  if constexpr (Mid) v = vmin(splat<f32>(e.mid_high), vmax(splat<f32>(e.mid_low), vround(v))) * splat<f32>(e.mid_scale);
   if constexpr (Residual) {
     uint8_t r[kW];
     const uint8_t* from = residual;
