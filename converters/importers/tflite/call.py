@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit import dtypes
 from deploykit.converters.importers.tflite.flat import Row, empty_row
 from deploykit.converters.ir.build import Body, Emitter
 from deploykit.converters.ir.tflite_schema import ACTIVATIONS
@@ -179,6 +180,10 @@ class Call(Emitter):
 def dequantized(e: Emitter, v: Value, q: QuantParams) -> Value:
     """An integer value as real numbers."""
     attrs = {} if q.axis is None else {"axis": q.axis}
+    if v.dtype is dtypes.int64 and v.data is not None:  # the bias of int16 layers, wider than our op takes
+        shape = [-1 if i == q.axis else 1 for i in range(v.data.ndim)] if q.axis is not None else ()
+        real = (v.data - q.zero_point.reshape(shape)) * q.scale.astype(np.float64).reshape(shape)
+        return e.const(real.astype(np.float32))
     zero = None if not q.zero_point.any() else e.const(q.zero_point)
     return e.op("dequantize", v, e.const(q.scale), zero, **attrs)
 
