@@ -35,7 +35,30 @@ def import_onnx(source: Any, *, input_shapes: dict[str, list[int | str]] | None 
     """
     onnx_module()
     model, weights = read_model(source)
+    model = upgraded(model)
     return Importer(model, weights, input_shapes or {}).run()
+
+
+def upgraded(model: Any) -> Any:
+    """A model of an operator set older than :data:`OLDEST` in the forms of a newer one, as onnx itself converts it; as
+    it is where onnx cannot (the scan then names what is too old)."""
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), None)
+    if version is None or version >= OLDEST or len(model.opset_import) > 1:
+        return model
+    import onnx
+
+    try:
+        new = onnx.version_converter.convert_version(model, 9)
+    except Exception:  # its converter raises many kinds, RuntimeError mostly
+        return model
+    slopes = {n.input[1]: n.input[0] for n in new.graph.node if n.op_type == "PRelu"}
+    if slopes:  # one per channel stood along axis 1 then; the converter leaves them along the last
+        infos = onnx.shape_inference.infer_shapes(new).graph
+        ranks = {v.name: len(v.type.tensor_type.shape.dim) for v in [*infos.value_info, *infos.input]}
+        for t in new.graph.initializer:
+            if len(t.dims) == 1 and t.dims[0] > 1 and ranks.get(slopes.get(t.name, ""), 0) > 2:
+                t.dims.extend([1] * (ranks[slopes[t.name]] - 2))
+    return new
 
 
 class Importer:
