@@ -10,7 +10,15 @@ from typing import Any
 
 import pytest
 
-LIGHT = {"onnxruntime": "test", "ai_edge_litert": "peers", "torch": "peers", "keras": "peers", "h5py": "peers"}
+LIGHT = {
+    "onnxruntime": "test",
+    "ai_edge_litert": "peers",
+    "torch": "peers",
+    "keras": "peers",
+    "h5py": "peers",
+    "sklearn": "peers",
+    "skl2onnx": "peers",
+}
 
 
 def need(name: str) -> Any:

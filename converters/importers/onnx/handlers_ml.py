@@ -197,12 +197,11 @@ def tree_ensemble(c: Call) -> Value:
     return post_transform(c, run_trees(c, trees, aggregate, None), after)
 
 
-@handles("TreeEnsembleRegressor", domain=ML)
-def tree_ensemble_regressor(c: Call) -> Value:
+def older_trees(c: Call, ids: tuple[str, str, str, str], targets: int) -> tuple[Trees, np.ndarray]:
+    """The form of the first three versions: nodes by (tree, number), what leaves add in four lists named ``ids``."""
+
     def array(name: str, dtype: Any = np.int64) -> np.ndarray:
-        if c.has(name + "_as_tensor"):
-            return c.importer.weights.array(c.attr(name + "_as_tensor")).astype(dtype)
-        return np.array(c.attr(name, ()), dtype)
+        return tensor_or_list(c, name, dtype)
 
     tree, node = array("nodes_treeids"), array("nodes_nodeids")
     modes = c.attr("nodes_modes")
@@ -212,15 +211,15 @@ def tree_ensemble_regressor(c: Call) -> Value:
     state = {(int(tree[i]), int(node[i])): s for s, i in enumerate(order)}
 
     def next_state(name: str) -> np.ndarray:
-        ids = array(name)
+        to = array(name)
         out = np.arange(len(order), dtype=np.int64)
         for s, i in enumerate(order[:inner]):
-            out[s] = state[int(tree[i]), int(ids[i])]
+            out[s] = state[int(tree[i]), int(to[i])]
         return out
 
-    leaves = np.full((len(order) - inner, c.attr("n_targets", 1)), np.nan)
-    weights = array("target_weights", np.float64)
-    for t, n, k, w in zip(array("target_treeids"), array("target_nodeids"), array("target_ids"), weights, strict=True):
+    leaves = np.full((len(order) - inner, targets), np.nan)
+    weights = array(ids[3], np.float64)
+    for t, n, k, w in zip(array(ids[0]), array(ids[1]), array(ids[2]), weights, strict=True):
         place = leaves[state[int(t), int(n)] - inner]
         place[k] = w + (0 if np.isnan(place[k]) else place[k])
     roots = [state[int(t), int(node[np.flatnonzero(tree == t)[0]])] for t in dict.fromkeys(tree.tolist())]
@@ -237,7 +236,20 @@ def tree_ensemble_regressor(c: Call) -> Value:
         inner=inner,
         leaves=leaves,
     )
-    base = array("base_values", np.float64)
+    return trees, array("base_values", np.float64)
+
+
+def tensor_or_list(c: Call, name: str, dtype: Any = np.int64) -> np.ndarray:
+    """An attribute written as a list, or as a tensor under another name."""
+    if c.has(name + "_as_tensor"):
+        return c.importer.weights.array(c.attr(name + "_as_tensor")).astype(dtype)
+    return np.array(c.attr(name, ()), dtype)
+
+
+@handles("TreeEnsembleRegressor", domain=ML)
+def tree_ensemble_regressor(c: Call) -> Value:
+    ids = ("target_treeids", "target_nodeids", "target_ids", "target_weights")
+    trees, base = older_trees(c, ids, c.attr("n_targets", 1))
     y = run_trees(c, trees, c.attr("aggregate_function", "SUM"), base if base.size else None)
     return post_transform(c, y, c.attr("post_transform", "NONE"))
 

@@ -389,6 +389,7 @@ def _dim(d: Any, owner: str, axis: int) -> int | Dim:
 
 # the handlers register themselves; they come last because some need names from this module
 from deploykit.converters.importers.onnx import (  # noqa: E402, F401
+    handlers_classify,
     handlers_contrib,
     handlers_control,
     handlers_math,
