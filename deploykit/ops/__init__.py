@@ -15,6 +15,7 @@ from deploykit.ops import (  # noqa: F401
     control,
     conv,
     convert,
+    dynamic,
     elementwise,
     image,
     index,

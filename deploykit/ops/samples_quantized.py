@@ -223,3 +223,48 @@ def qsoftmax() -> list[Sample]:
                     _sample([r(shape, dtype), table], multiplier=256.0, y_zero_point=0 if dtype == "uint8" else -128)
                 )
     return out
+
+
+def dynamic_matmul() -> list[Sample]:
+    r = Draw("dynamic_matmul")
+    out = []
+    for m, k, n in ((1, 8, 5), (3, 5, 33), (16, 64, 40), (30, 70, 17), (1, 200, 96)):
+        for per_row in (True, False):
+            shared: list[np.ndarray | None] = [r((m, k)), r((k, n), "int8"), r((n,), "float32", 0.001, 0.01)]
+            out.append(_sample([*shared, r((n,)), None], per_row=per_row))
+            out.append(_sample([*shared[:2], shared[2][:1], None, None], per_row=per_row, act="relu"))  # type: ignore[index]
+            out.append(_sample([*shared, r((n,)), r((m, n))], per_row=per_row, act="gelu", act_after=True))
+    out.append(_sample([r((2, 3, 8)), r((8, 6), "int8"), r((6,)), None, r((2, 3, 6))], act="relu6"))
+    zeros = np.zeros((3, 8), np.float32)
+    zeros[1] = np.linspace(1, 2, 8)
+    zeros[2] = -zeros[1]
+    out.append(_sample([zeros, r((8, 6), "int8"), r((6,))]))
+    out.append(_sample([r((0, 8)), r((8, 6), "int8"), r((6,)), r((6,)), None]))
+    out.append(_sample([r((3, 0)), r((0, 6), "int8"), r((6,)), r((6,)), None]))
+    return out
+
+
+def matmul_weight_only() -> list[Sample]:
+    r = Draw("matmul_weight_only")
+    out = []
+    for m, k, n in ((1, 64, 40), (2, 33, 17), (9, 96, 33), (1, 7, 3)):
+        for turned in (False, True):
+            shape, how = ((n, k) if turned else (k, n)), dict(transpose_b=turned)
+            for d in ("float16", "bfloat16"):
+                out.append(_sample([r((m, k)), r(shape, d), None, None, r((n,)), None], **how))
+            for d in ("int8", "uint8", "int4", "uint4"):
+                x, w, s = r((m, k)), r(shape, d), r((n,), "float32", 0.01, 0.02)
+                out.append(_sample([x, w, s, r((n,), d), r((n,)), r((m, n))], **how, act="relu"))
+                out.append(_sample([x, w, s[:1], None, None, None], **how))
+                for block in (32, 16):
+                    blocks = -(-k // block)
+                    sb = r((n, blocks) if turned else (blocks, n), "float32", 0.01, 0.02)
+                    out.append(_sample([x, w, sb, r(sb.shape, d), r((n,)), None], **how, block_size=block))
+                    half = sb.astype(np.float16)
+                    out.append(_sample([x, w, half, None, None, None], **how, block_size=block, act="silu"))
+    out.append(
+        _sample([r((2, 3, 8)), r((8, 6), "int8"), r((6,)), None, r((6,)), r((2, 3, 6))], act_after=True, act="relu")
+    )
+    out.append(_sample([r((0, 8)), r((8, 6), "int8"), r((6,)), None, None, None]))
+    out.append(_sample([r((3, 0)), r((0, 6), "float16"), None, None, r((6,)), None]))
+    return out

@@ -26,6 +26,8 @@
   X(image_resize)       \
   X(image_sample)       \
   X(matmul)             \
+  X(dynamic_matmul)     \
+  X(weight_only)        \
   X(qconv)              \
   X(qelementwise)       \
   X(qmatmul)            \

@@ -32,9 +32,13 @@ struct QEpilogue {
   uint8_t residual_flip = 0;
   int32_t zero = 0, low = 0, high = 255;
   uint8_t flip = 0;
-  // For a B with a zero point of its own: acc += row_sum[i] * column_zero[j].
+  // For a B with a zero point of its own, or an A with one per row: acc += row_sum[i] * column_zero[j].
   const int32_t* row_sum = nullptr;
   const int32_t* column_zero = nullptr;
+  // Float results: v = float(acc) * (row_scale[i] * multiplier[j]), then `after` on the stored tile.
+  const float* row_scale = nullptr;
+  void (*after)(const void* arg, const struct QGemmFinish* tile) = nullptr;
+  const void* arg = nullptr;
 };
 
 // The epilogue of m x n sums.

@@ -157,6 +157,17 @@ DK_INL const uint8_t* residual_at(const QGemmFinish* f, int i) {
   return Residual ? f->e->residual + (f->row + i) * f->e->ldr + f->column : nullptr;
 }
 
+void finish_rows(const QGemmFinish* f) {
+  const QEpilogue& e = *f->e;
+  for (int i = 0; i < f->m; ++i) {
+    const f32 scale = splat<f32>(e.row_scale[f->row + i]);
+    for (int j = 0; j < f->n; j += kW) {
+      const f32 v = to_f32(sums(f, i, j)) * (scale * load<f32>(e.multiplier + f->column + j));
+      store_n(static_cast<float*>(f->c) + i * f->ldc + j, v, f->n - j < kW ? f->n - j : kW);
+    }
+  }
+}
+
 template <bool Mid, bool Residual>
 DK_INL void finish_floats(const QGemmFinish* f) {
   for (int i = 0; i < f->m; ++i) {
@@ -214,6 +225,11 @@ DK_INL void finish_panels(const QGemmFinish* f) {
 
 void finish(const QGemmFinish* f) {
   const QEpilogue& e = *f->e;
+  if (e.row_scale) {
+    finish_rows(f);
+    if (e.after) e.after(e.arg, f);
+    return;
+  }
   if (e.mid) return e.residual ? finish_panels<true, true, false>(f) : finish_panels<true, false, false>(f);
   if (e.residual) return finish_panels<false, true, false>(f);
   return e.small ? finish_panels<false, false, true>(f) : finish_panels<false, false, false>(f);

@@ -1,0 +1,1 @@
+#include "kernels/widen/widen_impl.h"
