@@ -26,9 +26,11 @@ from deploykit.converters.passes import (
     fold_quantized,
     fuse_activations,
     fuse_attention,
+    fuse_dynamic,
     fuse_epilogue,
     fuse_norms,
     fuse_quantized,
+    fuse_weight_only,
     layout,
     simplify,
 )
@@ -57,8 +59,9 @@ CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
 FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, cheaper_forms)))
 LAYOUT = (from_module(layout),)
-INTEGERS = (*map(from_module, (fold_pads, fuse_quantized)), *CLEAN)
+INTEGERS = (*map(from_module, (fold_pads, fuse_quantized, fuse_dynamic)), *CLEAN)
 WEIGHTS = (from_module(fold_quantized),)
+NARROW = (from_module(fuse_weight_only),)
 STAGES: tuple[tuple[Pass, ...], ...] = (
     CLEAN,
     (*FIND, *CLEAN),
@@ -67,10 +70,11 @@ STAGES: tuple[tuple[Pass, ...], ...] = (
     WEIGHTS,
     (*FUSE, *CLEAN),
     LAYOUT,
+    NARROW,
     CLEAN,
 )
 # For formats that say quantization by quantize and dequantize nodes: these stay, on weights too.
-PORTABLE: tuple[tuple[Pass, ...], ...] = tuple(s for s in STAGES if s not in (INTEGERS, WEIGHTS))
+PORTABLE: tuple[tuple[Pass, ...], ...] = tuple(s for s in STAGES if s not in (INTEGERS, WEIGHTS, NARROW))
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 

@@ -9,6 +9,7 @@ from collections import Counter
 
 from deploykit.converters.ir import walk
 from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.passes import fuse_weight_only
 from deploykit.graph import Graph
 from deploykit.ops import get
 from deploykit.ops.dispatch import run_reference
@@ -25,7 +26,10 @@ def _one(graph: Graph) -> Counter[str]:
     counts: Counter[str] = Counter()
     rw = Rewriter(graph)
     for n in rw.nodes():
-        if n.op != "dequantize" or not all(v is None or v.is_constant for v in n.inputs):
+        if n.op not in walk.UNFOLDED or not all(v is None or v.is_constant for v in n.inputs):
+            continue
+        users = rw.users(n.output)
+        if users and not rw.is_output(n.output) and all(fuse_weight_only.takes(u, n.output) for u in users):
             continue
         op = get(n.op)
         (y,) = run_reference(op, [walk.data(v) for v in n.inputs], op.complete(n.attrs))

@@ -18,8 +18,10 @@ from deploykit.converters.ir.rewriter import Rewriter
 from deploykit.graph import Graph, Node, Value
 
 TOLERANCE = "float"
-PRODUCERS = ("conv", "matmul", "conv_transpose")
-RESIDUAL = ("conv", "matmul")  # conv_transpose has no residual operand
+# Where an op has its bias and its residual; conv_transpose has none.
+BIAS = {"conv": 2, "matmul": 2, "conv_transpose": 2, "dynamic_matmul": 3}
+RESIDUAL = {"conv": 3, "matmul": 3, "dynamic_matmul": 4}
+PRODUCERS = tuple(BIAS)
 
 PLAIN = ("relu", "relu6", "sigmoid", "tanh", "hard_swish", "softplus", "mish")
 
@@ -91,7 +93,7 @@ def _activation(rw: Rewriter, node: Node, act: str, alpha: float, beta: float) -
     if p is None or walk.attr(p, "act") != "none":
         return ""
     attrs = {**p.attrs, "act": act, "act_alpha": alpha, "act_beta": beta}
-    if walk.operand(p, 3) is not None:
+    if p.op in RESIDUAL and walk.operand(p, RESIDUAL[p.op]) is not None:
         attrs["act_after"] = True
     with rw.before(node):
         rw.replace(node.output, rw.op(p.op, *p.inputs, node=p.name, **attrs))
@@ -105,11 +107,11 @@ def _residual(rw: Rewriter, node: Node) -> str:
         other = node.inputs[1 - i]
         if p is None or p.op not in RESIDUAL or other is None or other is node.inputs[i]:
             continue
-        if walk.operand(p, 3) is not None or walk.attr(p, "act_after"):
+        if walk.operand(p, RESIDUAL[p.op]) is not None or walk.attr(p, "act_after"):
             continue
         if not walk.same_shape(other, p.output) or other.dtype is not p.output.dtype or other.is_constant:
             continue
-        inputs = [*p.inputs, None, None][:3]
+        inputs = [*p.inputs, None, None][: RESIDUAL[p.op]]
         with rw.before(node):
             rw.replace(node.output, rw.op(p.op, *inputs, other, node=p.name, **p.attrs))
         return "residual"
@@ -123,13 +125,15 @@ def _bias(rw: Rewriter, node: Node) -> str:
         other = node.inputs[1 - i]
         if p is None or other is None or other.rank != 1 or p.output.rank in (None, 1):
             continue
-        if walk.operand(p, 2) is not None or walk.operand(p, 3) is not None or walk.attr(p, "act") != "none":
+        at = BIAS[p.op]
+        if walk.operand(p, at) is not None or walk.operand(p, at + 1) is not None or walk.attr(p, "act") != "none":
             continue
         if p.output.shape is None or other.shape is None or other.shape[0] != p.output.shape[-1]:
             continue
         if other.dtype is not p.output.dtype:
             continue
         with rw.before(node):
-            rw.replace(node.output, rw.op(p.op, *p.inputs[:2], other, node=p.name, **p.attrs))
+            inputs = [*p.inputs, None, None][:at]
+            rw.replace(node.output, rw.op(p.op, *inputs, other, node=p.name, **p.attrs))
         return "bias"
     return ""
