@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.ir.walk import UNFOLDED
+from deploykit.converters.ir.walk import unfolded
 from deploykit.dtypes import DType
 from deploykit.errors import DeploykitError, FormatError, UnsupportedError
 from deploykit.graph import Graph, Value
@@ -94,7 +94,7 @@ class Body:
     ) -> list[np.ndarray] | None:
         if p.reference is None or {"effect", "random"} & p.flags or p.family == "control":
             return None
-        if p.name in UNFOLDED:
+        if unfolded(p.name, self.builder.known(ins[0]) if ins else None, attrs):
             return None
         arrays = []
         for v in ins:

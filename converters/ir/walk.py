@@ -12,9 +12,17 @@ from deploykit.graph import Dim, Graph, Node, QuantParams, Value, Variable
 from deploykit.ops import get
 from deploykit.ops.infer import declare_variables
 
-# Not evaluated early although their inputs are constant: integer ops want quantized weights (passes/fuse_quantized), and
-# passes/fold_quantized folds the rest.
-UNFOLDED = ("dequantize",)
+NARROW_LIMIT = 4096  # elements: smaller float16 constants are not worth a node
+
+
+def unfolded(op: str, x: np.ndarray | None, attrs: Mapping[str, Any]) -> bool:
+    """Not evaluated early although the inputs are constant: integer ops want quantized weights (passes/fuse_quantized),
+    fold_quantized folds the rest of those; float16 weights stay narrow in the file, the engine widens them at load."""
+    if op == "dequantize":
+        return True
+    if op != "cast" or x is None or attrs.get("dtype") != "float32":
+        return False
+    return x.dtype.name in ("float16", "bfloat16") and x.size >= NARROW_LIMIT
 
 
 def attr(node: Node, name: str) -> Any:

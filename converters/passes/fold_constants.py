@@ -52,7 +52,11 @@ def _one(graph: Graph) -> Counter[str]:
 
 def _fold(rw: Rewriter, n: Node) -> bool:
     outs = [v for v in n.outputs if v is not None]
-    if not outs or any(v.quant is not None for v in outs) or n.op in walk.UNFOLDED:
+    if (
+        not outs
+        or any(v.quant is not None for v in outs)
+        or walk.unfolded(n.op, walk.data(walk.operand(n, 0)), n.attrs)
+    ):
         return False
     if all(v is None or v.is_constant for v in n.inputs):
         results = _evaluate(n)

@@ -26,7 +26,7 @@ def _one(graph: Graph) -> Counter[str]:
     counts: Counter[str] = Counter()
     rw = Rewriter(graph)
     for n in rw.nodes():
-        if n.op not in walk.UNFOLDED or not all(v is None or v.is_constant for v in n.inputs):
+        if n.op != "dequantize" or not all(v is None or v.is_constant for v in n.inputs):
             continue
         users = rw.users(n.output)
         if users and not rw.is_output(n.output) and all(fuse_weight_only.takes(u, n.output) for u in users):

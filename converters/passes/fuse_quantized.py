@@ -127,15 +127,14 @@ def _sink_weights(rw: Rewriter, n: Node) -> bool:
     """transpose or reshape(dequantize(constant)) with one scale per slice; slices must stay slices."""
     x = n.inputs[0]
     d = None if x is None else x.producer
-    if d is None or d.op != "dequantize" or attr(d, "block_size") or not ir.is_constant(x):
-        return False
-    q, scale = walk.data(d.inputs[0]), walk.data(d.inputs[1])
-    assert q is not None and scale is not None
     shape = walk.static_shape(n.output)
-    if shape is None:
+    if d is None or shape is None or not all(v is None or v.is_constant for v in d.inputs):
+        return False
+    q, scale = walk.data(d.inputs[0]), walk.data(operand(d, 1))
+    if q is None or d.op not in ("dequantize", "cast") or (d.op == "dequantize" and attr(d, "block_size")):
         return False
     axis = 0
-    if scale.size > 1:
+    if scale is not None and scale.size > 1:
         found = _axis_after(n, q.shape, attr(d, "axis") % q.ndim, shape)
         if found is None:
             return False
@@ -143,7 +142,8 @@ def _sink_weights(rw: Rewriter, n: Node) -> bool:
     perm = tuple(attr(n, "perm")) or tuple(reversed(range(q.ndim))) if n.op == "transpose" else tuple(range(q.ndim))
     with rw.before(n):
         turned = rw.constant(np.ascontiguousarray(q.transpose(perm)).reshape(shape), d.inputs[0].name)  # type: ignore[union-attr]
-        rw.replace(n.output, rw.op("dequantize", turned, *d.inputs[1:], node=d.name, **{**d.attrs, "axis": axis}))
+        attrs = dict(d.attrs, axis=axis) if d.op == "dequantize" else d.attrs
+        rw.replace(n.output, rw.op(d.op, turned, *d.inputs[1:], node=d.name, **attrs))
     return True
 
 

@@ -11,7 +11,8 @@
 namespace dk {
 namespace {
 
-constexpr size_t kKnownBytes = 64 << 10;  // outputs of a node computed while planning
+constexpr size_t kKnownBytes = 64 << 10;   // outputs of a node computed while planning
+constexpr uint32_t kWidened = 0x77696465;  // tag of packed memory that holds a whole constant result
 class Planner {
  public:
   Planner(SessionState& s, const PlanRequest& request, Plan& p)
@@ -196,22 +197,36 @@ class Planner {
       y.t.data = const_cast<void*>(y.known);  // for what is computed from it while planning
       return {};                              // its place follows from that of the input
     }
+    // Weights that the file stores narrow are widened here, whatever their size, once for all plans of the model.
+    const bool widens = constant && n.n_out == 1 && step.out[0] &&
+                        (is(n, Opcode::cast_) || is(n, Opcode::dequantize_) || is(n, Opcode::transpose_));
+    bool done = false;
     size_t total = 0;
     for (int32_t k = 0; k < n.n_out; ++k)
       if (step.out[k]) {
         size_t bytes = step.out[k]->bytes();
-        if (bytes > kKnownBytes || (total += bytes) > kKnownBytes) return {};
+        if ((bytes > kKnownBytes || (total += bytes) > kKnownBytes) && !widens) return {};
       }
     for (int32_t k = 0; k < n.n_out; ++k) {
       if (!step.out[k]) continue;
-      void* data = p_.memory.take(step.out[k]->bytes() + kReadable);
-      if (!data) return no_memory();
+      const size_t bytes = step.out[k]->bytes();
+      void* data = nullptr;
+      if (bytes > kKnownBytes) {
+        bool fresh;
+        DK_TRY(step.context.packed(kWidened, bytes + kReadable, &data, &fresh));
+        done = !fresh;
+      } else {
+        data = p_.memory.take(bytes + kReadable);
+        if (!data) return no_memory();
+      }
       step.out[k]->data = data;
     }
     DK_TRY(prepare(step));
     Status s = Code::memory;
     void* scratch = step.op.scratch ? mem_alloc(step.op.scratch) : nullptr;
-    if (scratch || !step.op.scratch) {
+    if (done) {
+      s = Status();
+    } else if (scratch || !step.op.scratch) {
       OpAccess::set_run(step.context, OpAccess::state(step.context), scratch);
       step.op.running = true;
       ThreadPool* pool = s_.env.pool;
