@@ -152,5 +152,5 @@ class matmul_weight_only:
             w = F.cast(weight, dtype="float32")
         else:
             axis = (1 if transpose_b else 0) if block_size else (0 if transpose_b else 1)
-            w = F.dequantize(weight, scale, zero_point, axis=axis, block_size=block_size, dtype="float32")
+            w = F.dequantize(weight, F.cast(scale, dtype="float32"), zero_point, axis=axis, block_size=block_size)
         return unfuse(F.matmul(x, w, transpose_b=transpose_b), bias, residual, **tail)
