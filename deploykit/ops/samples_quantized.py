@@ -260,7 +260,7 @@ def matmul_weight_only() -> list[Sample]:
                     sb = r((n, blocks) if turned else (blocks, n), "float32", 0.01, 0.02)
                     out.append(_sample([x, w, sb, r(sb.shape, d), r((n,)), None], **how, block_size=block))
                     half = sb.astype(np.float16)
-                    out.append(_sample([x, w, half, None, None, None], **how, block_size=block, act="silu"))
+                    out.append(_sample([x, w, half, None, None, None], **how, block_size=block, act="relu"))
     out.append(
         _sample([r((2, 3, 8)), r((8, 6), "int8"), r((6,)), None, r((6,)), r((2, 3, 6))], act_after=True, act="relu")
     )
