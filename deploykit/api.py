@@ -82,6 +82,9 @@ def convert(
     verify_passes: bool = False,
     names: bool = True,
     metadata: dict[str, Any] | None = None,
+    fix_batch: int | None = None,
+    outputs: list[str] | None = None,
+    io_layout: str | None = None,
 ) -> Report:
     """Convert a model to ``.dk`` (or ``.onnx``, ``.tflite``), optimise it, and check the result against its source.
 
@@ -91,6 +94,8 @@ def convert(
     input_shapes: {"x": [1, 3, "h", 224]} fixes or names dims.  verify: run source and result on the same inputs and
     raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
+    fix_batch: size of every input's leading dim.  outputs: names of the tensors to give, outputs or inner ones.
+    io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  Names and order of inputs and outputs stay the source's.
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
     """
@@ -110,6 +115,7 @@ def convert(
     if dst is not None and not Path(dst).resolve().parent.is_dir():
         raise InputError(f"{os.fspath(dst)}: the folder {Path(dst).resolve().parent} does not exist.")
 
+    from deploykit.converters.ir import interface
     from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
     from deploykit.graph.dkfile import atomic_write
 
@@ -121,14 +127,28 @@ def convert(
     graph.metadata.update(metadata or {})
     graph.metadata.setdefault("source", _source(src))
     kind = Path(dst).suffix if dst is not None else ".dk"
-    graph, report = optimize(graph, verify=verify_passes, stages=STAGES if kind == ".dk" else PORTABLE)
+    if fix_batch is not None:
+        interface.fix_batch(graph, fix_batch)
+    if outputs is not None:
+        interface.select_outputs(graph, outputs)
+    moved = interface.set_layout(graph, io_layout) if io_layout is not None else ({}, {})
+    promised = interface.names(graph)
+    imported = graph
+    graph, report = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
+    try:
+        data = formats.to_bytes(graph, kind, names=names)
+    except UnsupportedError:
+        if kind != ".tflite":
+            raise
+        graph, report = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
+        data = formats.to_bytes(graph, kind, names=names)
     report.graph = graph
-    data = formats.to_bytes(graph, kind, names=names)
+    interface.hold(promised, graph, "the conversion")
     report.source, report.output, report.output_bytes = _name(named), os.fspath(dst) if dst else None, len(data)
     if verify:
         from deploykit import verification
 
-        report.verification = verification.check(src, data, kind, input_shapes, inputs)
+        report.verification = verification.check(src, data, kind, input_shapes, inputs, batch=fix_batch, moved=moved)
         if report.verification["status"] == "failed":
             raise VerifyError(verification.failure(report.verification))
     if dst is not None:

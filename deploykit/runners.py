@@ -251,6 +251,33 @@ class TorchRunner:
         }
 
 
+class MovedRunner:
+    """A model whose inputs and outputs were laid out anew, behind its old interface; perms lead from old to new."""
+
+    def __init__(self, inner: Runner, inputs: dict[str, tuple[int, ...]], outputs: dict[str, tuple[int, ...]]) -> None:
+        self.inner, self._in, self._out = inner, inputs, outputs
+        self.tool = inner.tool
+        self.inputs = [self._spec(s, inputs) for s in inner.inputs]
+        self.outputs = [self._spec(s, outputs) for s in inner.outputs]
+
+    @staticmethod
+    def _spec(s: TensorSpec, perms: dict[str, tuple[int, ...]]) -> TensorSpec:
+        perm = perms.get(s.name)
+        if perm is None or s.shape is None:
+            return s
+        return TensorSpec(s.name, tuple(s.shape[perm.index(i)] for i in range(len(perm))), s.dtype)
+
+    def reset(self) -> None:
+        """As the model's."""
+        self.inner.reset()
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        moved = {k: np.ascontiguousarray(v.transpose(self._in[k])) if k in self._in else v for k, v in feeds.items()}
+        got = self.inner.run(moved)
+        return {k: v.transpose(np.argsort(self._out[k])) if k in self._out else v for k, v in got.items()}
+
+
 class ReferenceRunner:
     """A model of any kind as imported, by the NumPy references of the ops: slow, and blind to errors of the importer."""
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class _Case:
     want: Arrays
     got: Arrays
     noise: dict[str, float]
-    steps: dict[str, float]  # what one 8-bit step is worth, for outputs that are dequantized
+    # what one 8-bit step is worth, for outputs that are dequantized
+    steps: dict[str, float] = field(default_factory=dict)
     truth: Arrays | None = None
 
     def rows(self) -> list[dict[str, Any]]:
@@ -96,11 +97,16 @@ def check(
     shapes: dict[str, list[int | str]] | None = None,
     inputs: list[Arrays] | None = None,
     seeds: int = 2,
+    *,
+    batch: int | None = None,
+    moved: tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]] = ({}, {}),
 ) -> dict[str, Any]:
     """Compare a source model with the bytes it was converted to (``kind``: ".dk" or ".onnx").
 
     ``inputs``: sets of inputs by name; made up from seeds where there are none.  Returns a dict: status ("passed",
     "failed", "skipped"), tool, reason, and per output and input set the largest difference and what is allowed.
+    ``batch``: leading dim of made-up inputs.  ``moved``: perms from the source's inputs and outputs to the result's.
+    Only outputs that both have are compared; those that both have must come in the same order.
     """
     from deploykit import runners
 
@@ -108,9 +114,21 @@ def check(
         return {"status": "skipped", "reason": "the source is a graph in memory"}
     reference, optimised = _source_runners(src)
     converted = runners.open_bytes(data, kind)
+    if any(moved):
+        converted = runners.MovedRunner(converted, *moved)
+    if batch is not None:
+        shapes = {**_batched(reference.inputs, batch), **(shapes or {})}
+    ours, theirs = ([s.name for s in r.outputs] for r in (converted, reference))
+    shared = [n for n in theirs if n in ours]
+    if not shared:
+        return {"status": "skipped", "tool": reference.tool, "reason": "the result gives inner tensors only"}
+    problem = _order(converted, reference)
+    if problem:
+        return {"status": "failed", "tool": reference.tool, "reason": problem, "outputs": []}
     cases: list[_Case] = []
     steps = _steps(data, kind)
-    for seed, (feeds, want) in enumerate(_inputs(reference, shapes, inputs, seeds)):
+    for seed, (feeds, all_) in enumerate(_inputs(reference, shapes, inputs, seeds)):
+        want = {n: all_[n] for n in shared}
         noise = _optimised_noise(optimised, feeds, want)
         cases.append(_Case(seed, feeds, want, _fresh(converted, feeds), noise, steps))
     if not cases:
@@ -150,8 +168,26 @@ def _steps(data: bytes, kind: str) -> dict[str, float]:
     return steps
 
 
+def _order(converted: Any, reference: Any) -> str:
+    """What is wrong with the names of the result's inputs and outputs, as its own runtime shows them, or ''."""
+    ins = [s.name for s in converted.inputs], [s.name for s in reference.inputs]
+    if ins[0] != ins[1]:
+        return f"the result's inputs are {ins[0]}, those of the source {ins[1]}"
+    ours, theirs = ([s.name for s in r.outputs] for r in (converted, reference))
+    if set(ours) == set(theirs) and ours != theirs:
+        return f"the result's outputs are {ours}, those of the source {theirs}"
+    return ""
+
+
+def _batched(specs: Any, batch: int) -> dict[str, list[int | str]]:
+    """Shapes of the inputs with a fixed leading dim, open dims by their symbols."""
+    return {s.name: [batch, *(d if isinstance(d, int) else str(d) for d in s.shape[1:])] for s in specs if s.shape}
+
+
 def failure(v: dict[str, Any]) -> str:
     """What a failed check says."""
+    if not v["outputs"]:
+        return f"{v['reason']}. Nothing was written. Please report it."
     bad = [r for r in v["outputs"] if not r["ok"]]
     r = bad[0]
     return (

@@ -28,6 +28,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.converters.importers", "deploykit.converters.passes", "deploykit.converters.exporters"),
     ("deploykit.converters.report", "deploykit.converters.pipeline", "deploykit.converters"),
     ("deploykit.interpreter",),
+    ("deploykit.bindings",),
     ("deploykit.formats", "deploykit.factory"),
     ("deploykit.runners", "deploykit.onnx_source"),
     ("deploykit.verification",),

@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "Run a model on files or on made-up inputs.",
     "bench": "Measure a model's speed, alone or against other runtimes in the same process.",
     "compare": "Run two models on the same inputs and find the first tensor that differs.",
+    "bindings": "Write typed bindings for a model in C, TypeScript or Python.",
     "demo": "See the whole way on a real model: convert, verify, benchmark.",
     "doctor": "Tell what this machine and this installation can do.",
 }

@@ -18,6 +18,11 @@ from deploykit.cli.common import console, size
     "-o", "--output", type=click.Path(path_type=Path), required=True, help="File to write: .dk, .onnx or .tflite."
 )
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Fix or name an input's dims.")
+@click.option("--fix-batch", type=click.IntRange(1), help="Fix the leading dim of every input.")
+@click.option(
+    "--outputs", metavar="NAME,NAME", help="Give these tensors (outputs or inner ones) instead of the outputs."
+)
+@click.option("--io-layout", type=click.Choice(["nchw", "nhwc"]), help="Layout of inputs and outputs of rank 4.")
 @click.option("--verify/--no-verify", default=True, help="Run source and result on the same inputs (default: yes).")
 @click.option(
     "--inputs", "inputs", multiple=True, metavar="NAME=FILE", help="Check on these: .npy .npz .png .jpg .wav."
@@ -31,6 +36,9 @@ def command(
     model: Path,
     output: Path,
     shapes: tuple[str, ...],
+    fix_batch: int | None,
+    outputs: str | None,
+    io_layout: str | None,
     inputs: tuple[str, ...],
     verify: bool,
     verify_passes: bool,
@@ -51,6 +59,7 @@ def command(
       deploykit convert model.tflite -o model.dk
       deploykit convert net.py:make -o model.dk         (make() returns module, example_inputs)
       deploykit convert model.onnx -o model.tflite
+      deploykit convert model.onnx -o model.dk --fix-batch 1 --io-layout nhwc --outputs scores,boxes
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
@@ -68,6 +77,9 @@ def command(
             inputs=_real_inputs(model, inputs),
             verify_passes=verify_passes,
             names=not strip_names,
+            fix_batch=fix_batch,
+            outputs=[n.strip() for n in outputs.split(",")] if outputs else None,
+            io_layout=io_layout,
         )
     if as_json:
         common.emit_json(report.to_json())

@@ -141,9 +141,38 @@ def weight_tensor(s: Site, w: np.ndarray, scales: np.ndarray, axis: int, name: s
     return s.sub.constant(np.ascontiguousarray(w), name, scale=q)
 
 
-def no_residual(s: Site) -> None:
-    if s.value(4) is not None:
-        raise UnsupportedError("a residual added inside; convert from the source, not from a .dk file in integers")
+Target = tuple[int, float, int, int, Any]
+
+
+def stage(s: Site, suggested: float) -> tuple[Target, Target | None]:
+    """Where the product goes, and where the sum with the residual goes after it (None without one).
+
+    A residual is added to the product as rounded (``mid_scale``): the product gets a tensor of its own, whose zero point
+    puts the lowest value it may have at -128.
+    """
+    final = finish(s, suggested)
+    if s.value(4) is None:
+        return final, None
+    t = s.attrs
+    zero = -128 - t["mid_low"]
+    if not t["mid_scale"] or not -128 <= zero <= 127 or zero + t["mid_high"] > 127:
+        raise UnsupportedError("a residual added before the product is rounded; convert from the source")
+    scale = float(np.float32(t["mid_scale"] * final[1]))
+    q = QuantParams(np.float32(scale), np.int8(zero))
+    mid = s.temp(dtypes.int8, s.dims(final[0]), scale=q)
+    return (mid, scale, -128, zero + t["mid_high"], q), final
+
+
+def add_residual(s: Site, mid: int, final: Target | None) -> None:
+    """The product plus the residual."""
+    if final is None:
+        return
+    out, sy, low, high, q = final
+    t = s.attrs
+    r, _ = signed(s, 4, t["residual_zero_point"], float(np.float32(t["residual_scale"] * sy)))
+    act, inner = clamped(s, low, high, q, out)
+    s.emit("ADD", [mid, r], [inner], "AddOptions", fused_activation_function=act)
+    cut(s, low, high, q, inner, out)
 
 
 def bias_tensor(s: Site, scales: np.ndarray, units: int) -> int:
@@ -160,7 +189,6 @@ def bias_tensor(s: Site, scales: np.ndarray, units: int) -> int:
 
 @exports("qconv")
 def qconv(s: Site) -> None:
-    no_residual(s)
     t = s.attrs
     w = s.static(1, "the weights")
     m = s.static(2, "the multiplier").reshape(-1)
@@ -169,7 +197,7 @@ def qconv(s: Site) -> None:
     g = geometry(s, w.shape[1:-1])
     pad, first = padding(s, g)
     x, sx = signed(s, 0, t["x_zero_point"])
-    out, sy, low, high, q = finish(s, sx)
+    (out, sy, low, high, q), final = stage(s, sx)
     scales = (m.astype(np.float64) * sy / sx).astype(np.float32)
     units = w.shape[0]
     if first is not None:
@@ -194,16 +222,16 @@ def qconv(s: Site) -> None:
     else:
         s.emit("CONV_2D", [x, weight_tensor(s, w, scales, 0, name), bias], [inner], "Conv2DOptions", **common)
     cut(s, low, high, q, inner, out)
+    add_residual(s, out, final)
 
 
 @exports("qmatmul")
 def qmatmul(s: Site) -> None:
-    no_residual(s)
     t = s.attrs
     m = s.static(2, "the multiplier").reshape(-1)
     x, sx = signed(s, 0, t["x_zero_point"])
     b = s.data(1)
-    out, sy, low, high, q = finish(s, sx)
+    (out, sy, low, high, q), final = stage(s, sx)
     act, inner = clamped(s, low, high, q, out)
     scales = (m.astype(np.float64) * sy / sx).astype(np.float32)
     if b is not None and b.ndim == 2 and b.dtype == np.int8 and t["b_zero_point"] == 0 and not t["transpose_a"]:
@@ -220,6 +248,7 @@ def qmatmul(s: Site) -> None:
         flags = dict(adj_x=t["transpose_a"], adj_y=t["transpose_b"])
         s.emit("BATCH_MATMUL", [x, y], [inner], "BatchMatMulOptions", **flags)
     cut(s, low, high, q, inner, out)
+    add_residual(s, out, final)
 
 
 @exports("qadd")
