@@ -15,15 +15,20 @@ from deploykit.cli.common import console, escape, size, spec_text
 @click.command(short_help="Show what is in a model.")
 @common.model_argument()
 @click.option("--nodes", is_flag=True, help="Print the whole graph as text.")
+@click.option(
+    "--html", type=click.Path(path_type=Path), metavar="FILE", help="Draw the graph on one self-contained page."
+)
+@click.option("--profile", is_flag=True, help="With --html and a .dk file: colour nodes by their time.")
 @common.json_option
-def command(model: Path, nodes: bool, as_json: bool) -> int:
-    """Show inputs, outputs, ops, sizes, metadata and the memory plan of MODEL (.dk; .onnx and .tflite are read as they stand).
+def command(model: Path, nodes: bool, html: Path | None, profile: bool, as_json: bool) -> int:
+    """Show inputs, outputs, ops, sizes, metadata and the memory plan of MODEL (.dk; other formats are read as they stand).
 
     \b
     Examples:
       deploykit inspect model.dk
       deploykit inspect model.dk --nodes | less
       deploykit inspect model.onnx --json
+      deploykit inspect model.dk --html graph.html --profile
     """
     from deploykit.api import import_graph
     from deploykit.ops.infer import infer_graph
@@ -31,6 +36,14 @@ def command(model: Path, nodes: bool, as_json: bool) -> int:
     graph = import_graph(model)
     infer_graph(graph)
     info = describe(model, graph)
+    if html is not None:
+        from deploykit.cli.graph_page import page
+
+        html.write_text(page(model, graph, info, _times(model) if profile else None), encoding="utf-8")
+        console.print(f"written: {html}", markup=False)
+        return 0
+    if profile:
+        raise click.UsageError("--profile needs --html FILE.")
     if as_json:
         common.emit_json(info)
         return 0
@@ -64,6 +77,19 @@ def command(model: Path, nodes: bool, as_json: bool) -> int:
         text = str(value)
         console.print(f"{key}: {text if len(text) < 100 else text[:100] + ' ...'}", markup=False)
     return 0
+
+
+def _times(path: Path) -> dict[str, float]:
+    """Milliseconds by node, on made-up inputs."""
+    from deploykit.runners import DkRunner, working_inputs
+
+    if path.suffix != ".dk":
+        raise click.UsageError("--profile needs a .dk file: convert the model first.")
+    runner = DkRunner(path)
+    found = working_inputs(runner)
+    if found is None:
+        raise click.UsageError("--profile: no sizes were found that the model accepts.")
+    return {r.name: r.microseconds / 1e3 for r in runner.session.profile(found[0])}
 
 
 def describe(path: Path, graph: Any) -> dict[str, Any]:
