@@ -267,3 +267,19 @@ def matmul_weight_only() -> list[Sample]:
     out.append(_sample([r((0, 8)), r((8, 6), "int8"), r((6,)), None, None, None]))
     out.append(_sample([r((3, 0)), r((0, 6), "float16"), None, None, r((6,)), None]))
     return out
+
+
+def dynamic_lstm() -> list[Sample]:
+    r = Draw("dynamic_lstm")
+    out = []
+    for t, b, i, h in ((3, 1, 5, 4), (2, 3, 8, 16), (4, 2, 17, 9), (0, 2, 3, 4), (2, 0, 3, 4)):
+        for direction in ("forward", "reverse", "bidirectional"):
+            d = 2 if direction == "bidirectional" else 1
+            w, rw = r((d, i, 4 * h), "int8"), r((d, h, 4 * h), "int8")
+            scales = [r((d, n), "float32", 0.002, 0.006) for n in (4 * h, 1)]
+            state = [r((d, b, h), "float32", -1, 1), r((d, b, h), "float32", -1, 1)]
+            x = r((t, b, i), "float32", -1, 1)
+            out.append(Sample([x, w, rw, *scales], dict(direction=direction), differentiable=False))
+            full: list[Any] = [x, w, rw, scales[0], scales[0][:, ::-1].copy(), r((d, 8 * h)), *state]
+            out.append(Sample(full, dict(direction=direction), differentiable=False))
+    return out

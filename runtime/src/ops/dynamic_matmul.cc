@@ -1,8 +1,7 @@
 // dynamic_matmul: float32 rows are quantized to bytes, multiplied in integers, and scaled back in the tile.
-#include <cmath>
 #include <cstring>
 
-#include "kernels/quantize/quantize.h"
+#include "ops/dynamic_util.h"
 #include "ops/q_util.h"
 
 namespace dk {
@@ -113,43 +112,6 @@ Status prepare(OpContext& c) {
   return c.need_scratch(scratch.bytes);
 }
 
-// Scale and zero point of dynamic_quantize for numbers in [low, high] (which holds 0).
-void choose(float low, float high, float* scale, int32_t* zero) {
-  *scale = high > low ? (high - low) / 255.0f : 1.0f;
-  const float point = std::nearbyint(-low / *scale);
-  *zero = point > 0 ? point < 255 ? static_cast<int32_t>(point) : 255 : 0;
-}
-
-// Bytes of all rows, with scale[i] and zero[i].
-void quantize(const OpContext& c, const State& s, const float* x, uint8_t* q, float* scale, int32_t* zero,
-              float* ranges) {
-  const int64_t grain = 1 + 16384 / (s.k + 1);
-  if (!s.per_row) {
-    for (int i = 0; i < c.threads(); ++i) ranges[32 * i] = ranges[32 * i + 1] = 0;
-    c.parallel(s.m * s.k, 16384, [&](int64_t b, int64_t e, int lane) {
-      s.quantize->range(x + b, e - b, ranges + 32 * lane, ranges + 32 * lane + 1);
-    });
-    for (int i = 1; i < c.threads(); ++i) {
-      if (ranges[32 * i] < ranges[0]) ranges[0] = ranges[32 * i];
-      if (ranges[32 * i + 1] > ranges[1]) ranges[1] = ranges[32 * i + 1];
-    }
-    choose(ranges[0], ranges[1], scale, zero);
-    for (int64_t i = 1; i < s.m; ++i) scale[i] = scale[0], zero[i] = zero[0];
-  }
-  c.parallel(s.m, grain, [&](int64_t b, int64_t e, int) {
-    for (int64_t i = b; i < e; ++i) {
-      const float* row = x + i * s.k;
-      if (s.per_row) {
-        float low = 0, high = 0;
-        s.quantize->range(row, s.k, &low, &high);
-        choose(low, high, scale + i, zero + i);
-      }
-      const QuantizeRow how = {scale + i, 0, zero + i, 0, s.k};
-      s.quantize->to_u8(&how, row, q + i * s.k);
-    }
-  });
-}
-
 struct Tail {
   const State* s;
   const float *bias, *residual;
@@ -189,7 +151,8 @@ Status run(OpContext& c) {
   uint8_t* q = reinterpret_cast<uint8_t*>(scratch + s.q_at);
   float* scale = reinterpret_cast<float*>(scratch + s.scale_at);
   int32_t* zero = reinterpret_cast<int32_t*>(scratch + s.zero_at);
-  quantize(c, s, c.in(kX)->as<float>(), q, scale, zero, reinterpret_cast<float*>(scratch + s.range_at));
+  dynamic_bytes(c, s.quantize, c.in(kX)->as<float>(), s.m, s.k, s.per_row, q, scale, zero,
+                reinterpret_cast<float*>(scratch + s.range_at));
   const QOperand a = operand_of(DType::u8, 0, s.gemm->a_signed);
   for (int64_t i = 0; i < s.m; ++i) zero[i] = -(zero[i] + a.zero);
   const Tail tail = {&s, c.in(kBias) ? c.in(kBias)->as<float>() : nullptr,

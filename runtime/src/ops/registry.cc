@@ -27,6 +27,7 @@
   X(image_sample)       \
   X(matmul)             \
   X(dynamic_matmul)     \
+  X(dynamic_lstm)       \
   X(weight_only)        \
   X(qconv)              \
   X(qelementwise)       \
