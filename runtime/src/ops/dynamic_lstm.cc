@@ -207,7 +207,13 @@ void product(const OpContext& c, const State& s, const Matrix& matrix, const cha
   p.ldc = n;
   p.epilogue = &e;
   const QGemmSplit split = qgemm_split(p, c.threads());
+  const bool at_once = m * n <= 16384;  // in L1: one pass over all tiles is cheaper than one call for each
+  if (at_once) e.after = nullptr;
   c.parallel(split.units, split.grain, [&](int64_t b, int64_t end, int) { qgemm_run_units(p, split, b, end); });
+  if (at_once && e.arg) {
+    const QGemmFinish all = {nullptr, n, static_cast<int>(m), static_cast<int>(n), 0, 0, y, n, &e};
+    add_tail(&tail, &all);
+  }
 }
 
 Status run(OpContext& c) {

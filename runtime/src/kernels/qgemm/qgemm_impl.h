@@ -117,8 +117,45 @@ DK_INL void tile_of(const QGemmTile* t) {
   }
 }
 
+// One row: four sets of sums take the terms in turns, to hide the latency of the dots; this is bound by reading B.
+template <int NV, bool Flip>
+DK_INL void row_of(const QGemmTile* t) {
+  constexpr int kTurns = 4;
+  s32 part[kTurns][NV];
+  DK_UNROLL
+  for (int u = 0; u < kTurns; ++u) {
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) part[u][j] = u ? s32{} : load<s32>(t->bias + j * kW);
+  }
+  const int8_t* b = t->b;
+  const s32 flip = splat<s32>(static_cast<int32_t>(t->a_flip));
+  auto step = [&](int u, const uint8_t* a) __attribute__((always_inline)) {
+    s32 av = splat<s32>(load4(a));
+    if constexpr (Flip) av ^= flip;
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) part[u][j] = dot4(part[u][j], av, load<s32>(b + j * kW * 4));
+    b += NV * kW * 4;
+  };
+  for (int64_t tap = 0; tap < t->taps; ++tap) {
+    const uint8_t* a = t->a[tap * t->a_stride] + t->a_shift;
+    int64_t k = 0;
+    for (; k + 4 * kTurns <= t->k; k += 4 * kTurns) {
+      DK_UNROLL
+      for (int u = 0; u < kTurns; ++u) step(u, a + k + 4 * u);
+    }
+    for (; k < t->k; k += 4) step(0, a + k);
+  }
+  s32 acc[1][NV];
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) acc[0][j] = (part[0][j] + part[1][j]) + (part[2][j] + part[3][j]);
+  if (t->finish) return t->added ? finish_tile<1, NV, true>(t->finish, acc) : finish_tile<1, NV, false>(t->finish, acc);
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) store(t->acc + j * kW, acc[0][j]);
+}
+
 template <int M, int NV>
 void tile(const QGemmTile* t) {
+  if constexpr (M == 1) return t->a_flip ? row_of<NV, true>(t) : row_of<NV, false>(t);
   if (t->a_flip)
     tile_of<M, NV, true>(t);
   else
