@@ -1,5 +1,5 @@
-// dynamic_lstm: the input's share of the gates at all steps is one 8-bit product; each step quantizes the state and adds
-// its product in the epilogue.
+// dynamic_lstm: the input's share of the gates at all steps is one 8-bit product; each step quantizes the state and
+// adds its product in the epilogue.
 #include <cstring>
 
 #include "kernels/recurrent/recurrent.h"
@@ -43,7 +43,8 @@ Status infer(OpContext& c) {
     if (c.in(i) && c.in(i)->dtype != want)
       return c.fail(Code::shape, "input %d has dtype %s; expected %s", i, dtype_name(c.in(i)->dtype), dtype_name(want));
   }
-  if (x.rank != 3 || r.rank != 3) return c.fail(Code::shape, "x and r have ranks %d and %d; expected 3", x.rank, r.rank);
+  if (x.rank != 3 || r.rank != 3)
+    return c.fail(Code::shape, "x and r have ranks %d and %d; expected 3", x.rank, r.rank);
   const int64_t d = c.attr_int(A::direction) == choice::dynamic_lstm_::direction::bidirectional_ ? 2 : 1;
   const int64_t h = r.dims[1];
   if (h > INT32_MAX / 16) return c.fail(Code::shape, "%lld hidden numbers are too many", static_cast<long long>(h));
@@ -252,8 +253,7 @@ Status run(OpContext& c) {
       const Tail with_input = {s.floats, nullptr, gates + t * s.b * g, g};
       product(c, s, s.r, packed + s.w.bytes(), h, s.b, with_input, step, room);
       for (int64_t b = 0; b < s.b; ++b) s.cells->lstm(step + b * g, cell + b * s.h, h + b * s.h, s.h);
-      if (c.out(0))
-        memcpy(c.out(0)->as<float>() + (t * s.dirs + d) * state, h, static_cast<size_t>(state) * 4);
+      if (c.out(0)) memcpy(c.out(0)->as<float>() + (t * s.dirs + d) * state, h, static_cast<size_t>(state) * 4);
     }
     if (c.out(1)) memcpy(c.out(1)->as<float>() + d * state, h, static_cast<size_t>(state) * 4);
     if (c.out(2)) memcpy(c.out(2)->as<float>() + d * state, cell, static_cast<size_t>(state) * 4);

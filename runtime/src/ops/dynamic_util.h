@@ -14,7 +14,8 @@ inline void dynamic_scale(float low, float high, float* scale, int32_t* zero) {
   *zero = point > 0 ? point < 255 ? static_cast<int32_t>(point) : 255 : 0;
 }
 
-// Bytes of m rows of k numbers with scale[i] and zero[i], of each row or of all together.  ranges: 32 floats per thread.
+// Bytes of m rows of k numbers with scale[i] and zero[i], of each row or of all together.  ranges: 32 floats per
+// thread.
 inline void dynamic_bytes(const OpContext& c, const QuantizeKernels* kernels, const float* x, int64_t m, int64_t k,
                           bool per_row, uint8_t* q, float* scale, int32_t* zero, float* ranges) {
   if (!per_row) {
