@@ -22,6 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     # reading and printing graphs needs the passports (attr kinds), so these files of graph/ stand above ops
     ("deploykit.ops",),
     ("deploykit.graph.dkfile", "deploykit.graph.text", "deploykit.graph.verify"),
+    ("deploykit.weights",),
     ("deploykit.native",),
     ("deploykit.autodiff",),
     ("deploykit.converters.ir",),

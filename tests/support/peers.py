@@ -18,6 +18,8 @@ LIGHT = {
     "h5py": "peers",
     "sklearn": "peers",
     "skl2onnx": "peers",
+    "safetensors": "peers",
+    "gguf": "peers",
 }
 
 
