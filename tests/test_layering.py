@@ -25,6 +25,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.weights",),
     ("deploykit.native",),
     ("deploykit.autodiff",),
+    ("deploykit.keras",),
     ("deploykit.converters.ir",),
     ("deploykit.converters.importers", "deploykit.converters.passes", "deploykit.converters.exporters"),
     ("deploykit.converters.report", "deploykit.converters.pipeline", "deploykit.converters"),

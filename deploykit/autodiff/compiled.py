@@ -111,10 +111,11 @@ class Function:
             self._record(known, key, leaves, build, tensors, out)
         return out
 
-    def concrete(self, *args: Any, **kwargs: Any) -> Concrete:
-        """Trace for arguments of which any tensor may be a :class:`Spec`; not yet opened."""
+    def concrete(self, *args: Any, constants: bool = False, **kwargs: Any) -> Concrete:
+        """Trace for arguments of which any tensor may be a :class:`Spec`; not yet opened.  constants: bake the values
+        that variables have now."""
         leaves, build = tree.flatten((args, kwargs))
-        return self._trace(leaves, build)
+        return self._trace(leaves, build, constants)
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The graph for these arguments (tensors may be Specs with named or unknown dims)."""
@@ -136,8 +137,8 @@ class Function:
                 parts.append((type(x), x if _hashable(x) else id(x)))
         return tensors, (tree.structure(nest), tuple(parts))
 
-    def _trace(self, leaves: list[Any], build: Any) -> Concrete:
-        trace = Trace(getattr(self.python, "__name__", "function"))
+    def _trace(self, leaves: list[Any], build: Any, constants: bool = False) -> Concrete:
+        trace = Trace(getattr(self.python, "__name__", "function"), frozen=constants)
         with trace.active(), no_gradient():
             given, k = [], 0
             for x in leaves:

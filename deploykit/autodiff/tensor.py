@@ -34,7 +34,7 @@ class Tensor:
     array([3., 5., 7.], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "payload")
+    __slots__ = ("__weakref__", "_keras_mask", "payload")
     __array_priority__ = 100.0
     __hash__ = object.__hash__
 

@@ -24,9 +24,10 @@ class Trace:
     """One graph in the making.  A body of ``dk.cond`` and the like is a trace of its own with ``outer`` set: what it
     reads from outside becomes an input (``captures``), what it assigns is handed out as further outputs."""
 
-    def __init__(self, name: str = "main", outer: Trace | None = None) -> None:
+    def __init__(self, name: str = "main", outer: Trace | None = None, frozen: bool = False) -> None:
         self.builder = GraphBuilder(Graph(name))
         self.outer = outer
+        self.frozen = frozen  # variables are constants
         self.own: set[Value] = set()
         self.captures: dict[Value, Value] = {}  # value of an outer trace -> input of this one
         self.captured: dict[int, Tensor] = {}  # the tensors behind them, by id: gradients go to tensors, not values
@@ -109,6 +110,8 @@ class Trace:
         if variable not in self.reads:
             if self.outer is not None:
                 self.reads[variable] = self.outer.read(variable)
+            elif self.frozen:
+                self.reads[variable] = Tensor(self.builder.constant(variable.buffer.copy(), variable.path))
             else:
                 (v,) = self.apply(_op("read_variable"), [], {"variable": self.name_of(variable)})
                 self.reads[variable] = Tensor(v)
@@ -125,7 +128,7 @@ class Trace:
     def finish(self, outputs: list[tuple[Any, str]]) -> Graph:
         """Close the outermost graph: assignments at the end, outputs by name."""
         assert self.outer is None
-        for variable, value in self.assigned.items():
+        for variable, value in () if self.frozen else self.assigned.items():
             v = self.value(value)
             self.apply(_op("assign_variable"), [v], {"variable": self.name_of(variable)})
         for x, name in outputs:

@@ -1,0 +1,161 @@
+"""Objects to JSON-able dicts and back, in Keras 3's form: ``{"module", "class_name", "config", "registered_name"}``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from deploykit.errors import InputError
+
+_CUSTOM: dict[str, Any] = {}  # "package>name" or name -> class or function
+_KNOWN: dict[str, type] = {}  # class name -> our class
+
+
+class Configurable:
+    """Remembers the arguments it was made with, so that ``get_config`` needs no writing; subclasses that take
+    ``*args`` write their own."""
+
+    _arguments: dict[str, Any]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__module__.startswith("deploykit."):
+            _KNOWN.setdefault(cls.__name__, cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Any:
+        self = super().__new__(cls)
+        bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        bound.apply_defaults()
+        given = dict(list(bound.arguments.items())[1:])
+        for p in inspect.signature(cls.__init__).parameters.values():
+            if p.kind is p.VAR_KEYWORD:
+                given.update(given.pop(p.name, {}))
+            elif p.kind is p.VAR_POSITIONAL:
+                given.pop(p.name, None)
+        object.__setattr__(self, "_arguments", given)
+        return self
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments, JSON-able."""
+        return {k: serialize(v) for k, v in self._arguments.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """An equal object."""
+        return cls(**{k: deserialize(v) for k, v in config.items()})
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
+    """A decorator: let saved models name a class or function of the user's."""
+
+    def register(x: Any) -> Any:
+        _CUSTOM[f"{package}>{name or x.__name__}"] = x
+        return x
+
+    return register
+
+
+def module_of(x: Any) -> str:
+    """The public module of one of our classes, under Keras' name."""
+    if type(x).__module__.endswith("keras.schedules"):
+        return "keras.optimizers.schedules"
+    for part in ("layers", "initializers", "regularizers", "constraints", "losses", "metrics", "optimizers"):
+        if f".keras.{part}" in type(x).__module__:
+            return f"keras.{part}"
+    return "keras"
+
+
+def serialize(x: Any) -> Any:
+    """A value of a config as JSON-able data."""
+    if x is None or isinstance(x, (bool, int, float, str)):
+        return x
+    if isinstance(x, (list, tuple)):
+        return [serialize(v) for v in x]
+    if isinstance(x, dict):
+        return {str(k): serialize(v) for k, v in x.items()}
+    if isinstance(x, np.generic):
+        return x.item()
+    if isinstance(x, np.ndarray):
+        return {"class_name": "__numpy__", "config": {"value": x.tolist(), "dtype": str(x.dtype)}}
+    if hasattr(x, "get_config"):
+        registered = next((k for k, v in _CUSTOM.items() if v is type(x)), None)
+        return {
+            "module": module_of(x),
+            "class_name": type(x).__name__,
+            "config": x.get_config(),
+            "registered_name": registered,
+        }
+    if callable(x):
+        registered = next((k for k, v in _CUSTOM.items() if v is x), None)
+        name = getattr(x, "__name__", "")
+        if registered is None and (not name or name == "<lambda>"):
+            raise InputError("a lambda cannot be saved: write a function and register it with register_keras_serializable.")
+        return registered or name
+    if hasattr(x, "dtype"):
+        return {"class_name": "__numpy__", "config": {"value": np.asarray(x).tolist(), "dtype": str(np.dtype(x.dtype))}}
+    return str(x)
+
+
+def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
+    """Back from :func:`serialize` (and from Keras' own files).  Unknown classes raise InputError."""
+    if isinstance(x, list):
+        return [deserialize(v, custom_objects) for v in x]
+    if not isinstance(x, dict):
+        return x
+    if "class_name" not in x or "config" not in x:
+        return {k: deserialize(v, custom_objects) for k, v in x.items()}
+    name, config = x["class_name"], x["config"]
+    if name == "__numpy__":
+        return np.array(config["value"], config["dtype"])
+    if name == "__tuple__":
+        return tuple(deserialize(v, custom_objects) for v in x["config"]["value"])
+    if name == "DTypePolicy":
+        return config["name"]
+    if name == "function":
+        return (custom_objects or {}).get(config, _CUSTOM.get(x.get("registered_name") or "", config))
+    cls = (custom_objects or {}).get(name) or _CUSTOM.get(x.get("registered_name") or "") or _KNOWN.get(name)
+    if cls is None:
+        cls = next((v for k, v in _CUSTOM.items() if k.split(">")[-1] == name), None)
+    if cls is None:
+        raise InputError(
+            f"unknown class '{name}' in a saved model. Give it in custom_objects={{'{name}': {name}}}, or register it "
+            "with @dk.keras.utils.register_keras_serializable() before loading."
+        )
+    if "custom_objects" in inspect.signature(cls.from_config).parameters:
+        return cls.from_config(config, custom_objects=custom_objects)
+    return cls.from_config(config)
+
+
+def lookup(kind: str, table: dict[str, Any], x: Any, *, make: bool = True) -> Any:
+    """An argument that may be a name, a config, an object or a function, as Keras' ``get`` functions take it."""
+    if x is None:
+        return None
+    if isinstance(x, dict):
+        x = deserialize(x)
+    if isinstance(x, str):
+        found = table.get(x) or table.get(x.lower()) or _CUSTOM.get(x)
+        found = found or next((v for k, v in _CUSTOM.items() if k.split(">")[-1] == x), None)
+        if found is None:
+            import difflib
+
+            near = difflib.get_close_matches(x, table, 3)
+            hint = f" Near: {', '.join(near)}." if near else ""
+            raise InputError(f"unknown {kind} {x!r}.{hint} Known: {', '.join(sorted(k for k in table if k.islower()))}.")
+        x = found
+    return x() if make and isinstance(x, type) else x
+
+
+def snake_case(name: str) -> str:
+    """``MaxPooling2D`` to ``max_pooling2d``, as Keras names its layers.
+
+    >>> snake_case("BatchNormalization"), snake_case("Conv2D")
+    ('batch_normalization', 'conv2d')
+    """
+    import re
+
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
