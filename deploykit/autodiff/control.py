@@ -57,7 +57,8 @@ class _Body:
         for k, t in enumerate(results):
             with self.trace.active():
                 v = self.trace.value(t)
-                if v.data is not None or v in g.inputs or v in g.outputs:
+                # a condition handed on as it came tells that the loop runs its full count
+                if v.data is not None or (v in g.inputs and k) or v in g.outputs:
                     (v,) = self.trace.apply(get("identity"), [v], {})
             self.trace.builder.output(v, f"out{k}")
         return g

@@ -118,7 +118,9 @@ class CallbackList:
         training = "epochs" in params and params["epochs"] is not None
         history = History()
         model.history = history if training else model.history
-        bar: list[Callback] = [ProgbarLogger()] if verbose not in (0, False) and params["epochs"] and verbose != "none" else []
+        bar: list[Callback] = (
+            [ProgbarLogger()] if verbose not in (0, False) and params["epochs"] and verbose != "none" else []
+        )
         out = cls([history, *bar, *callbacks])
         for c in out.callbacks:
             c.set_model(model)
@@ -154,7 +156,9 @@ class _Watch(Callback):
         super().__init__()
         if mode not in ("auto", "min", "max"):
             raise InputError(f"{type(self).__name__}: got mode={mode!r}, expected auto, min or max.")
-        up = mode == "max" or (mode == "auto" and any(w in monitor for w in ("acc", "auc", "precision", "recall", "iou", "f1", "r2")))
+        up = mode == "max" or (
+            mode == "auto" and any(w in monitor for w in ("acc", "auc", "precision", "recall", "iou", "f1", "r2"))
+        )
         self.monitor, self._sign, self.min_delta = monitor, 1.0 if up else -1.0, abs(min_delta)
         self.best = -np.inf * self._sign
 
@@ -164,7 +168,10 @@ class _Watch(Callback):
         if v is None:
             import warnings
 
-            warnings.warn(f"{type(self).__name__}: '{self.monitor}' is not there; available: {', '.join(logs or {})}.", stacklevel=2)
+            warnings.warn(
+                f"{type(self).__name__}: '{self.monitor}' is not there; available: {', '.join(logs or {})}.",
+                stacklevel=2,
+            )
         return None if v is None else float(v)
 
     def better(self, value: float, than: float) -> bool:
@@ -238,7 +245,9 @@ class ModelCheckpoint(_Watch):
         try:
             path = self.filepath.format(epoch=epoch + 1, **(logs or {}))
         except KeyError as e:
-            raise InputError(f"ModelCheckpoint: '{self.filepath}' names {e}; known: epoch, {', '.join(logs or {})}.") from None
+            raise InputError(
+                f"ModelCheckpoint: '{self.filepath}' names {e}; known: epoch, {', '.join(logs or {})}."
+            ) from None
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         (self.model.save_weights if self.save_weights_only else self.model.save)(path)
 
@@ -250,7 +259,13 @@ class ReduceLROnPlateau(_Watch):
         super().__init__(monitor, mode, min_delta)
         if factor >= 1:
             raise InputError(f"ReduceLROnPlateau: got factor={factor}, expected less than 1.")
-        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = factor, patience, verbose, cooldown, min_lr
+        self.factor, self.patience, self.verbose, self.cooldown, self.min_lr = (
+            factor,
+            patience,
+            verbose,
+            cooldown,
+            min_lr,
+        )
 
     def on_train_begin(self, logs: Any = None) -> None:
         self.wait = self._cooling = 0
@@ -317,7 +332,7 @@ class CSVLogger(Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         exists = self.append and os.path.exists(self.filename) and os.path.getsize(self.filename) > 0
-        self._file = open(self.filename, "a" if self.append else "w", newline="")  # noqa: SIM115
+        self._file = open(self.filename, "a" if self.append else "w", newline="")
         self._header = exists
         self._keys: list[str] = []
 

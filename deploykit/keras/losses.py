@@ -162,15 +162,21 @@ def sparse_categorical_crossentropy(
         valid = N.not_equal(t, ignore_class)
         picked = N.where(valid, t, 0)
     loss = -N.sum(N.one_hot(picked, int(p.shape[-1]), dtype=p.dtype) * logs, -1)
-    return loss if ignore_class is None else N.where(valid, loss, 0.0)
+    if ignore_class is None:
+        return loss
+    loss = N.where(valid, loss, 0.0)
+    loss._keras_mask = valid
+    return loss
 
 
-def binary_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0) -> Tensor:
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
+) -> Tensor:
     """-mean(true * log(pred) + (1 - true) * log(1 - pred))."""
     t, p = _pair(y_true, y_pred)
     if label_smoothing:
         t = t * (1.0 - label_smoothing) + 0.5 * label_smoothing
-    return N.mean(_binary(t, p, from_logits), -1)
+    return N.mean(_binary(t, p, from_logits), axis)
 
 
 def _binary(t: Tensor, p: Tensor, from_logits: bool) -> Tensor:
@@ -188,6 +194,7 @@ def binary_focal_crossentropy(
     gamma: float = 2.0,
     from_logits: bool = False,
     label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Tensor:
     """Binary cross entropy that weighs easy samples less (Lin et al., 2017)."""
     t, p = _pair(y_true, y_pred)
@@ -199,7 +206,7 @@ def binary_focal_crossentropy(
     loss = N.power(1.0 - right, gamma) * _binary(t, p, False)
     if apply_class_balancing:
         loss = (t * alpha + (1.0 - t) * (1.0 - alpha)) * loss
-    return N.mean(loss, -1)
+    return N.mean(loss, axis)
 
 
 def categorical_focal_crossentropy(
@@ -239,11 +246,11 @@ def dice(y_true: Any, y_pred: Any, axis: Any = None) -> Tensor:
 
 
 def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axis: Any = None) -> Tensor:
-    """1 - |both| / (|both| + alpha * |only pred| + beta * |only true|) (Salehi et al., 2017)."""
+    """1 - |both| / (|both| + alpha * |only true| + beta * |only pred|) (Salehi et al., 2017)."""
     t, p = _pair(y_true, y_pred)
     both = N.sum(t * p, axis)
-    only_pred, only_true = N.sum((1.0 - t) * p, axis), N.sum(t * (1.0 - p), axis)
-    return 1.0 - (both + EPSILON) / (both + only_pred * alpha + only_true * beta + EPSILON)
+    only_true, only_pred = N.sum((1.0 - p) * t, axis), N.sum(p * (1.0 - t), axis)
+    return 1.0 - both / (both + only_true * alpha + only_pred * beta + EPSILON)
 
 
 def ctc(y_true: Any, y_pred: Any) -> Tensor:
@@ -288,7 +295,9 @@ class Loss(Configurable):
 
     REDUCTIONS = ("sum", "sum_over_batch_size", "mean", "mean_with_sample_weight", "none", None)
 
-    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None) -> None:
+    def __init__(
+        self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None
+    ) -> None:
         if reduction not in self.REDUCTIONS:
             raise InputError(f"{type(self).__name__}: got reduction={reduction!r}, expected one of {self.REDUCTIONS}.")
         self.name = name or snake_case(type(self).__name__)
@@ -298,6 +307,8 @@ class Loss(Configurable):
     def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
         mask = getattr(y_pred, "_keras_mask", None)
         values = self.call(y_true, y_pred)
+        own = getattr(values, "_keras_mask", None)
+        mask = own if mask is None else mask if own is None else N.logical_and(mask, own)
         return reduce_weighted(convert_to_tensor(values), sample_weight, mask, self.reduction)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
@@ -365,7 +376,9 @@ SquaredHinge = _loss_class("SquaredHinge", squared_hinge)
 CategoricalHinge = _loss_class("CategoricalHinge", categorical_hinge)
 KLDivergence = _loss_class("KLDivergence", kl_divergence)
 Poisson = _loss_class("Poisson", poisson)
-BinaryCrossentropy = _loss_class("BinaryCrossentropy", binary_crossentropy, from_logits=False, label_smoothing=0.0)
+BinaryCrossentropy = _loss_class(
+    "BinaryCrossentropy", binary_crossentropy, from_logits=False, label_smoothing=0.0, axis=-1
+)
 CategoricalCrossentropy = _loss_class(
     "CategoricalCrossentropy", categorical_crossentropy, from_logits=False, label_smoothing=0.0, axis=-1
 )
@@ -374,7 +387,7 @@ SparseCategoricalCrossentropy = _loss_class(
 )
 BinaryFocalCrossentropy = _loss_class(
     "BinaryFocalCrossentropy", binary_focal_crossentropy,
-    apply_class_balancing=False, alpha=0.25, gamma=2.0, from_logits=False, label_smoothing=0.0,
+    apply_class_balancing=False, alpha=0.25, gamma=2.0, from_logits=False, label_smoothing=0.0, axis=-1,
 )  # fmt: skip
 CategoricalFocalCrossentropy = _loss_class(
     "CategoricalFocalCrossentropy", categorical_focal_crossentropy,

@@ -13,18 +13,20 @@ from deploykit.autodiff.variable import Variable
 from deploykit.errors import InputError
 from deploykit.keras import losses
 from deploykit.keras.losses import squeeze_or_expand
-from deploykit.keras.serialize import Configurable, lookup, snake_case
+from deploykit.keras.serialize import Configurable, lookup, snake_case, unique_name
 
 
 class Metric(Configurable):
     """``update_state(y_true, y_pred, sample_weight=None)``, ``result()``, ``reset_state()``; a call does the first two."""
 
     def __init__(self, dtype: Any = None, name: str | None = None) -> None:
-        self.name = name or snake_case(type(self).__name__)
+        self.name = name or unique_name(snake_case(type(self).__name__))
         self.dtype = dtype or "float32"
         self._variables: list[Variable] = []
 
-    def add_variable(self, shape: Any = (), initializer: float = 0.0, name: str = "state", dtype: Any = "float32") -> Variable:
+    def add_variable(
+        self, shape: Any = (), initializer: float = 0.0, name: str = "state", dtype: Any = "float32"
+    ) -> Variable:
         """State that ``reset_state`` sets back."""
         start = np.full(tuple(shape), initializer, dtype)
         v = Variable(start, trainable=False, name=name, path=f"{self.name}/{name}")
@@ -85,7 +87,9 @@ class Mean(Metric):
         self.count.assign_add(count)
 
     def result(self) -> Any:
-        return N.where(N.greater(self.count, 0.0), self.total / N.where(N.greater(self.count, 0.0), self.count, 1.0), 0.0)
+        return N.where(
+            N.greater(self.count, 0.0), self.total / N.where(N.greater(self.count, 0.0), self.count, 1.0), 0.0
+        )
 
 
 class Sum(Metric):
@@ -187,8 +191,12 @@ _EXTRA_FIRST = ("TopKCategoricalAccuracy", "SparseTopKCategoricalAccuracy")
 Accuracy = _wrapped("Accuracy", accuracy, "accuracy")
 BinaryAccuracy = _wrapped("BinaryAccuracy", binary_accuracy, "binary_accuracy", threshold=0.5)
 CategoricalAccuracy = _wrapped("CategoricalAccuracy", categorical_accuracy, "categorical_accuracy")
-SparseCategoricalAccuracy = _wrapped("SparseCategoricalAccuracy", sparse_categorical_accuracy, "sparse_categorical_accuracy")
-TopKCategoricalAccuracy = _wrapped("TopKCategoricalAccuracy", top_k_categorical_accuracy, "top_k_categorical_accuracy", k=5)
+SparseCategoricalAccuracy = _wrapped(
+    "SparseCategoricalAccuracy", sparse_categorical_accuracy, "sparse_categorical_accuracy"
+)
+TopKCategoricalAccuracy = _wrapped(
+    "TopKCategoricalAccuracy", top_k_categorical_accuracy, "top_k_categorical_accuracy", k=5
+)
 SparseTopKCategoricalAccuracy = _wrapped("SparseTopKCategoricalAccuracy", sparse_top_k_categorical_accuracy, "sparse_top_k_categorical_accuracy", k=5)  # fmt: skip
 MeanSquaredError = _wrapped("MeanSquaredError", losses.mean_squared_error, "mean_squared_error")
 MeanAbsoluteError = _wrapped("MeanAbsoluteError", losses.mean_absolute_error, "mean_absolute_error")
@@ -241,7 +249,9 @@ def _flat_weight(y: Tensor, sample_weight: Any) -> Tensor:
 class _Thresholds(Metric):
     """Counts of true and false positives and negatives above each threshold."""
 
-    def __init__(self, thresholds: Any, name: str | None, dtype: Any, kinds: tuple[str, ...], default: float = 0.5) -> None:
+    def __init__(
+        self, thresholds: Any, name: str | None, dtype: Any, kinds: tuple[str, ...], default: float = 0.5
+    ) -> None:
         super().__init__(dtype, name)
         self.thresholds = thresholds
         self._many = isinstance(thresholds, (list, tuple))
@@ -338,7 +348,7 @@ class AUC(_Thresholds):
             raise InputError(f"AUC: got curve={curve!r}, summation_method={summation_method!r}; expected ROC or PR, and interpolation, minoring or majoring.")  # fmt: skip
         inner = [(i + 1) / (num_thresholds - 1) for i in range(num_thresholds - 2)]
         kinds = ("true_positives", "true_negatives", "false_positives", "false_negatives")
-        Metric.__init__(self, dtype, name or "auc")
+        Metric.__init__(self, dtype, name)
         self._cuts, self._many, self._kinds = [-1e-7, *inner, 1.0 + 1e-7], True, kinds
         for kind in kinds:
             setattr(self, kind, self.add_variable((num_thresholds,), name=kind))
@@ -369,7 +379,9 @@ class AUC(_Thresholds):
         intercept = tp[1:] - slope * p[1:]
         both = (p[:-1] > 0.0) & (p[1:] > 0.0)
         fraction = N.where(both, _ratio(p[:-1], N.maximum(p[1:], 0.0)), 1.0)
-        area = _ratio(slope * (dtp + intercept * N.log(N.where(fraction > 0.0, fraction, 1.0))), N.maximum(tp[1:] + fn[1:], 0.0))
+        area = _ratio(
+            slope * (dtp + intercept * N.log(N.where(fraction > 0.0, fraction, 1.0))), N.maximum(tp[1:] + fn[1:], 0.0)
+        )
         return N.sum(area)
 
 
@@ -512,7 +524,9 @@ class IoU(_Confusion):
     def __init__(self, num_classes: int, target_class_ids: Any, name: str | None = None, dtype: Any = None, ignore_class: int | None = None, sparse_y_true: bool = True, sparse_y_pred: bool = True, axis: int = -1) -> None:  # fmt: skip
         super().__init__(num_classes, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
         if max(target_class_ids) >= num_classes:
-            raise InputError(f"IoU: target class {max(target_class_ids)}, expected less than num_classes={num_classes}.")
+            raise InputError(
+                f"IoU: target class {max(target_class_ids)}, expected less than num_classes={num_classes}."
+            )
         self.target_class_ids = list(target_class_ids)
 
     def result(self) -> Any:
@@ -526,7 +540,9 @@ class MeanIoU(IoU):
     """IoU of all classes."""
 
     def __init__(self, num_classes: int, name: str | None = None, dtype: Any = None, ignore_class: int | None = None, sparse_y_true: bool = True, sparse_y_pred: bool = True, axis: int = -1) -> None:  # fmt: skip
-        super().__init__(num_classes, list(range(num_classes)), name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
+        super().__init__(
+            num_classes, list(range(num_classes)), name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis
+        )
 
 
 class OneHotIoU(IoU):
@@ -572,16 +588,17 @@ class R2Score(Metric):
         self.squared_sum.assign_add(N.sum(t * t * w, 0))  # type: ignore[attr-defined]
         self.total_mse.assign_add(N.sum(N.square(t - p) * w, 0))  # type: ignore[attr-defined]
         self.count.assign_add(N.sum(w, 0))  # type: ignore[attr-defined]
-        self.num_samples.assign_add(losses._count(t[:, 0]))
+        self.num_samples.assign_add(losses._count(t))
 
     def result(self) -> Any:
         n, squares, total, mse, count = (v.value for v in self._variables)
         spread = squares - total * (total / count)
-        raw = N.where(spread > 0.0, 1.0 - mse / N.where(spread > 0.0, spread, 1.0), 0.0)
+        raw = 1.0 - mse / spread
+        raw = N.where(N.isinf(raw), 0.0, raw)
         if self.class_aggregation == "uniform_average":
             raw = N.mean(raw)
         elif self.class_aggregation == "variance_weighted_average":
-            raw = N.sum(raw * (spread / N.sum(spread)))
+            raw = N.sum(raw * spread) / N.sum(spread)
         if self.num_regressors:
             raw = 1.0 - (1.0 - raw) * (n - 1.0) / (n - self.num_regressors - 1.0)
         return raw

@@ -304,7 +304,11 @@ class RMSprop(Optimizer):
         self.rho, self.momentum, self.epsilon, self.centered = rho, momentum, epsilon, centered
 
     def slot_names(self) -> tuple[str, ...]:
-        return ("velocity", *(("momentum",) if self.momentum > 0 else ()), *(("average_gradient",) if self.centered else ()))
+        return (
+            "velocity",
+            *(("momentum",) if self.momentum > 0 else ()),
+            *(("average_gradient",) if self.centered else ()),
+        )
 
     def update_step(self, g: Any, v: Variable, lr: Any) -> None:
         s = self.slot("velocity", v)

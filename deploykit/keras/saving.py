@@ -57,7 +57,11 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str] |
     at, parts = 0, []
     for name, a in tensors.items():
         data = np.ascontiguousarray(a).tobytes()
-        header[name] = {"dtype": _NAMES[dtypes.dtype(a.dtype).name], "shape": list(a.shape), "data_offsets": [at, at + len(data)]}
+        header[name] = {
+            "dtype": _NAMES[dtypes.dtype(a.dtype).name],
+            "shape": list(a.shape),
+            "data_offsets": [at, at + len(data)],
+        }
         at += len(data)
         parts.append(data)
     text = json.dumps(header, separators=(",", ":")).encode()
@@ -179,7 +183,9 @@ def _gather(model: Any) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _scatter(model: Any, tensors: dict[str, np.ndarray], what: str, skip_mismatch: bool = False, optimizer: bool = True) -> None:
+def _scatter(
+    model: Any, tensors: dict[str, np.ndarray], what: str, skip_mismatch: bool = False, optimizer: bool = True
+) -> None:
     problems: list[str] = []
     used: set[str] = set()
     for path, layer in _walk(model, "", set()):
@@ -193,7 +199,11 @@ def _scatter(model: Any, tensors: dict[str, np.ndarray], what: str, skip_mismatc
         except Exception as e:
             problems.append(f"{path or 'model'}: {e}")
     unknown = sorted({k.rsplit("/", 1)[0] for k in tensors} - used - {"optimizer/vars"})
-    unknown = [u for u in unknown if not u.startswith(("optimizer", "_", "metrics", "seed_generator")) and "seed_generator" not in u]
+    unknown = [
+        u
+        for u in unknown
+        if not u.startswith(("optimizer", "_", "metrics", "seed_generator")) and "seed_generator" not in u
+    ]
     problems += [f"{u}: in the file, but not in the model" for u in unknown]
     if problems and not skip_mismatch:
         raise InputError(f"{what} does not fit the model: " + "; ".join(problems))
@@ -208,7 +218,9 @@ def _h5() -> Any:
     try:
         import h5py
     except ImportError:
-        raise InputError("this format needs h5py: pip install 'deploykit[keras]'; or use .dkt and .safetensors.") from None
+        raise InputError(
+            "this format needs h5py: pip install 'deploykit[keras]'; or use .dkt and .safetensors."
+        ) from None
     return h5py
 
 
@@ -227,7 +239,9 @@ def _h5_tensors(source: Any) -> dict[str, np.ndarray]:
     try:
         f = h5py.File(source, "r")
     except OSError as e:
-        raise FormatError(f"{source if isinstance(source, (str, os.PathLike)) else 'weights'}: not an HDF5 file ({e}).") from None
+        raise FormatError(
+            f"{source if isinstance(source, (str, os.PathLike)) else 'weights'}: not an HDF5 file ({e})."
+        ) from None
     with f:
         f.visititems(lambda k, v: out.__setitem__(k, np.asarray(v)) if isinstance(v, h5py.Dataset) else None)
     return out
@@ -238,7 +252,9 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **kwargs: Any)
     """Write architecture, weights, compile arguments and optimizer state: ``.keras`` or ``.dkt``."""
     path = os.fspath(filepath)
     if not path.endswith((".keras", ".dkt")):
-        raise InputError(f"save: '{path}'; expected a name that ends in .keras or .dkt. To deploy a model use model.export('model.dk').")
+        raise InputError(
+            f"save: '{path}'; expected a name that ends in .keras or .dkt. To deploy a model use model.export('model.dk')."
+        )
     if os.path.exists(path) and not overwrite:
         raise InputError(f"save: '{path}' exists; give overwrite=True.")
     from deploykit import hooks
@@ -248,14 +264,24 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **kwargs: Any)
     if model.get_build_config() is not None and "build_config" not in config:
         config["build_config"] = model.get_build_config()
     tensors = _gather(model)
-    weights = ("model.weights.h5", _h5_bytes(tensors)) if path.endswith(".keras") else ("weights.safetensors", safetensors_bytes(tensors))
-    metadata = {"keras_version": "3.15.1", "deploykit_version": hooks.package().__version__, "date_saved": "1970-01-01@00:00:00"}
+    weights = (
+        ("model.weights.h5", _h5_bytes(tensors))
+        if path.endswith(".keras")
+        else ("weights.safetensors", safetensors_bytes(tensors))
+    )
+    metadata = {
+        "keras_version": "3.15.1",
+        "deploykit_version": hooks.package().__version__,
+        "date_saved": "1970-01-01@00:00:00",
+    }
     with _replacing(path) as p, zipfile.ZipFile(p, "w", zipfile.ZIP_STORED) as z:
         for name, data in (("metadata.json", json.dumps(metadata)), ("config.json", json.dumps(config)), weights):
             z.writestr(zipfile.ZipInfo(name), data)  # no dates: the same model gives the same bytes
 
 
-def load_model(filepath: Any, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True) -> Any:
+def load_model(
+    filepath: Any, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Any:
     """A model of a ``.keras`` file (ours or Keras 3's) or a ``.dkt`` file.
 
     custom_objects: classes and functions by name.  Raises FormatError for damaged files, InputError for classes that
@@ -267,7 +293,9 @@ def load_model(filepath: Any, custom_objects: dict[str, Any] | None = None, comp
     try:
         z = zipfile.ZipFile(path)
     except zipfile.BadZipFile:
-        raise FormatError(f"{path}: not a .keras or .dkt file (no zip archive). Keras 2 .h5 models: save them with Keras 3 first.") from None
+        raise FormatError(
+            f"{path}: not a .keras or .dkt file (no zip archive). Keras 2 .h5 models: save them with Keras 3 first."
+        ) from None
     with z:
         names = z.namelist()
         if "config.json" not in names:

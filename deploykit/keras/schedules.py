@@ -54,7 +54,11 @@ class PolynomialDecay(LearningRateSchedule):
     def __init__(self, initial_learning_rate: float, decay_steps: int, end_learning_rate: float = 0.0001, power: float = 1.0, cycle: bool = False, name: str = "PolynomialDecay") -> None:  # fmt: skip
         if decay_steps <= 0:
             raise InputError(f"PolynomialDecay: got decay_steps={decay_steps}, expected more than 0.")
-        self.initial_learning_rate, self.decay_steps, self.end_learning_rate = initial_learning_rate, decay_steps, end_learning_rate
+        self.initial_learning_rate, self.decay_steps, self.end_learning_rate = (
+            initial_learning_rate,
+            decay_steps,
+            end_learning_rate,
+        )
         self.power, self.cycle, self.name = power, cycle, name
 
     def __call__(self, step: Any) -> Any:
@@ -88,7 +92,12 @@ class CosineDecay(LearningRateSchedule):
     def __init__(self, initial_learning_rate: float, decay_steps: int, alpha: float = 0.0, name: str = "CosineDecay", warmup_target: float | None = None, warmup_steps: int = 0) -> None:  # fmt: skip
         if decay_steps <= 0:
             raise InputError(f"CosineDecay: got decay_steps={decay_steps}, expected more than 0.")
-        self.initial_learning_rate, self.decay_steps, self.alpha, self.name = initial_learning_rate, decay_steps, alpha, name
+        self.initial_learning_rate, self.decay_steps, self.alpha, self.name = (
+            initial_learning_rate,
+            decay_steps,
+            alpha,
+            name,
+        )
         self.warmup_target, self.warmup_steps = warmup_target, warmup_steps
 
     def _decayed(self, s: Any, start: float) -> Any:
@@ -129,7 +138,14 @@ class CosineDecayRestarts(LearningRateSchedule):
 
 ALL: dict[str, Any] = {
     c.__name__: c
-    for c in (ExponentialDecay, PiecewiseConstantDecay, PolynomialDecay, InverseTimeDecay, CosineDecay, CosineDecayRestarts)
+    for c in (
+        ExponentialDecay,
+        PiecewiseConstantDecay,
+        PolynomialDecay,
+        InverseTimeDecay,
+        CosineDecay,
+        CosineDecayRestarts,
+    )
 }
 
 

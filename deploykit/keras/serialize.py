@@ -92,7 +92,9 @@ def serialize(x: Any) -> Any:
         registered = next((k for k, v in _CUSTOM.items() if v is x), None)
         name = getattr(x, "__name__", "")
         if registered is None and (not name or name == "<lambda>"):
-            raise InputError("a lambda cannot be saved: write a function and register it with register_keras_serializable.")
+            raise InputError(
+                "a lambda cannot be saved: write a function and register it with register_keras_serializable."
+            )
         return registered or name
     if hasattr(x, "dtype"):
         return {"class_name": "__numpy__", "config": {"value": np.asarray(x).tolist(), "dtype": str(np.dtype(x.dtype))}}
@@ -143,9 +145,26 @@ def lookup(kind: str, table: dict[str, Any], x: Any, *, make: bool = True) -> An
 
             near = difflib.get_close_matches(x, table, 3)
             hint = f" Near: {', '.join(near)}." if near else ""
-            raise InputError(f"unknown {kind} {x!r}.{hint} Known: {', '.join(sorted(k for k in table if k.islower()))}.")
+            raise InputError(
+                f"unknown {kind} {x!r}.{hint} Known: {', '.join(sorted(k for k in table if k.islower()))}."
+            )
         x = found
     return x() if make and isinstance(x, type) else x
+
+
+_counts: dict[str, int] = {}
+
+
+def unique_name(prefix: str) -> str:
+    """``dense``, ``dense_1`` ... as Keras numbers layers; ``clear_session`` starts again."""
+    n = _counts.get(prefix, 0)
+    _counts[prefix] = n + 1
+    return f"{prefix}_{n}" if n else prefix
+
+
+def clear_session() -> None:
+    """Start the numbering of names again."""
+    _counts.clear()
 
 
 def snake_case(name: str) -> str:

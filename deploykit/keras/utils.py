@@ -148,7 +148,9 @@ def draw(model: Any, path: str | os.PathLike[str] | None = None) -> str:
 
     flow = model._flow() if hasattr(model, "_flow") else model
     if not hasattr(flow, "_order"):
-        raise InputError(f"model '{model.name}' is subclassed: its calls are not known before it runs. Wrap it in a functional model.")
+        raise InputError(
+            f"model '{model.name}' is subclassed: its calls are not known before it runs. Wrap it in a functional model."
+        )
     nodes = [t.node for t in flow._inputs if t.node is not None] + list(flow._order)
     depth: dict[int, int] = {}
     for n in nodes:
@@ -191,7 +193,9 @@ def plot_history(history: dict[str, list[Any]], epochs: list[int], path: str | o
     colours = ("#0969da", "#bc4c00")
     parts = []
     for i, name in enumerate(names):
-        series = [(name, history[name])] + ([(f"val_{name}", history[f"val_{name}"])] if f"val_{name}" in history else [])
+        series = [(name, history[name])] + (
+            [(f"val_{name}", history[f"val_{name}"])] if f"val_{name}" in history else []
+        )
         values = [float(v) for _, s in series for v in s if np.ndim(v) == 0 and np.isfinite(v)]
         if not values:
             continue

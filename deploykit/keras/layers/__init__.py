@@ -13,7 +13,7 @@ for _m in _MODULES:
         if public or _n in ("add", "subtract", "multiply", "average", "maximum", "minimum", "concatenate", "dot"):
             globals()[_n] = _v
             __all__.append(_n)
-__all__ = sorted(set(__all__))  # noqa: PLE0605
+__all__ = sorted(set(__all__))
 
 
 def __getattr__(name: str) -> object:

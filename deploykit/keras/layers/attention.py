@@ -75,7 +75,42 @@ class AdditiveAttention(Attention):
         return N.sum(t if self.scale is None else t * self.scale, -1)
 
 
-class MultiHeadAttention(Layer):
+class _Heads(Layer):
+    """Layers of (query, value, key): their shapes together decide the weights."""
+
+    _given_shapes: list[Any]
+
+    def _maybe_build(self, first: Any) -> None:
+        if not self.built:
+            q, v, k = self._given_shapes
+            from deploykit.keras.layers.base import _untraced
+
+            with _untraced():
+                self.build(q, v, k)
+            self._build_shape = None
+            self.built = True
+
+    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        names = ["query", "value", "key"]
+        given = {n: a for n, a in zip(names, args, strict=False)} | {n: kwargs[n] for n in names if n in kwargs}
+        shape = lambda x: None if x is None else tuple(d if isinstance(d, int) else None for d in x.shape)  # noqa: E731
+        self._given_shapes = [shape(given.get(n)) for n in names]
+        return super()._run(args, kwargs)
+
+    def get_build_config(self) -> Any:
+        return {"shapes_dict": dict(zip(("query_shape", "value_shape", "key_shape"), self._given_shapes, strict=True))} if self.built else None  # fmt: skip
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        s = config.get("shapes_dict", config)
+        if not self.built and "query_shape" in s:
+            self.build(s["query_shape"], s.get("value_shape"), s.get("key_shape"))
+            self._given_shapes, self.built = [s["query_shape"], s.get("value_shape"), s.get("key_shape")], True
+
+    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
+        return previous_mask
+
+
+class MultiHeadAttention(_Heads):
     """Vaswani et al. (2017): projections to heads, scaled dot products, projection back."""
 
     def __init__(self, num_heads: int, key_dim: int, value_dim: int | None = None, dropout: float = 0.0, use_bias: bool = True, output_shape: Any = None, attention_axes: Any = None, flash_attention: Any = None, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros", kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, seed: Any = None, **kwargs: Any) -> None:  # fmt: skip
@@ -110,38 +145,15 @@ class MultiHeadAttention(Layer):
         self.output_dense.build((*query_shape[:2], h, self.value_dim))
         self.output_dense.built = True
 
-    def _maybe_build(self, first: Any) -> None:
-        if not self.built:
-            q, v, k = self._given_shapes
-            from deploykit.keras.layers.base import _untraced
-
-            with _untraced():
-                self.build(q, v, k)
-            self._build_shape = None
-            self.built = True
-
-    def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        names = ["query", "value", "key"]
-        given = {n: a for n, a in zip(names, args, strict=False)} | {n: kwargs[n] for n in names if n in kwargs}
-        shape = lambda x: None if x is None else tuple(d if isinstance(d, int) else None for d in x.shape)  # noqa: E731
-        self._given_shapes = [shape(given.get(n)) for n in names]
-        return super()._run(args, kwargs)
-
-    def get_build_config(self) -> Any:
-        return {"shapes_dict": dict(zip(("query_shape", "value_shape", "key_shape"), self._given_shapes, strict=True))} if self.built else None  # fmt: skip
-
-    def build_from_config(self, config: dict[str, Any]) -> None:
-        s = config.get("shapes_dict", config)
-        if not self.built and "query_shape" in s:
-            self.build(s["query_shape"], s.get("value_shape"), s.get("key_shape"))
-            self._given_shapes, self.built = [s["query_shape"], s.get("value_shape"), s.get("key_shape")], True
-
     def call(self, query: Any, value: Any, key: Any = None, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False, training: bool = False, use_causal_mask: bool = False, mask: Any = None) -> Any:  # fmt: skip
         key = value if key is None else key
         value_mask = getattr(value, "_keras_mask", None) if value_mask is None else value_mask
         query_mask = getattr(query, "_keras_mask", None) if query_mask is None else query_mask
         allowed = self._allowed(query, key, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        q, k, v = (N.swapaxes(d(x), 1, 2) for d, x in ((self.query_dense, query), (self.key_dense, key), (self.value_dense, value)))
+        q, k, v = (
+            N.swapaxes(d(x), 1, 2)
+            for d, x in ((self.query_dense, query), (self.key_dense, key), (self.value_dense, value))
+        )
         dropping = training and self.dropout > 0
         w = None
         if dropping or return_attention_scores:
@@ -177,11 +189,8 @@ class MultiHeadAttention(Layer):
             out = N.expand_dims(out, -3)
         return out
 
-    def compute_mask(self, inputs: Any, previous_mask: Any = None) -> Any:
-        return previous_mask
 
-
-class GroupQueryAttention(Layer):
+class GroupQueryAttention(_Heads):
     """Heads of queries in groups that share keys and values (Ainslie et al., 2023)."""
 
     def __init__(self, head_dim: int, num_query_heads: int, num_key_value_heads: int, dropout: float = 0.0, use_bias: bool = True, flash_attention: Any = None, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros", kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, seed: Any = None, **kwargs: Any) -> None:  # fmt: skip
@@ -196,7 +205,13 @@ class GroupQueryAttention(Layer):
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
         value_shape = value_shape or query_shape
-        make = lambda name, eq, shape, bias: EinsumDense(eq, shape, bias_axes=bias if self.use_bias else None, name=name, **{k: (v.clone() if hasattr(v, "clone") else v) for k, v in self._how.items()})  # noqa: E731
+        make = lambda name, eq, shape, bias: EinsumDense(
+            eq,
+            shape,
+            bias_axes=bias if self.use_bias else None,
+            name=name,
+            **{k: (v.clone() if hasattr(v, "clone") else v) for k, v in self._how.items()},
+        )
         d = self.head_dim
         self.query_dense = make("query", "bqm,muh->bquh", (None, self.heads, d), "uh")
         self.key_dense = make("key", "bkm,mvh->bkvh", (None, self.kv_heads, d), "vh")
@@ -206,14 +221,15 @@ class GroupQueryAttention(Layer):
             layer.build(s)
             layer.built = True
 
-    _maybe_build, _run = MultiHeadAttention._maybe_build, MultiHeadAttention._run
-    get_build_config, build_from_config = MultiHeadAttention.get_build_config, MultiHeadAttention.build_from_config
-    compute_mask = MultiHeadAttention.compute_mask
-
     def call(self, query: Any, value: Any, key: Any = None, query_mask: Any = None, value_mask: Any = None, key_mask: Any = None, attention_mask: Any = None, return_attention_scores: bool = False, training: bool = False, use_causal_mask: bool = False, mask: Any = None) -> Any:  # fmt: skip
         key = value if key is None else key
-        allowed = MultiHeadAttention._allowed(query, key, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        q, k, v = (N.swapaxes(d(x), 1, 2) for d, x in ((self.query_dense, query), (self.key_dense, key), (self.value_dense, value)))
+        allowed = MultiHeadAttention._allowed(
+            query, key, query_mask, value_mask, key_mask, attention_mask, use_causal_mask
+        )
+        q, k, v = (
+            N.swapaxes(d(x), 1, 2)
+            for d, x in ((self.query_dense, query), (self.key_dense, key), (self.value_dense, value))
+        )
         k, v = (N.repeat(t, self.heads // self.kv_heads, 1) for t in (k, v))
         s = N.matmul(q * (1.0 / math.sqrt(self.head_dim)), N.swapaxes(k, -1, -2))
         w = N.softmax(s if allowed is None else N.where(allowed, s, _NEVER))

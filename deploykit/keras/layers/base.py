@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import threading
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,22 +21,10 @@ from deploykit.autodiff.variable import Variable
 from deploykit.errors import DeploykitError, InputError, ShapeError
 from deploykit.graph.dims import Dim
 from deploykit.keras import constraints, initializers, regularizers
-from deploykit.keras.serialize import Configurable, deserialize, snake_case
+from deploykit.keras.serialize import Configurable, clear_session, deserialize, snake_case, unique_name
 from deploykit.ops.core import Op
 
-_counts: Counter[str] = Counter()
-
-
-def unique_name(prefix: str) -> str:
-    """``dense``, ``dense_1`` ... as Keras numbers layers; ``clear_session`` starts again."""
-    n = _counts[prefix]
-    _counts[prefix] += 1
-    return f"{prefix}_{n}" if n else prefix
-
-
-def clear_session() -> None:
-    """Start the numbering of layer names again."""
-    _counts.clear()
+__all__ = ["clear_session", "unique_name"]
 
 
 # ---------------------------------------------------------------- symbolic tensors
@@ -221,7 +208,9 @@ class Layer(Configurable):
             raise ShapeError(f"layer '{self.name}': weight '{name}' would have shape {show(shape)}: a size is not known. Give the layer inputs whose last dims are fixed.")  # fmt: skip
         with no_gradient(), _untraced():
             value = np.asarray(init(shape, dtype=d.name) if init is not None else np.zeros(shape))
-        v = _Weight(value.astype(d.np), trainable=trainable, name=name or "variable", path=f"{self.path}/{name or 'variable'}")
+        v = _Weight(
+            value.astype(d.np), trainable=trainable, name=name or "variable", path=f"{self.path}/{name or 'variable'}"
+        )
         v.regularizer, v.constraint = regularizers.get(regularizer), constraints.get(constraint)
         self._weights.append(v)
         return v
@@ -304,7 +293,11 @@ class Layer(Configurable):
         own = self.weights
         if len(weights) != len(own):
             raise InputError(f"layer '{self.name}': set_weights got {len(weights)} arrays, expected {len(own)}.")
-        wrong = [f"'{v.path}' {v.shape} from {np.shape(w)}" for v, w in zip(own, weights, strict=True) if np.shape(w) != v.shape]
+        wrong = [
+            f"'{v.path}' {v.shape} from {np.shape(w)}"
+            for v, w in zip(own, weights, strict=True)
+            if np.shape(w) != v.shape
+        ]
         if wrong:
             raise ShapeError(f"layer '{self.name}': set_weights; shapes differ: {'; '.join(wrong)}.")
         for v, w in zip(own, weights, strict=True):
@@ -368,13 +361,20 @@ class Layer(Configurable):
         if is_symbolic(args, kwargs):
             return self._call_symbolic(args, kwargs)
         args = tree.map_structure(self._convert, args)
-        kwargs = {k: tree.map_structure(self._convert, v) if k not in ("training", "mask") else v for k, v in kwargs.items()}
+        kwargs = {
+            k: tree.map_structure(self._convert, v) if k not in ("training", "mask") else v for k, v in kwargs.items()
+        }
         return self._run(args, kwargs)
 
     def _convert(self, x: Any) -> Any:
         if isinstance(x, (np.ndarray, np.generic)) or (isinstance(x, Variable)):
             x = convert_to_tensor(x)
-        if isinstance(x, Tensor) and self.autocast and dtypes.dtype(x.dtype).kind == "f" and x.dtype.name != self._dtype:
+        if (
+            isinstance(x, Tensor)
+            and self.autocast
+            and dtypes.dtype(x.dtype).kind == "f"
+            and x.dtype.name != self._dtype
+        ):
             return N.cast(x, self._dtype)
         return x
 
@@ -472,16 +472,23 @@ class Layer(Configurable):
 
     def _first_node(self) -> CallNode:
         if not self._nodes:
-            raise InputError(f"layer '{self.name}' has not been called on a symbolic tensor, so it has no input or output.")
+            raise InputError(
+                f"layer '{self.name}' has not been called on a symbolic tensor, so it has no input or output."
+            )
         return self._nodes[0]
 
     # ---- configs
     def get_config(self) -> dict[str, Any]:
-        config = {k: v for k, v in super().get_config().items() if not (v is None and k in ("input_shape", "input_dim"))}
+        config = {
+            k: v for k, v in super().get_config().items() if not (v is None and k in ("input_shape", "input_dim"))
+        }
         for k in ("activity_regularizer", "autocast"):
             if config.get(k) in (None, True):
                 config.pop(k, None)
-        return {"name": self.name, "trainable": self.trainable, **config, "dtype": self._dtype} | {"name": self.name, "trainable": self.trainable}
+        return {"name": self.name, "trainable": self.trainable, **config, "dtype": self._dtype} | {
+            "name": self.name,
+            "trainable": self.trainable,
+        }
 
     def get_build_config(self) -> dict[str, Any] | None:
         """What ``build_from_config`` needs."""
@@ -503,11 +510,15 @@ class Layer(Configurable):
         """Back from :meth:`save_own_variables`."""
         own = self._own_variables()
         if len(store.keys()) != len(own):
-            raise InputError(f"layer '{self.name}': the file holds {len(store.keys())} variables for it, expected {len(own)}.")
+            raise InputError(
+                f"layer '{self.name}': the file holds {len(store.keys())} variables for it, expected {len(own)}."
+            )
         for i, v in enumerate(own):
             value = np.asarray(store[str(i)])
             if value.shape != v.shape:
-                raise ShapeError(f"layer '{self.name}': variable '{v.name}' has shape {v.shape}, the file {value.shape}.")
+                raise ShapeError(
+                    f"layer '{self.name}': variable '{v.name}' has shape {v.shape}, the file {value.shape}."
+                )
             v.assign(value)
 
     def _own_variables(self) -> list[Variable]:

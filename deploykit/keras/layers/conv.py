@@ -41,7 +41,9 @@ class _Conv(Layer):
 
     def _add_bias(self, size: int) -> None:
         b = self._bias
-        self.bias = self.add_weight((size,), b[0], name="bias", regularizer=b[1], constraint=b[2]) if self.use_bias else None
+        self.bias = (
+            self.add_weight((size,), b[0], name="bias", regularizer=b[1], constraint=b[2]) if self.use_bias else None
+        )
 
     def _geometry(self, x: Any) -> tuple[Any, dict[str, Any]]:
         how: dict[str, Any] = dict(strides=self.strides, dilations=self.dilation_rate)
@@ -67,14 +69,24 @@ def _conv(n: int) -> type[Layer]:
         if filters <= 0 or filters % groups:
             raise InputError(f"Conv{n}D: got filters={filters}, expected a positive multiple of groups={groups}.")
         self.filters, self.groups = filters, groups
-        self._kernel = (initializers.get(kernel_initializer), regularizers.get(kernel_regularizer), constraints.get(kernel_constraint))
+        self._kernel = (
+            initializers.get(kernel_initializer),
+            regularizers.get(kernel_regularizer),
+            constraints.get(kernel_constraint),
+        )
 
     def build(self: Any, input_shape: Any) -> None:
         c = input_shape[-1]
         if isinstance(c, int) and c % self.groups:
             raise InputError(f"layer '{self.name}': {c} channels are not a multiple of groups={self.groups}.")
         k = self._kernel
-        self.kernel = self.add_weight((*self.kernel_size, c and c // self.groups, self.filters), k[0], name="kernel", regularizer=k[1], constraint=k[2])
+        self.kernel = self.add_weight(
+            (*self.kernel_size, c and c // self.groups, self.filters),
+            k[0],
+            name="kernel",
+            regularizer=k[1],
+            constraint=k[2],
+        )
         self._add_bias(self.filters)
         self.input_spec = InputSpec(ndim=n + 2, axes={-1: c})
 
@@ -92,16 +104,24 @@ def _conv_transpose(n: int) -> type[Layer]:
         self._setup(kernel_size, strides, padding, dilation_rate, activation, use_bias, (bias_initializer, bias_regularizer, bias_constraint), data_format)  # fmt: skip
         self.filters = filters
         self.output_padding = None if output_padding is None else (output_padding,) * n if isinstance(output_padding, int) else tuple(output_padding)  # fmt: skip
-        self._kernel = (initializers.get(kernel_initializer), regularizers.get(kernel_regularizer), constraints.get(kernel_constraint))
+        self._kernel = (
+            initializers.get(kernel_initializer),
+            regularizers.get(kernel_regularizer),
+            constraints.get(kernel_constraint),
+        )
 
     def build(self: Any, input_shape: Any) -> None:
         k = self._kernel
-        self.kernel = self.add_weight((*self.kernel_size, self.filters, input_shape[-1]), k[0], name="kernel", regularizer=k[1], constraint=k[2])
+        self.kernel = self.add_weight(
+            (*self.kernel_size, self.filters, input_shape[-1]), k[0], name="kernel", regularizer=k[1], constraint=k[2]
+        )
         self._add_bias(self.filters)
 
     def call(self: Any, inputs: Any) -> Any:
         before, after, extra = [], [], []
-        for k, s, d, p in zip(self.kernel_size, self.strides, self.dilation_rate, self.output_padding or (None,) * n, strict=True):
+        for k, s, d, p in zip(
+            self.kernel_size, self.strides, self.dilation_rate, self.output_padding or (None,) * n, strict=True
+        ):
             k = (k - 1) * d + 1
             # the padding of the convolution that this one turns round
             if self.padding == "same":
@@ -134,11 +154,17 @@ def _depthwise(n: int) -> type[Layer]:
         Layer.__init__(self, activity_regularizer=activity_regularizer, **kwargs)
         self._setup(kernel_size, strides, padding, dilation_rate, activation, use_bias, (bias_initializer, bias_regularizer, bias_constraint), data_format)  # fmt: skip
         self.depth_multiplier = depth_multiplier
-        self._kernel = (initializers.get(depthwise_initializer), regularizers.get(depthwise_regularizer), constraints.get(depthwise_constraint))
+        self._kernel = (
+            initializers.get(depthwise_initializer),
+            regularizers.get(depthwise_regularizer),
+            constraints.get(depthwise_constraint),
+        )
 
     def build(self: Any, input_shape: Any) -> None:
         k, c = self._kernel, input_shape[-1]
-        self.kernel = self.add_weight((*self.kernel_size, c, self.depth_multiplier), k[0], name="kernel", regularizer=k[1], constraint=k[2])
+        self.kernel = self.add_weight(
+            (*self.kernel_size, c, self.depth_multiplier), k[0], name="kernel", regularizer=k[1], constraint=k[2]
+        )
         self._add_bias(c * self.depth_multiplier)
         self.input_spec = InputSpec(ndim=n + 2, axes={-1: c})
 
@@ -154,8 +180,16 @@ def _separable(n: int) -> type[Layer]:
         Layer.__init__(self, activity_regularizer=activity_regularizer, **kwargs)
         self._setup(kernel_size, strides, padding, dilation_rate, activation, use_bias, (bias_initializer, bias_regularizer, bias_constraint), data_format)  # fmt: skip
         self.filters, self.depth_multiplier = filters, depth_multiplier
-        self._depth = (initializers.get(depthwise_initializer), regularizers.get(depthwise_regularizer), constraints.get(depthwise_constraint))
-        self._point = (initializers.get(pointwise_initializer), regularizers.get(pointwise_regularizer), constraints.get(pointwise_constraint))
+        self._depth = (
+            initializers.get(depthwise_initializer),
+            regularizers.get(depthwise_regularizer),
+            constraints.get(depthwise_constraint),
+        )
+        self._point = (
+            initializers.get(pointwise_initializer),
+            regularizers.get(pointwise_regularizer),
+            constraints.get(pointwise_constraint),
+        )
 
     def build(self: Any, input_shape: Any) -> None:
         d, p, c = self._depth, self._point, input_shape[-1]
@@ -252,7 +286,9 @@ AveragePooling1D, AveragePooling2D, AveragePooling3D = (_pooling("Average", n) f
 GlobalMaxPooling1D, GlobalMaxPooling2D, GlobalMaxPooling3D = (_global("Max", n) for n in (1, 2, 3))
 GlobalAveragePooling1D, GlobalAveragePooling2D, GlobalAveragePooling3D = (_global("Average", n) for n in (1, 2, 3))
 AdaptiveMaxPooling1D, AdaptiveMaxPooling2D, AdaptiveMaxPooling3D = (_adaptive("Max", n) for n in (1, 2, 3))
-AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = (_adaptive("Average", n) for n in (1, 2, 3))
+AdaptiveAveragePooling1D, AdaptiveAveragePooling2D, AdaptiveAveragePooling3D = (
+    _adaptive("Average", n) for n in (1, 2, 3)
+)
 MaxPool1D, MaxPool2D, MaxPool3D = MaxPooling1D, MaxPooling2D, MaxPooling3D
 AvgPool1D, AvgPool2D, AvgPool3D = AveragePooling1D, AveragePooling2D, AveragePooling3D
 del np

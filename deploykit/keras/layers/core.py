@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from typing import Any
 
@@ -26,14 +27,28 @@ class Dense(Layer):
         if units <= 0:
             raise InputError(f"Dense: got units={units}, expected more than 0.")
         self.units, self.activation, self.use_bias = units, activations.get(activation), use_bias
-        self._kernel = (initializers.get(kernel_initializer), regularizers.get(kernel_regularizer), constraints.get(kernel_constraint))
-        self._bias = (initializers.get(bias_initializer), regularizers.get(bias_regularizer), constraints.get(bias_constraint))
+        self._kernel = (
+            initializers.get(kernel_initializer),
+            regularizers.get(kernel_regularizer),
+            constraints.get(kernel_constraint),
+        )
+        self._bias = (
+            initializers.get(bias_initializer),
+            regularizers.get(bias_regularizer),
+            constraints.get(bias_constraint),
+        )
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape: Any) -> None:
         k, b = self._kernel, self._bias
-        self.kernel = self.add_weight((input_shape[-1], self.units), k[0], name="kernel", regularizer=k[1], constraint=k[2])
-        self.bias = self.add_weight((self.units,), b[0], name="bias", regularizer=b[1], constraint=b[2]) if self.use_bias else None
+        self.kernel = self.add_weight(
+            (input_shape[-1], self.units), k[0], name="kernel", regularizer=k[1], constraint=k[2]
+        )
+        self.bias = (
+            self.add_weight((self.units,), b[0], name="bias", regularizer=b[1], constraint=b[2])
+            if self.use_bias
+            else None
+        )
         self.input_spec = InputSpec(min_ndim=2, axes={-1: input_shape[-1]})
 
     def call(self, inputs: Any) -> Any:
@@ -48,8 +63,16 @@ class EinsumDense(Layer):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.equation, self.bias_axes, self.activation = equation, bias_axes, activations.get(activation)
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self._kernel = (initializers.get(kernel_initializer), regularizers.get(kernel_regularizer), constraints.get(kernel_constraint))
-        self._bias = (initializers.get(bias_initializer), regularizers.get(bias_regularizer), constraints.get(bias_constraint))
+        self._kernel = (
+            initializers.get(kernel_initializer),
+            regularizers.get(kernel_regularizer),
+            constraints.get(kernel_constraint),
+        )
+        self._bias = (
+            initializers.get(bias_initializer),
+            regularizers.get(bias_regularizer),
+            constraints.get(bias_constraint),
+        )
 
     def build(self, input_shape: Any) -> None:
         left, out = self.equation.replace(" ", "").split("->")
@@ -86,7 +109,11 @@ class Embedding(Layer):
         super().__init__(**kwargs)
         self.input_dim, self.output_dim, self.mask_zero = input_dim, output_dim, mask_zero
         self.supports_masking, self.autocast = mask_zero, False
-        self._init = (initializers.get(embeddings_initializer), regularizers.get(embeddings_regularizer), constraints.get(embeddings_constraint))
+        self._init = (
+            initializers.get(embeddings_initializer),
+            regularizers.get(embeddings_regularizer),
+            constraints.get(embeddings_constraint),
+        )
         self._start = weights
 
     def get_config(self) -> dict[str, Any]:
@@ -94,7 +121,9 @@ class Embedding(Layer):
 
     def build(self, input_shape: Any = None) -> None:
         i = self._init
-        self.embeddings = self.add_weight((self.input_dim, self.output_dim), i[0], name="embeddings", regularizer=i[1], constraint=i[2])
+        self.embeddings = self.add_weight(
+            (self.input_dim, self.output_dim), i[0], name="embeddings", regularizer=i[1], constraint=i[2]
+        )
         if self._start is not None:
             self.embeddings.assign(np.asarray(self._start[0] if isinstance(self._start, list) else self._start))
 
@@ -108,7 +137,9 @@ class Embedding(Layer):
 class Lambda(Layer):
     """A function as a layer."""
 
-    def __init__(self, function: Any, output_shape: Any = None, mask: Any = None, arguments: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self, function: Any, output_shape: Any = None, mask: Any = None, arguments: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.function, self.arguments = function, arguments or {}
 
@@ -176,7 +207,9 @@ class ReLU(Layer):
 
     supports_masking = True
 
-    def __init__(self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any) -> None:
+    def __init__(
+        self, max_value: float | None = None, negative_slope: float = 0.0, threshold: float = 0.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
 
@@ -204,14 +237,20 @@ class PReLU(Layer):
 
     def __init__(self, alpha_initializer: Any = "Zeros", alpha_regularizer: Any = None, alpha_constraint: Any = None, shared_axes: Any = None, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self._init = (initializers.get(alpha_initializer), regularizers.get(alpha_regularizer), constraints.get(alpha_constraint))
+        self._init = (
+            initializers.get(alpha_initializer),
+            regularizers.get(alpha_regularizer),
+            constraints.get(alpha_constraint),
+        )
         self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else list(shared_axes or [])
 
     def build(self, input_shape: Any) -> None:
         shape = list(input_shape[1:])
         for a in self.shared_axes:
             shape[a - 1] = 1
-        self.alpha = self.add_weight(shape, self._init[0], name="alpha", regularizer=self._init[1], constraint=self._init[2])
+        self.alpha = self.add_weight(
+            shape, self._init[0], name="alpha", regularizer=self._init[1], constraint=self._init[2]
+        )
 
     def call(self, inputs: Any) -> Any:
         return F.relu(inputs) - self.alpha * F.relu(-inputs)
@@ -426,6 +465,13 @@ def _zero_padding(n: int) -> type[Layer]:
     return _spatial(f"ZeroPadding{n}D", n, {"__init__": init, "call": call}, "Zeros around.")
 
 
+def _without(init: Any, *names: str) -> Any:
+    """The same __init__ with fewer arguments: forms with one spatial dim have fewer than the others."""
+    signature = inspect.signature(init)
+    init.__signature__ = signature.replace(parameters=[p for n, p in signature.parameters.items() if n not in names])
+    return init
+
+
 def _cropping(n: int) -> type[Layer]:
     def init(self: Any, cropping: Any = 1, data_format: Any = None, **kwargs: Any) -> None:
         Layer.__init__(self, **kwargs)
@@ -435,7 +481,8 @@ def _cropping(n: int) -> type[Layer]:
     def call(self: Any, inputs: Any) -> Any:
         return inputs[(slice(None), *(slice(a, -b if b else None) for a, b in self.cropping))]
 
-    return _spatial(f"Cropping{n}D", n, {"__init__": init, "call": call}, "Rows cut off around.")
+    body = {"__init__": _without(init, "data_format") if n == 1 else init, "call": call}
+    return _spatial(f"Cropping{n}D", n, body, "Rows cut off around.")
 
 
 def _up_sampling(n: int) -> type[Layer]:
@@ -447,13 +494,16 @@ def _up_sampling(n: int) -> type[Layer]:
 
     def call(self: Any, inputs: Any) -> Any:
         if self.interpolation != "nearest":
-            return resize_images(inputs, [d * s for d, s in zip(inputs.shape[1:-1], self.size, strict=True)], self.interpolation)
+            return resize_images(
+                inputs, [d * s for d, s in zip(inputs.shape[1:-1], self.size, strict=True)], self.interpolation
+            )
         x = inputs
         for i, s in enumerate(self.size):
             x = N.repeat(x, s, i + 1)
         return x
 
-    return _spatial(f"UpSampling{n}D", n, {"__init__": init, "call": call}, "Each element repeated.")
+    less = {1: ("data_format", "interpolation"), 2: (), 3: ("interpolation",)}[n]
+    return _spatial(f"UpSampling{n}D", n, {"__init__": _without(init, *less), "call": call}, "Each element repeated.")
 
 
 def resize_images(x: Any, size: Any, interpolation: str = "bilinear", antialias: bool = False) -> Tensor:
@@ -515,7 +565,16 @@ def _spatial_dropout(n: int) -> type[Layer]:
     def shape(self: Any, x: Any) -> Any:
         return [N.shape(x)[0], *[1] * n, x.shape[-1]]
 
-    return type(f"SpatialDropout{n}D", (Dropout,), {"__init__": init, "_noise_shape": shape, "__doc__": "Drops whole channels.", "__module__": __name__})  # fmt: skip
+    def get_config(self: Any) -> dict[str, Any]:
+        extra = {} if n == 1 else {"data_format": "channels_last"}
+        return {"rate": self.rate, "seed": self.seed, "name": self.name, "dtype": self.dtype, **extra}
+
+    body = {
+        "__init__": _without(init, "data_format") if n == 1 else init,
+        "_noise_shape": shape,
+        "get_config": get_config,
+    }
+    return type(f"SpatialDropout{n}D", (Dropout,), {**body, "__doc__": "Drops whole channels.", "__module__": __name__})
 
 
 SpatialDropout1D, SpatialDropout2D, SpatialDropout3D = map(_spatial_dropout, (1, 2, 3))

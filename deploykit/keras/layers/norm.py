@@ -25,15 +25,27 @@ class BatchNormalization(Layer):
         if renorm:
             raise InputError("BatchNormalization: renorm=True is not supported.")
         self.axis, self.momentum, self.epsilon, self.center, self.scale = int(axis), momentum, epsilon, center, scale
-        self._beta = (initializers.get(beta_initializer), regularizers.get(beta_regularizer), constraints.get(beta_constraint))
-        self._gamma = (initializers.get(gamma_initializer), regularizers.get(gamma_regularizer), constraints.get(gamma_constraint))
+        self._beta = (
+            initializers.get(beta_initializer),
+            regularizers.get(beta_regularizer),
+            constraints.get(beta_constraint),
+        )
+        self._gamma = (
+            initializers.get(gamma_initializer),
+            regularizers.get(gamma_regularizer),
+            constraints.get(gamma_constraint),
+        )
         self._moving = (initializers.get(moving_mean_initializer), initializers.get(moving_variance_initializer))
 
     def build(self, input_shape: Any) -> None:
         shape = (input_shape[self.axis],)
         g, b = self._gamma, self._beta
-        self.gamma = self.add_weight(shape, g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
-        self.beta = self.add_weight(shape, b[0], name="beta", regularizer=b[1], constraint=b[2]) if self.center else None
+        self.gamma = (
+            self.add_weight(shape, g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
+        )
+        self.beta = (
+            self.add_weight(shape, b[0], name="beta", regularizer=b[1], constraint=b[2]) if self.center else None
+        )
         self.moving_mean = self.add_weight(shape, self._moving[0], name="moving_mean", trainable=False)
         self.moving_variance = self.add_weight(shape, self._moving[1], name="moving_variance", trainable=False)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: shape[0]})
@@ -77,8 +89,16 @@ class LayerNormalization(Layer):
         super().__init__(**kwargs)
         self.axis = list(axis) if isinstance(axis, (list, tuple)) else axis
         self.epsilon, self.center, self.scale = epsilon, center, scale
-        self._beta = (initializers.get(beta_initializer), regularizers.get(beta_regularizer), constraints.get(beta_constraint))
-        self._gamma = (initializers.get(gamma_initializer), regularizers.get(gamma_regularizer), constraints.get(gamma_constraint))
+        self._beta = (
+            initializers.get(beta_initializer),
+            regularizers.get(beta_regularizer),
+            constraints.get(beta_constraint),
+        )
+        self._gamma = (
+            initializers.get(gamma_initializer),
+            regularizers.get(gamma_regularizer),
+            constraints.get(gamma_constraint),
+        )
 
     def _axes(self, rank: int) -> list[int]:
         return sorted(a % rank for a in (self.axis if isinstance(self.axis, list) else [self.axis]))
@@ -86,8 +106,12 @@ class LayerNormalization(Layer):
     def build(self, input_shape: Any) -> None:
         shape = [input_shape[a] for a in self._axes(len(input_shape))]
         g, b = self._gamma, self._beta
-        self.gamma = self.add_weight(shape, g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
-        self.beta = self.add_weight(shape, b[0], name="beta", regularizer=b[1], constraint=b[2]) if self.center else None
+        self.gamma = (
+            self.add_weight(shape, g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
+        )
+        self.beta = (
+            self.add_weight(shape, b[0], name="beta", regularizer=b[1], constraint=b[2]) if self.center else None
+        )
 
     def call(self, inputs: Any) -> Any:
         axes = self._axes(inputs.ndim)
@@ -131,8 +155,16 @@ class GroupNormalization(Layer):
     def __init__(self, groups: int = 32, axis: int = -1, epsilon: float = 1e-3, center: bool = True, scale: bool = True, beta_initializer: Any = "zeros", gamma_initializer: Any = "ones", beta_regularizer: Any = None, gamma_regularizer: Any = None, beta_constraint: Any = None, gamma_constraint: Any = None, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(**kwargs)
         self.groups, self.axis, self.epsilon, self.center, self.scale = groups, axis, epsilon, center, scale
-        self._beta = (initializers.get(beta_initializer), regularizers.get(beta_regularizer), constraints.get(beta_constraint))
-        self._gamma = (initializers.get(gamma_initializer), regularizers.get(gamma_regularizer), constraints.get(gamma_constraint))
+        self._beta = (
+            initializers.get(beta_initializer),
+            regularizers.get(beta_regularizer),
+            constraints.get(beta_constraint),
+        )
+        self._gamma = (
+            initializers.get(gamma_initializer),
+            regularizers.get(gamma_regularizer),
+            constraints.get(gamma_constraint),
+        )
 
     def build(self, input_shape: Any) -> None:
         c = input_shape[self.axis]
@@ -140,7 +172,9 @@ class GroupNormalization(Layer):
         if c % self.groups:
             raise InputError(f"layer '{self.name}': {c} channels are not a multiple of groups={self.groups}.")
         g, b = self._gamma, self._beta
-        self.gamma = self.add_weight((c,), g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
+        self.gamma = (
+            self.add_weight((c,), g[0], name="gamma", regularizer=g[1], constraint=g[2]) if self.scale else None
+        )
         self.beta = self.add_weight((c,), b[0], name="beta", regularizer=b[1], constraint=b[2]) if self.center else None
 
     def call(self, inputs: Any) -> Any:
@@ -178,7 +212,7 @@ class SpectralNormalization(Wrapper):
 
     def build(self, input_shape: Any) -> None:
         super().build(input_shape)
-        self._wrapped = getattr(self.layer, "kernel", None) or getattr(self.layer, "embeddings", None)
+        self._wrapped = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
         if self._wrapped is None:
             raise InputError(f"SpectralNormalization: layer '{self.layer.name}' has no kernel.")
         self.vector_u = self.add_weight((1, self._wrapped.shape[-1]), initializers.TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")  # fmt: skip

@@ -30,7 +30,9 @@ class Rescaling(Layer):
 class Normalization(Layer):
     """(x - mean) / sqrt(variance) along axis; given, or learnt from data by ``adapt``."""
 
-    def __init__(self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any) -> None:
+    def __init__(
+        self, axis: Any = -1, mean: Any = None, variance: Any = None, invert: bool = False, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
         if (mean is None) != (variance is None):
@@ -54,7 +56,11 @@ class Normalization(Layer):
 
     def adapt(self, data: Any) -> None:
         """Learn mean and variance from an array, or from batches."""
-        batches = [np.asarray(data)] if isinstance(data, (np.ndarray, list)) or hasattr(data, "numpy") else [np.asarray(b) for b in data]
+        batches = (
+            [np.asarray(data)]
+            if isinstance(data, (np.ndarray, list)) or hasattr(data, "numpy")
+            else [np.asarray(b) for b in data]
+        )
         if not batches or not batches[0].size:
             raise InputError("Normalization.adapt: the data is empty.")
         if not self.built:
@@ -147,10 +153,14 @@ class _Random(_Noise):
 class RandomFlip(_Random):
     """Mirrored: horizontally, vertically, or both."""
 
-    def __init__(self, mode: str = "horizontal_and_vertical", seed: Any = None, data_format: Any = None, **kwargs: Any) -> None:
+    def __init__(
+        self, mode: str = "horizontal_and_vertical", seed: Any = None, data_format: Any = None, **kwargs: Any
+    ) -> None:
         super().__init__(seed, data_format, **kwargs)
         if mode not in ("horizontal", "vertical", "horizontal_and_vertical"):
-            raise InputError(f"RandomFlip: got mode={mode!r}, expected horizontal, vertical or horizontal_and_vertical.")
+            raise InputError(
+                f"RandomFlip: got mode={mode!r}, expected horizontal, vertical or horizontal_and_vertical."
+            )
         self.mode = mode
 
     def change(self, x: Any) -> Any:
@@ -280,7 +290,10 @@ class RandomTranslation(_Affine):
 
     def __init__(self, height_factor: Any, width_factor: Any, fill_mode: str = "reflect", interpolation: str = "bilinear", seed: Any = None, fill_value: float = 0.0, data_format: Any = None, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(fill_mode, interpolation, seed, fill_value, data_format, **kwargs)
-        self.height_factor, self.width_factor = _range(height_factor, "height_factor"), _range(width_factor, "width_factor")
+        self.height_factor, self.width_factor = (
+            _range(height_factor, "height_factor"),
+            _range(width_factor, "width_factor"),
+        )
 
     def matrix(self, x: Any) -> Any:
         y = self.one(x, self.height_factor[0] * 2, self.height_factor[1] * 2)

@@ -220,8 +220,12 @@ class RNN(Layer):
             self.cell.built = True
         if self.stateful:
             if shape[0] is None:
-                raise InputError(f"layer '{self.name}': stateful=True needs a fixed batch size: keras.Input(batch_shape=...).")
-            self._kept = [self.add_weight(s.shape, "zeros", trainable=False, name="rnn_state") for s in self._zeros(shape[0])]
+                raise InputError(
+                    f"layer '{self.name}': stateful=True needs a fixed batch size: keras.Input(batch_shape=...)."
+                )
+            self._kept = [
+                self.add_weight(s.shape, "zeros", trainable=False, name="rnn_state") for s in self._zeros(shape[0])
+            ]
 
     def _zeros(self, batch: Any) -> list[Any]:
         return list(tree.flatten(self.cell.get_initial_state(batch_size=batch))[0])
@@ -381,7 +385,9 @@ def _standard(name: str, cell: type[_Cell], doc: str, fused: Any) -> type[_Stand
     names = [p.name for p in (*own[1:], *more)]
 
     def init(self: Any, *args: Any, **kwargs: Any) -> None:
-        bound = signature.bind(self, *args, **{k: v for k, v in kwargs.items() if k not in ("use_cudnn", "implementation", "time_major")})
+        bound = signature.bind(
+            self, *args, **{k: v for k, v in kwargs.items() if k not in ("use_cudnn", "implementation", "time_major")}
+        )
         bound.apply_defaults()
         a = dict(bound.arguments)
         base = a.pop("kwargs", {})
@@ -435,7 +441,11 @@ class TimeDistributed(Wrapper):
         batch, time = N.shape(inputs)[:2]
         flat = N.reshape(inputs, (-1, *inputs.shape[2:]))
         y = self.layer(flat, **({"training": training} if self.layer._takes_training else {}))
-        return N.reshape(y, (batch, time, *y.shape[1:])) if isinstance(time, int) else N.reshape(y, (-1, time, *y.shape[1:]))
+        return (
+            N.reshape(y, (batch, time, *y.shape[1:]))
+            if isinstance(time, int)
+            else N.reshape(y, (-1, time, *y.shape[1:]))
+        )
 
 
 class Bidirectional(Layer):
@@ -513,7 +523,9 @@ class _ConvLSTMCell(Layer):
     def call(self, inputs: Any, states: Any, training: bool = False) -> Any:
         n = self.rank
         h, c = states
-        z = self.project(inputs) + F.conv(h, N.transpose(self.recurrent_kernel, (n + 1, *range(n), n)), pad_mode="same_upper")
+        z = self.project(inputs) + F.conv(
+            h, N.transpose(self.recurrent_kernel, (n + 1, *range(n), n)), pad_mode="same_upper"
+        )
         i, f, g, o = N.split(z, 4, -1)
         r = self.recurrent_activation
         c = r(f) * c + r(i) * self.activation(g)

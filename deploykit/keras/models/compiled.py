@@ -23,7 +23,9 @@ def _per_output(given: Any, outputs: Any, what: str) -> list[Any]:
                 return list(given.values())
             unknown = set(given) - set(keys)
         if unknown:
-            raise InputError(f"compile: {what} for {', '.join(sorted(unknown))}, but the outputs are {', '.join(keys)}.")
+            raise InputError(
+                f"compile: {what} for {', '.join(sorted(unknown))}, but the outputs are {', '.join(keys)}."
+            )
         return [given.get(k) for k in keys]
     if isinstance(given, (list, tuple)):
         if len(given) != len(leaves):

@@ -172,7 +172,9 @@ def adapt(x: Any, y: Any, sample_weight: Any, batch_size: int | None, shuffle: b
             sample_weight = extra if sample_weight is None else np.asarray(sample_weight) * extra
         return Arrays(pack(x, y, sample_weight), batch_size or 32, shuffle, limit)
     if y is not None or sample_weight is not None:
-        raise InputError(f"x is a {type(x).__name__}, which gives whole batches: y and sample_weight must come from it.")
+        raise InputError(
+            f"x is a {type(x).__name__}, which gives whole batches: y and sample_weight must come from it."
+        )
     if class_weight is not None:
         raise InputError("class_weight works with arrays; in a dataset map the weights in.")
     if hasattr(x, "__getitem__") and hasattr(x, "__len__") and not hasattr(x, "__iter__"):

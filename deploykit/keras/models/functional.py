@@ -33,7 +33,13 @@ class InputLayer(Layer):
         return None
 
     def get_config(self) -> dict[str, Any]:
-        return {"batch_shape": list(self.batch_shape), "dtype": self._dtype, "sparse": False, "ragged": False, "name": self.name}
+        return {
+            "batch_shape": list(self.batch_shape),
+            "dtype": self._dtype,
+            "sparse": False,
+            "ragged": False,
+            "name": self.name,
+        }
 
 
 def _shape(shape: Any) -> tuple[Any, ...]:
@@ -49,7 +55,9 @@ def Input(shape: Any = None, batch_size: int | None = None, dtype: Any = None, s
 class Functional(Model):
     """A model of the calls that lead from ``inputs`` to ``outputs`` (nests of symbolic tensors)."""
 
-    def __init__(self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True, **kwargs: Any) -> None:
+    def __init__(
+        self, inputs: Any, outputs: Any, name: str | None = None, trainable: bool = True, **kwargs: Any
+    ) -> None:
         super().__init__(name=name, trainable=trainable, **kwargs)
         self._inputs_nest, self._outputs_nest = inputs, outputs
         self._inputs, _ = tree.flatten(inputs)
@@ -83,7 +91,9 @@ class Functional(Model):
                 order.append(node)
                 continue
             if isinstance(node.layer, InputLayer):
-                raise InputError(f"Model: the outputs depend on input '{node.layer.name}', which is not among the inputs.")
+                raise InputError(
+                    f"Model: the outputs depend on input '{node.layer.name}', which is not among the inputs."
+                )
             stack.append((node, True))
             for t in reversed(node.inputs()):
                 if id(t) not in given and t.node is not None and id(t.node) not in done:
@@ -140,7 +150,9 @@ class Functional(Model):
                 w is None or not isinstance(d, int) or d == w for d, w in zip(x.shape, want, strict=True)
             )
             if not fits:
-                raise ShapeError(f"model '{self.name}': input '{t.name}'; got shape {show(x.shape)}, expected {show(want)}.")
+                raise ShapeError(
+                    f"model '{self.name}': input '{t.name}'; got shape {show(x.shape)}, expected {show(want)}."
+                )
             out.append(N.cast(x, t.dtype) if x.dtype != t.dtype else x)
         return out
 
@@ -151,7 +163,10 @@ class Functional(Model):
             return known[id(x)] if isinstance(x, KerasTensor) else x
 
         for node in self._order:
-            args, kwargs = tree.map_structure(fill, node.args), {k: tree.map_structure(fill, v) for k, v in node.kwargs.items()}
+            args, kwargs = (
+                tree.map_structure(fill, node.args),
+                {k: tree.map_structure(fill, v) for k, v in node.kwargs.items()},
+            )
             out = node.layer(*args, **kwargs)
             for t, y in zip(node.outputs, tree.flatten(out)[0], strict=True):
                 known[id(t)] = y
@@ -176,7 +191,10 @@ class Functional(Model):
 
         def pack(x: Any) -> Any:
             if isinstance(x, KerasTensor):
-                return {"class_name": "__keras_tensor__", "config": {"shape": list(x.shape), "dtype": x.dtype.name, "keras_history": ref(x)}}
+                return {
+                    "class_name": "__keras_tensor__",
+                    "config": {"shape": list(x.shape), "dtype": x.dtype.name, "keras_history": ref(x)},
+                }
             return serialize(x)
 
         layers = []
@@ -203,7 +221,9 @@ class Functional(Model):
         outputs: dict[tuple[str, int], list[KerasTensor]] = {}
         pending: list[tuple[Layer, int, dict[str, Any]]] = []
         for d in config["layers"]:
-            layer = deserialize({k: v for k, v in d.items() if k not in ("inbound_nodes", "build_config")}, custom_objects)
+            layer = deserialize(
+                {k: v for k, v in d.items() if k not in ("inbound_nodes", "build_config")}, custom_objects
+            )
             made[layer.name] = layer
             if isinstance(layer, InputLayer):
                 outputs[layer.name, 0] = list(layer._nodes[0].outputs)
@@ -231,7 +251,9 @@ class Functional(Model):
                 got = layer(*args, **{k: v for k, v in kwargs.items() if v is not None})
                 outputs[layer.name, i] = tree.flatten(got)[0]
             if len(left) == len(pending):
-                raise InputError(f"model '{config.get('name')}': layers {[x[0].name for x in left]} have inputs that nothing gives.")
+                raise InputError(
+                    f"model '{config.get('name')}': layers {[x[0].name for x in left]} have inputs that nothing gives."
+                )
             pending = left
 
         def find(r: Any) -> Any:
@@ -331,7 +353,9 @@ class Sequential(Model):
 
     def _flow(self) -> Functional:
         if self._functional is None:
-            raise InputError(f"model '{self.name}' has no shapes yet: begin with keras.Input, call build(shape), or call it.")
+            raise InputError(
+                f"model '{self.name}' has no shapes yet: begin with keras.Input, call build(shape), or call it."
+            )
         return self._functional
 
     inputs = property(lambda self: self._flow().inputs)

@@ -59,7 +59,11 @@ class Model(Layer):
         self._compile_metrics = CompiledMetrics(metrics, weighted_metrics)
         self.run_eagerly, self.threads = run_eagerly, threads
         self._arguments_of_compile = dict(
-            optimizer=self.optimizer, loss=loss, loss_weights=loss_weights, metrics=metrics, weighted_metrics=weighted_metrics
+            optimizer=self.optimizer,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            weighted_metrics=weighted_metrics,
         )
         self._loss_tracker = metrics_module.Mean(name="loss")
         self._functions = {}
@@ -75,7 +79,9 @@ class Model(Layer):
         out = [self._loss_tracker] if self.compiled else []
         if self.compiled:
             out += self._compile_metrics.metrics
-        return out + [m for m in self.__dict__.values() if isinstance(m, metrics_module.Metric) and m is not self._loss_tracker]
+        return out + [
+            m for m in self.__dict__.values() if isinstance(m, metrics_module.Metric) and m is not self._loss_tracker
+        ]
 
     @property
     def metrics_names(self) -> list[str]:
@@ -95,7 +101,9 @@ class Model(Layer):
             parts.append(self._compile_loss(y, y_pred, sample_weight))
         parts += self.losses
         if not parts:
-            raise InputError("compute_loss: no loss. Give compile(loss=...), add penalties, or write compute_loss or train_step.")
+            raise InputError(
+                "compute_loss: no loss. Give compile(loss=...), add penalties, or write compute_loss or train_step."
+            )
         total = parts[0]
         for p in parts[1:]:
             total = total + p
@@ -216,7 +224,9 @@ class Model(Layer):
 
     def _build_from(self, batches: Any) -> None:
         """Make weights and optimizer state before the first step is traced, from a look at a batch."""
-        if not self.built or any(not layer.built for layer in self.layers_inside if type(layer).build is not Layer.build):
+        if not self.built or any(
+            not layer.built for layer in self.layers_inside if type(layer).build is not Layer.build
+        ):
             first = batches.peek()
             if first is not None:
                 x, _, _ = data_module.unpack(first)
@@ -292,7 +302,11 @@ class Model(Layer):
         return tree.map_structure(np.asarray, self._function("predict")(batch))
 
     def _on_batch(self, name: str, data: Any, return_dict: bool) -> Any:
-        batch = tuple(tree.map_structure(lambda a: a if isinstance(a, Tensor) else np.asarray(a), d) for d in data if d is not None)
+        batch = tuple(
+            tree.map_structure(lambda a: a if isinstance(a, Tensor) else np.asarray(a), d)
+            for d in data
+            if d is not None
+        )
         if not self.optimizer.built:
             self._build_from(data_module.One(batch))
         logs = {k: np.asarray(v) for k, v in self._function(name)(batch).items()}
@@ -401,7 +415,9 @@ class Model(Layer):
         concrete = function.concrete(build(specs), constants=not train)
         graph = concrete.graph
         names = [t.node.layer.name for t in self.outputs]
-        graph.output_names = [n if names.count(n) == 1 else f"{n}_{t.index}" for n, t in zip(names, self.outputs, strict=True)]
+        graph.output_names = [
+            n if names.count(n) == 1 else f"{n}_{t.index}" for n, t in zip(names, self.outputs, strict=True)
+        ]
         graph.metadata["model"] = self.name
         if train:
             graph.signatures["train"] = self._train_graph(specs, build, graph)
@@ -410,7 +426,10 @@ class Model(Layer):
     def _train_graph(self, specs: list[Spec], build: Any, main: Any) -> Any:
         self._need_compile("export of the training step")
         self.optimizer.build(self.trainable_variables)
-        y = [Spec(("batch", *d), k, f"y_{i}" if len(self.outputs) > 1 else "y") for i, (d, k) in enumerate(self._labels())]
+        y = [
+            Spec(("batch", *d), k, f"y_{i}" if len(self.outputs) > 1 else "y")
+            for i, (d, k) in enumerate(self._labels())
+        ]
         target = y[0] if len(y) == 1 else y
         concrete = Function(lambda x, y: self.train_step((x, y))).concrete(build(specs), target)
         known = {v.name: v for v in main.variables}
