@@ -15,9 +15,10 @@ IMPORTERS = {
     ".onnx": ("deploykit.converters.importers.onnx", "import_onnx"),
     ".tflite": ("deploykit.converters.importers.tflite", "import_tflite"),
     # TorchScript and pickles come with the other two suffixes: the importer says what to do with them
+    **dict.fromkeys((".keras", ".dkt"), ("deploykit.keras.saving", "import_keras")),
     **dict.fromkeys((".pt2", ".pt", ".pth"), ("deploykit.converters.importers.pytorch", "import_pytorch")),
 }
-READABLE = (".onnx", ".tflite", ".pt2", "FILE.py:FUNCTION", ".dk")
+READABLE = (".onnx", ".tflite", ".pt2", ".keras", ".dkt", "FILE.py:FUNCTION", ".dk")
 WRITABLE = (".dk", ".onnx", ".tflite")
 
 
@@ -41,6 +42,8 @@ def kind_of_source(src: Any) -> str:
         return Path(src).suffix
     if isinstance(src, bytes):
         return kind_of(src) or ".onnx"
+    if hasattr(src, "to_graph"):
+        return ".keras"
     return ".pt2" if type(src).__module__.partition(".")[0] == "torch" else ".onnx"
 
 

@@ -210,6 +210,32 @@ def _numbered(details: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]
     return out
 
 
+class KerasRunner:
+    """A ``dk.keras`` model (in memory, or a file) by its own compiled prediction."""
+
+    tool = "deploykit.keras"
+
+    def __init__(self, model: Any) -> None:
+        from deploykit.keras import saving
+
+        self.model = saving.load_model(model, compile=False) if isinstance(model, (str, Path)) else model
+        graph = self.model.to_graph()
+        self.inputs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in graph.inputs]
+        outputs = zip(graph.outputs, graph.public_outputs, strict=True)
+        self.outputs = [TensorSpec(n, v.shape, v.dtype.name if v.dtype else "") for v, n in outputs]
+
+    def reset(self) -> None:
+        """Prediction keeps no state."""
+
+    def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Outputs by name."""
+        from deploykit.autodiff import tree
+
+        xs = [feeds[s.name] for s in self.inputs]
+        got = tree.flatten(self.model.predict_on_batch(xs[0] if len(xs) == 1 else xs))[0]
+        return dict(zip((o.name for o in self.outputs), got, strict=True))
+
+
 class TorchRunner:
     """An exported PyTorch program (in memory, or a .pt2 file) by torch itself; names as the importer gives them."""
 

@@ -229,6 +229,8 @@ def _source_runners(src: Any) -> tuple[Any, Any]:
 
     kind = kind_of_source(src)
     model: Path | bytes
+    if kind in (".keras", ".dkt"):
+        return runners.KerasRunner(src), None
     if isinstance(src, (str, os.PathLike)):
         model = Path(src)
     else:

@@ -25,7 +25,7 @@ def aligned(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     return raw[start : start + count].view(dtype).reshape(shape)
 
 
-class Variable:
+class Variable(tensors.Operators):
     """Mutable state with a fixed shape and dtype.
 
     value: initial value, array-like (or a function without arguments that gives it).  trainable: whether tapes watch

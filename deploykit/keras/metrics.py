@@ -77,7 +77,7 @@ def _reduce(values: Any, sample_weight: Any) -> tuple[Tensor, Tensor]:
 class Mean(Metric):
     """Weighted mean of the values given."""
 
-    def __init__(self, name: str = "mean", dtype: Any = None) -> None:
+    def __init__(self, name: str | None = "mean", dtype: Any = None) -> None:
         super().__init__(dtype, name)
         self.total, self.count = self.add_variable(name="total"), self.add_variable(name="count")
 
@@ -113,7 +113,7 @@ class MeanMetricWrapper(Mean):
         super().__init__(name or getattr(fn, "__name__", "metric"), dtype)
         self._fn, self._kwargs = fn, kwargs
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         mask = getattr(y_pred, "_keras_mask", None)
         if mask is not None:
             m = N.cast(mask, "float32")
@@ -227,7 +227,7 @@ class RootMeanSquaredError(Mean):
     def __init__(self, name: str = "root_mean_squared_error", dtype: Any = None) -> None:
         super().__init__(name, dtype)
 
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:  # type: ignore[override]
         t, p = squeeze_or_expand(N.cast(y_true, "float32"), N.cast(y_pred, "float32"))
         super().update_state(N.square(p - t), sample_weight)
 

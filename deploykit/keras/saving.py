@@ -115,9 +115,9 @@ def all_state(model: Any) -> list[tuple[str, Variable]]:
     """Every variable of a model and its optimizer, under a name of its own, in order."""
     out: list[tuple[str, Variable]] = []
     for i, v in enumerate(model.weights):
-        out.append((f"weights/{i}/{v.path}", v))
+        out.append((f"weights/{i}", v))
     if model.optimizer is not None and model.optimizer.built:
-        out += [(f"optimizer/{i}/{v.name}", v) for i, v in enumerate(model.optimizer.variables)]
+        out += [(f"optimizer/{i}", v) for i, v in enumerate(model.optimizer.variables)]
     return out
 
 
@@ -144,7 +144,7 @@ def _children(x: Any) -> Iterator[tuple[str, Any]]:
     from deploykit.keras.models.functional import Functional, Sequential
 
     if isinstance(x, (Functional, Sequential)):
-        yield "layers", list(x.layers) if isinstance(x, Sequential) else [c for c in x.layers]
+        yield "layers", list(x.layers) if isinstance(x, Sequential) else list(x.layers)
         return
     for name in sorted(vars(x)):
         v = vars(x)[name]
@@ -359,3 +359,11 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
 def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> Any:
     """A model of the architecture that ``to_json`` gave."""
     return deserialize(json.loads(text), custom_objects)
+
+
+def import_keras(source: Any, input_shapes: dict[str, list[int | str]] | None = None) -> Any:
+    """The Graph of a model in memory, or of a ``.keras`` or ``.dkt`` file, for ``dk.convert``."""
+    if input_shapes:
+        raise InputError("input shapes of a Keras model are those of its Input layers; change them there.")
+    model = load_model(source, compile=False) if isinstance(source, (str, os.PathLike)) else source
+    return model.to_graph()

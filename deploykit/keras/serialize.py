@@ -14,6 +14,9 @@ _CUSTOM: dict[str, Any] = {}  # "package>name" or name -> class or function
 _KNOWN: dict[str, type] = {}  # class name -> our class
 
 
+_BASE = {"name", "trainable", "dtype", "activity_regularizer", "autocast"}  # what **kwargs of a layer may hold
+
+
 class Configurable:
     """Remembers the arguments it was made with, so that ``get_config`` needs no writing; subclasses that take
     ``*args`` write their own."""
@@ -44,8 +47,13 @@ class Configurable:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Any:
-        """An equal object."""
-        return cls(**{k: deserialize(v) for k, v in config.items()})
+        """An equal object.  Arguments that we do not know and that ask for nothing (None, False) are passed
+        over: newer files."""
+        parameters = inspect.signature(cls.__init__).parameters
+        known = (
+            set(parameters) | _BASE if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else set(parameters)
+        )
+        return cls(**{k: deserialize(v) for k, v in config.items() if k in known or v not in (None, False)})
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
@@ -60,6 +68,9 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
 def module_of(x: Any) -> str:
     """The public module of one of our classes, under Keras' name."""
+    special = {"Functional": "keras.src.models.functional", "InputLayer": "keras.layers"}
+    if type(x).__name__ in special:
+        return special[type(x).__name__]
     if type(x).__module__.endswith("keras.schedules"):
         return "keras.optimizers.schedules"
     for part in ("layers", "initializers", "regularizers", "constraints", "losses", "metrics", "optimizers"):
@@ -118,7 +129,7 @@ def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
         return config["name"]
     if name == "function":
         return (custom_objects or {}).get(config, _CUSTOM.get(x.get("registered_name") or "", config))
-    cls = (custom_objects or {}).get(name) or _CUSTOM.get(x.get("registered_name") or "") or _KNOWN.get(name)
+    cls: Any = (custom_objects or {}).get(name) or _CUSTOM.get(x.get("registered_name") or "") or _KNOWN.get(name)
     if cls is None:
         cls = next((v for k, v in _CUSTOM.items() if k.split(">")[-1] == name), None)
     if cls is None:

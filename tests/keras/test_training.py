@@ -285,10 +285,11 @@ def test_the_training_step_ships_in_the_file(tmp_path) -> None:
     run = dk.Interpreter(tmp_path / "m.dk", signature="train")
     assert "train" in run.signatures
     name = m.inputs[0].name
+    losses = []
     for _ in range(5):
         logs = run.run({name: x, "y": y.astype(np.int32)})
-        want = m.train_on_batch(x, y, return_dict=True)
-        close(logs["loss"], want["loss"], "loss")
+        losses.append(m.train_on_batch(x, y, return_dict=True)["loss"])
+        close(logs["loss"], np.float32(np.mean(losses)), "the file's metrics run on")
     for v in m.trainable_variables:
         close(run.variable(v.path), v.numpy(), v.path)
 

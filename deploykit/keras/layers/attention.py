@@ -79,6 +79,12 @@ class _Heads(Layer):
     """Layers of (query, value, key): their shapes together decide the weights."""
 
     _given_shapes: list[Any]
+    _how: dict[str, Any]
+    use_bias: bool
+
+    def _dense(self, name: str, equation: str, shape: Any, bias: str) -> EinsumDense:
+        how = {k: (v.clone() if hasattr(v, "clone") else v) for k, v in self._how.items()}
+        return EinsumDense(equation, shape, bias_axes=bias if self.use_bias else None, name=name, **how)
 
     def _maybe_build(self, first: Any) -> None:
         if not self.built:
@@ -92,7 +98,7 @@ class _Heads(Layer):
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         names = ["query", "value", "key"]
-        given = {n: a for n, a in zip(names, args, strict=False)} | {n: kwargs[n] for n in names if n in kwargs}
+        given = dict(zip(names, args, strict=False)) | {n: kwargs[n] for n in names if n in kwargs}
         shape = lambda x: None if x is None else tuple(d if isinstance(d, int) else None for d in x.shape)  # noqa: E731
         self._given_shapes = [shape(given.get(n)) for n in names]
         return super()._run(args, kwargs)
@@ -115,7 +121,7 @@ class MultiHeadAttention(_Heads):
 
     def __init__(self, num_heads: int, key_dim: int, value_dim: int | None = None, dropout: float = 0.0, use_bias: bool = True, output_shape: Any = None, attention_axes: Any = None, flash_attention: Any = None, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros", kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, seed: Any = None, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if attention_axes is not None:
+        if attention_axes not in (None, 1) and list(attention_axes) != [1]:
             raise InputError("MultiHeadAttention: attention_axes is not supported; reshape to [batch, time, features].")
         self.supports_masking = True
         self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim or key_dim
@@ -123,10 +129,6 @@ class MultiHeadAttention(_Heads):
         self._output_shape = (output_shape,) if isinstance(output_shape, int) else output_shape
         self._generator = random.Generator(seed) if seed is not None else random.default_generator()
         self._how = dict(kernel_initializer=initializers.get(kernel_initializer), bias_initializer=initializers.get(bias_initializer), kernel_regularizer=regularizers.get(kernel_regularizer), bias_regularizer=regularizers.get(bias_regularizer), kernel_constraint=constraints.get(kernel_constraint), bias_constraint=constraints.get(bias_constraint))  # fmt: skip
-
-    def _dense(self, name: str, equation: str, shape: Any, bias: str) -> EinsumDense:
-        how = {k: (v.clone() if hasattr(v, "clone") else v) for k, v in self._how.items()}
-        return EinsumDense(equation, shape, bias_axes=bias if self.use_bias else None, name=name, **how)
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
         value_shape = value_shape or query_shape
@@ -205,13 +207,7 @@ class GroupQueryAttention(_Heads):
 
     def build(self, query_shape: Any, value_shape: Any = None, key_shape: Any = None) -> None:
         value_shape = value_shape or query_shape
-        make = lambda name, eq, shape, bias: EinsumDense(
-            eq,
-            shape,
-            bias_axes=bias if self.use_bias else None,
-            name=name,
-            **{k: (v.clone() if hasattr(v, "clone") else v) for k, v in self._how.items()},
-        )
+        make = self._dense
         d = self.head_dim
         self.query_dense = make("query", "bqm,muh->bquh", (None, self.heads, d), "uh")
         self.key_dense = make("key", "bkm,mvh->bkvh", (None, self.kv_heads, d), "vh")

@@ -136,6 +136,8 @@ class Layer(Configurable):
     [[1.0, 2.0]]
     """
 
+    _layers: list[Layer]
+    _weights: list[Any]
     input_spec: Any = None
     supports_masking = False
     kernel_constraint: Any = None
@@ -308,7 +310,7 @@ class Layer(Configurable):
         return sum(v.size for v in self.weights)
 
     # ---- calling
-    def build(self, input_shape: Any) -> None:
+    def build(self, *input_shape: Any) -> None:
         """Make the weights; the shapes of the inputs, None for any size."""
 
     def call(self, *args: Any, **kwargs: Any) -> Any:
@@ -532,6 +534,8 @@ class _Weight(Variable):
     """A variable with its regularizer and constraint."""
 
     __slots__ = ("constraint", "regularizer")
+    constraint: Any
+    regularizer: Any
 
 
 def _shape_of(x: Any) -> Any:

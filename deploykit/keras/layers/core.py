@@ -398,7 +398,7 @@ class Reshape(Layer):
         self.target_shape = tuple(target_shape)
 
     def call(self, inputs: Any) -> Any:
-        rest = [d for d in inputs.shape[1:]]
+        rest = list(inputs.shape[1:])
         target = list(self.target_shape)
         if -1 in target and all(isinstance(d, int) for d in rest):
             known = math.prod(d for d in target if d != -1)

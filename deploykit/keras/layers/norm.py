@@ -210,9 +210,9 @@ class SpectralNormalization(Wrapper):
             raise InputError(f"SpectralNormalization: got power_iterations={power_iterations}, expected 1 or more.")
         self.power_iterations = power_iterations
 
-    def build(self, input_shape: Any) -> None:
+    def build(self, input_shape: Any = None) -> None:
         super().build(input_shape)
-        self._wrapped = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        self._wrapped: Any = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
         if self._wrapped is None:
             raise InputError(f"SpectralNormalization: layer '{self.layer.name}' has no kernel.")
         self.vector_u = self.add_weight((1, self._wrapped.shape[-1]), initializers.TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")  # fmt: skip

@@ -78,7 +78,7 @@ class Normalization(Layer):
     def call(self, inputs: Any) -> Any:
         x = N.cast(inputs, self.dtype)
         if self._mean is not None:
-            mean, variance = self._values
+            mean, variance = (N.convert_to_tensor(v) for v in self._values)
         else:
             mean, variance = (N.reshape(v, self._shape) for v in (self.adapt_mean, self.adapt_variance))
         deviation = N.maximum(N.sqrt(variance), 1e-7)

@@ -204,7 +204,7 @@ class RNN(Layer):
 
     def __init__(self, cell: Any, return_sequences: bool = False, return_state: bool = False, go_backwards: bool = False, stateful: bool = False, unroll: bool = False, zero_output_for_mask: bool = False, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(**kwargs)
-        self.cell = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
+        self.cell: Any = StackedRNNCells(cell) if isinstance(cell, (list, tuple)) else cell
         self._flags(return_sequences, return_state, go_backwards, stateful, unroll, zero_output_for_mask)
 
     def _flags(self, sequences: bool, states: bool, backwards: bool, stateful: bool, unroll: bool, zero: bool) -> None:

@@ -68,7 +68,7 @@ class Arrays:
         if len(sizes) != 1 or None in sizes:
             shapes = [a.shape for a in tree.flatten(self.parts)[0]]
             raise InputError(f"x, y and sample_weight must have as many samples; got shapes {shapes}.")
-        self.n = sizes.pop()
+        self.n: int = sizes.pop()  # type: ignore[assignment]
         if not self.n:
             raise InputError("the data is empty: 0 samples.")
         self.batch_size, self.shuffle = batch_size, shuffle

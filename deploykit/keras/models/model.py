@@ -25,6 +25,9 @@ from deploykit.keras.models.compiled import CompiledLoss, CompiledMetrics
 class Model(Layer):
     """Base of models.  ``Model(inputs, outputs)`` makes a functional one; subclasses write ``__init__`` and ``call``."""
 
+    inputs: Any
+    outputs: Any
+
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         if cls is Model and (len(args) >= 2 or "inputs" in kwargs):
             from deploykit.keras.models.functional import Functional
@@ -309,6 +312,7 @@ class Model(Layer):
         )
         if not self.optimizer.built:
             self._build_from(data_module.One(batch))
+        self.reset_metrics()
         logs = {k: np.asarray(v) for k, v in self._function(name)(batch).items()}
         if return_dict:
             return {k: float(v) if v.ndim == 0 else v for k, v in logs.items()}
@@ -403,8 +407,7 @@ class Model(Layer):
         """
         if not hasattr(self, "inputs"):
             raise InputError(f"model '{self.name}' is subclassed: its input shapes are not known. Wrap it: x = keras.Input(shape); keras.Model(x, model(x)).")  # fmt: skip
-        specs = [Spec((None if d is None and i else "batch" if d is None else d for i, d in enumerate(t.shape)), str(t.dtype), t.name) for t in self.inputs]  # fmt: skip
-        specs = [Spec(tuple(s.shape), s.dtype, s.name) for s in specs]
+        specs = [Spec(tuple("batch" if d is None and not i else d for i, d in enumerate(t.shape)), str(t.dtype), t.name) for t in self.inputs]  # fmt: skip
         build = tree.flatten(self._flow()._inputs_nest if hasattr(self, "_flow") else self._inputs_nest)[1]  # type: ignore[attr-defined]
         train = "train" in signatures
 
