@@ -48,7 +48,7 @@ def _narrow(n: Node) -> list[Value | None] | None:
     if bias is not None and bias.rank != 1:
         return None
     p = w.producer
-    q = p.inputs[0]
+    q = operand(p, 0)  # a variable that is read has no operands
     if q is None or q.data is None or q.dtype is None or any(v is not None and v.data is None for v in p.inputs):
         return None
     if p.op == "cast":
