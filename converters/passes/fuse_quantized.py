@@ -130,7 +130,7 @@ def _sink_weights(rw: Rewriter, n: Node) -> bool:
     shape = walk.static_shape(n.output)
     if d is None or shape is None or not all(v is None or v.is_constant for v in d.inputs):
         return False
-    q, scale = walk.data(d.inputs[0]), walk.data(operand(d, 1))
+    q, scale = walk.data(operand(d, 0)), walk.data(operand(d, 1))
     if q is None or d.op not in ("dequantize", "cast") or (d.op == "dequantize" and attr(d, "block_size")):
         return False
     axis = 0
