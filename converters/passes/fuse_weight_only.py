@@ -22,6 +22,7 @@ FLOATS = ("float16", "bfloat16")
 def run(graph: Graph) -> dict[str, int]:
     """Fuse in every graph.
 
+    >>> import numpy as np
     >>> from deploykit.ops import GraphBuilder
     >>> b = GraphBuilder()
     >>> x = b.input("x", "float32", (2, 3))
