@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import time
@@ -117,7 +118,7 @@ def convert(
 
     from deploykit.converters.ir import interface
     from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
-    from deploykit.graph.dkfile import atomic_write
+    from deploykit.graph import dkfile
 
     started = time.perf_counter()
     named = src
@@ -135,25 +136,40 @@ def convert(
     promised = interface.names(graph)
     imported = graph
     graph, report = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
-    try:
-        data = formats.to_bytes(graph, kind, names=names)
-    except UnsupportedError:
-        if kind != ".tflite":
-            raise
-        graph, report = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
-        data = formats.to_bytes(graph, kind, names=names)
+    data: bytes | None = None
+    if kind != ".dk" or dst is None:
+        try:
+            data = formats.to_bytes(graph, kind, names=names)
+        except UnsupportedError:
+            if kind != ".tflite":
+                raise
+            graph, report = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
+            data = formats.to_bytes(graph, kind, names=names)
     report.graph = graph
     interface.hold(promised, graph, "the conversion")
-    report.source, report.output, report.output_bytes = _name(named), os.fspath(dst) if dst else None, len(data)
-    if verify:
-        from deploykit import verification
+    report.source, report.output = _name(named), os.fspath(dst) if dst else None
+    with dkfile.atomic_write(dst) if dst is not None else contextlib.nullcontext() as f:
+        result: bytes | Path
+        if (
+            data is None and f is not None
+        ):  # straight into the file, which is then mapped: large models are never held whole
+            report.output_bytes = dkfile.write(graph, f, names=names)
+            result = Path(f.name)
+        else:
+            assert data is not None
+            report.output_bytes, result = len(data), data
+            if f is not None:
+                f.write(data)
+        if f is not None:
+            f.flush()
+        if verify:
+            from deploykit import verification
 
-        report.verification = verification.check(src, data, kind, input_shapes, inputs, batch=fix_batch, moved=moved)
-        if report.verification["status"] == "failed":
-            raise VerifyError(verification.failure(report.verification))
-    if dst is not None:
-        with atomic_write(dst) as f:
-            f.write(data)
+            report.verification = verification.check(
+                src, result, kind, input_shapes, inputs, batch=fix_batch, moved=moved
+            )
+            if report.verification["status"] == "failed":
+                raise VerifyError(verification.failure(report.verification))
     report.seconds = time.perf_counter() - started
     return report
 

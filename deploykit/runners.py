@@ -351,8 +351,8 @@ def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True
     )
 
 
-def open_bytes(data: bytes, kind: str) -> Runner:
-    """The best runner for a model's bytes; ``kind`` is the suffix its file would have."""
+def open_bytes(data: bytes | Path, kind: str) -> Runner:
+    """The best runner for a model's bytes (or file); ``kind`` is the suffix its file has, or would have."""
     if kind == ".dk":
         return DkRunner(data)
     return open_tflite(data, optimize=False) if kind == ".tflite" else open_onnx(data)

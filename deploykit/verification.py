@@ -92,7 +92,7 @@ def _least_bound(want: np.ndarray, scale: float) -> float:
 
 def check(
     src: Any,
-    data: bytes,
+    data: bytes | Path,
     kind: str,
     shapes: dict[str, list[int | str]] | None = None,
     inputs: list[Arrays] | None = None,
@@ -101,7 +101,7 @@ def check(
     batch: int | None = None,
     moved: tuple[dict[str, tuple[int, ...]], dict[str, tuple[int, ...]]] = ({}, {}),
 ) -> dict[str, Any]:
-    """Compare a source model with the bytes it was converted to (``kind``: ".dk" or ".onnx").
+    """Compare a source model with the bytes (or, for ".dk", the file) it was converted to; ``kind`` is their suffix.
 
     ``inputs``: sets of inputs by name; made up from seeds where there are none.  Returns a dict: status ("passed",
     "failed", "skipped"), tool, reason, and per output and input set the largest difference and what is allowed.
@@ -151,13 +151,13 @@ def check(
     }
 
 
-def _steps(data: bytes, kind: str) -> dict[str, float]:
+def _steps(data: bytes | Path, kind: str) -> dict[str, float]:
     """The scale of every output of the result that is dequantized, or a reshaped or transposed such."""
     if kind != ".dk":
         return {}
-    from deploykit.graph.dkfile import from_bytes
+    from deploykit.graph.dkfile import from_bytes, load
 
-    graph = from_bytes(data)
+    graph = from_bytes(data) if isinstance(data, bytes) else load(data)
     steps = {}
     for name, v in zip(graph.public_outputs, graph.outputs, strict=True):
         n = v.producer

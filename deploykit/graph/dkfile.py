@@ -33,16 +33,21 @@ NO_VALUE = -1
 
 
 # ---------------------------------------------------------------------------------------------------------- writing
+def _raw(array: np.ndarray) -> np.ndarray:
+    """The bytes of an array in row-major order: a view where it lies so, else a copy."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+
+
 @dataclass
 class _Weights:
     """Places data in the weights section; equal data is stored once."""
 
-    pieces: list[tuple[int, np.ndarray]] = field(default_factory=list)
+    pieces: list[tuple[int, np.ndarray]] = field(default_factory=list)  # arrays as they lie: views cost nothing
     seen: dict[tuple[int, bytes], int] = field(default_factory=dict)
     size: int = 0
 
     def add(self, array: np.ndarray) -> tuple[int, int]:
-        raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+        raw = _raw(array)
         if raw.nbytes == 0:
             return 0, 0
         import hashlib
@@ -53,14 +58,15 @@ class _Weights:
             step = 8 if raw.nbytes <= SMALL else ALIGN
             self.size = -(-self.size // step) * step
             self.seen[key] = self.size
-            self.pieces.append((self.size, raw))
+            self.pieces.append((self.size, array))
             self.size += raw.nbytes
         return self.seen[key], raw.nbytes
 
     def stream(self) -> Iterator[bytes | memoryview]:
         """The section's bytes in order, with zero padding."""
         at = 0
-        for offset, raw in self.pieces:
+        for offset, array in self.pieces:
+            raw = _raw(array)
             if offset > at:
                 yield bytes(offset - at)
             yield memoryview(raw)  # type: ignore
@@ -347,7 +353,12 @@ def to_bytes(graph: Graph, *, names: bool = True) -> bytes:
 def save(graph: Graph, path: str | os.PathLike[str], *, names: bool = True) -> int:
     """Write a ``.dk`` file; returns its size in bytes.  Nothing is left behind when it fails."""
     with atomic_write(path) as f:
-        return sum(f.write(p) for p in _parts(graph, names))
+        return write(graph, f, names=names)
+
+
+def write(graph: Graph, f: BinaryIO, *, names: bool = True) -> int:
+    """Write a ``.dk`` file piece by piece, never holding all of it; returns its size in bytes."""
+    return sum(f.write(p) for p in _parts(graph, names))
 
 
 class atomic_write:
@@ -359,7 +370,8 @@ class atomic_write:
     def __enter__(self) -> BinaryIO:
         folder = os.path.dirname(os.path.abspath(self.path))
         fd, self.tmp = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(self.path) + ".")
-        self.f = os.fdopen(fd, "wb")
+        os.close(fd)
+        self.f = open(self.tmp, "wb")  # by path, so that its name can be asked for
         return self.f
 
     def __exit__(self, kind: object, *_: object) -> None:

@@ -19,6 +19,7 @@ from deploykit.graph.dims import DimLike
 from deploykit.ops import GraphBuilder
 from deploykit.ops.core import get
 
+_HALF_LEAST = 64  # elements from which weights are kept in half precision
 _INTERFACE = ("float32", "float16", "int8", "uint8", "int16", "int32", "int64", "bool", "float64", "uint32", "uint64")
 _TYPES = {t.lower(): i for i, t in enumerate(TYPES)}
 # the version of an operator that a feature needs: (operator, integers in and out?) -> version; 1 elsewhere
@@ -83,9 +84,12 @@ class Exporter:
         self.subgraphs: list[Table] = []
         self.variables: dict[str, np.ndarray] = {}
         self.scales: dict[Value, QuantParams] = {}  # of integers that stand for real numbers
+        self.half = False  # whether weights came in half precision
 
     def model(self, graph: Graph) -> bytes:
         """The whole file."""
+        graph = walk.clone(graph)
+        self.half = _widen(graph)
         self._check_interface(graph)
         self.scales = quant.scales(graph)
         self.variables = {v.name: np.asarray(v.initial) for v in graph.variables}
@@ -257,6 +261,15 @@ class Sub:
     def constant(self, data: Any, name: str = "", scale: QuantParams | None = None) -> int:
         """A constant tensor; equal arrays share a buffer when they are one object."""
         array = np.asarray(data)
+        if self.exporter.half and array.dtype == np.float32 and array.size >= _HALF_LEAST:
+            with np.errstate(over="ignore"):
+                half = array.astype(np.float16)
+            if np.array_equal(half.astype(np.float32), array):  # half the bytes, widened when the model is loaded
+                source = self.constant(half, f"{name or self.hint}/half")
+                wide = self.tensor(dtypes.float32, array.shape, name)
+                self.emit("DEQUANTIZE", [source], [wide], "DequantizeOptions")
+                self.known[wide] = array
+                return wide
         key = id(data)
         e = self.exporter
         if key not in e.shared:
@@ -378,8 +391,8 @@ class Sub:
                 site.compose(lambda *xs: p.decompose(*xs, **site.attrs))  # type: ignore[misc]
             else:
                 raise UnsupportedError("TFLite has no such operator")
-        except DeploykitError as e:
-            self.exporter.note(f"{node.op}: {e.message}", node.name or self.hint)
+        except (DeploykitError, ValueError) as e:  # taking an op apart may need sizes that are open: a ValueError
+            self.exporter.note(f"{node.op}: {getattr(e, 'message', str(e))}", node.name or self.hint)
             for v in node.outputs:
                 if v is not None and v not in self.own:
                     self.own[v] = self.constant(np.zeros((), np.float32))
@@ -517,6 +530,24 @@ def handlers() -> dict[str, Callable[[Site], None]]:
     )
 
     return HANDLERS
+
+
+def _widen(graph: Graph) -> bool:
+    """Make float constants of what is cast or dequantized from constants; returns whether some were half precision."""
+    half = False
+    for g in graph.walk():
+        kept = []
+        for n in g.nodes:
+            if n.op not in ("cast", "dequantize") or any(v is not None and v.data is None for v in n.inputs):
+                kept.append(n)
+                continue
+            arrays = [None if v is None else v.data for v in n.inputs]
+            reference = get(n.op).reference
+            assert reference is not None
+            half |= arrays[0] is not None and arrays[0].dtype == np.float16
+            n.output.data, n.output.producer = np.asarray(reference(*arrays, **walk.attrs(n))), None
+        g.nodes[:] = kept
+    return half
 
 
 def _packed(raw: np.ndarray, bits: int) -> np.ndarray:

@@ -81,11 +81,12 @@ def _bytes(buffer: Table) -> np.ndarray:
 
 
 def _flat(model: Table) -> bytes:
-    builder = flatbuffers.Builder(1 << 16)
+    room = sum(_bytes(b).nbytes + 64 for b in model.buffers)
+    builder = flatbuffers.Builder(room + (1 << 16))  # large enough to grow seldom: growing copies everything
     builder.ForceDefaults(False)
     root = _Packer(builder).table(model)
     builder.Finish(root, b"TFL3")
-    return bytes(builder.Output())
+    return bytes(memoryview(builder.Bytes)[builder.head :])
 
 
 class _Packer:
