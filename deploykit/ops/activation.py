@@ -77,7 +77,7 @@ class relu:
         return exactly(lambda x: np.maximum(x, 0))(x)
 
     def vjp(g, y, x):
-        return (F.where(F.greater(x, 0.0), g, scalar(0, g)),)
+        return (F.where(F.greater(y, 0.0), g, scalar(0, g)),)  # y > 0 where x > 0, and y is there also when fused
 
 
 @op(71, "x -> y", tflite="RELU6", flags="inplace", tolerance="exact")
@@ -91,7 +91,7 @@ class relu6:
         return exactly(lambda x: np.minimum(np.maximum(x, 0), 6))(x)
 
     def vjp(g, y, x):
-        inside = F.logical_and(F.greater(x, 0.0), F.less(x, 6.0))
+        inside = F.logical_and(F.greater(y, 0.0), F.less(y, 6.0))
         return (F.where(inside, g, scalar(0, g)),)
 
     def decompose(x):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,12 @@ from deploykit import dtypes
 from deploykit.graph.dims import DimLike, Shape
 from deploykit.ops import samples_heavy as cases
 from deploykit.ops.activation import ACT_ATTRS
-from deploykit.ops.core import Enum, F, Spec, op
+from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.epilogue import epilogue, epilogue_gradient
 from deploykit.ops.grads import known_dim, rank_of, reshape_like
-from deploykit.ops.numerics import wide
+from deploykit.ops.numerics import back, wide
 from deploykit.ops.rules import error, product, require_kind, require_rank, require_same_dtype, show
-from deploykit.ops.windows import Window, correlate, pad_spatial, per_dim, window
+from deploykit.ops.windows import Window, correlate, fit, pad_spatial, per_dim, window
 
 # strides, dilations: one per spatial dim, () means ones.  pads: all befores, then all afters (ONNX order), () means
 # zeros; pad_mode same_upper / same_lower computes them from the input size (odd one after / before) and wants pads ().
@@ -97,18 +96,11 @@ def crop_ends(x: Any, n: Sequence[int]) -> Any:
 
 
 def weight_gradient(rows: Any, read: Any, weight: Any, w: Window, groups: int) -> Any:
-    """[R, kernel..., C / groups]: sum over positions of rows [N, out..., R] times what its window of ``read``
-    [N, spatial..., C] holds, as one matrix product over patches."""
-    r, c, k = known_dim(rows, -1), known_dim(read, -1), prod(w.kernel)
+    """The gradient of a convolution's weight, in its shape (see conv_weight_gradient)."""
     after = [b if isinstance(b, int) else 0 for b in w.after]
-    cols = F.im2col(read, kernel=w.kernel, strides=w.strides, dilations=w.dilations, pads=(*w.before, *after))
-    if groups == 1:
-        a, b = (F.reshape(t, np.array([-1, n], np.int64)) for t, n in ((rows, r), (cols, k * c)))
-    else:
-        a = F.transpose(F.reshape(rows, np.array([-1, groups, r // groups], np.int64)), perm=(1, 0, 2))
-        b = F.transpose(F.reshape(cols, np.array([-1, k, groups, c // groups], np.int64)), perm=(2, 0, 1, 3))
-        b = F.reshape(b, np.array([groups, -1, k * (c // groups)], np.int64))
-    return reshape_like(F.matmul(a, b, transpose_a=True), weight)
+    how = dict(strides=w.strides, dilations=w.dilations, pads=(*w.before, *after), groups=groups)
+    got = F.conv_weight_gradient(rows, read, kernel=tuple(w.kernel), **how)
+    return got if got.shape == weight.shape else reshape_like(got, weight)
 
 
 @op(130, "x, weight, bias?, residual? -> y", attrs=dict(**GEOMETRY, **ACT_ATTRS, act_after=False))
@@ -404,3 +396,54 @@ class deform_conv:
         mats = wide(weight).reshape(groups, weight.shape[0] // groups, -1).transpose(0, 2, 1)
         y = (cols @ mats).transpose(1, 0, 2).reshape(n, oh, ow, weight.shape[0])
         return epilogue(y, bias, None, "none", 0.0, 0.0, False, x.dtype)
+
+
+@op(
+    340,
+    "rows, read -> y",
+    attrs=dict(kernel=Required("ints"), strides=(), dilations=(), pads=(), groups=1),
+    profile="training",
+)
+class conv_weight_gradient:
+    """[R, kernel..., C / groups]: for each place of the kernel, the sum over all positions of rows [N, out..., R] times
+    what that place of their window reads in ``read`` [N, spatial..., C].  The gradient of conv's weight (rows: the
+    gradient of its result) and of conv_transpose's (rows: its input)."""
+
+    samples = cases.conv_weight_gradient
+
+    def infer(rows, read, *, kernel, strides, dilations, pads, groups):
+        dtype = require_same_dtype(rows, read)
+        require_kind(rows, "f", "rows")
+        n = len(kernel)
+        if not 1 <= n <= 3:
+            raise error("kernel", kernel, "1 to 3 sizes")
+        require_rank(rows, n + 2, what="rows")
+        require_rank(read, n + 2, what="read")
+        if read.shape is None or rows.shape is None:
+            return Spec(dtype, None)
+        out = window(read.shape[1:-1], kernel, strides, dilations, pads, "explicit").out
+        check_shape("rows", rows, (read.shape[0], *out, rows.shape[-1]))
+        c, r = read.shape[-1], rows.shape[-1]
+        if groups < 1 or (isinstance(c, int) and c % groups) or (isinstance(r, int) and r % groups):
+            raise error("groups", groups, f"a divisor of {c} and {r} channels")
+        return Spec(dtype, (r, *kernel, c // groups))
+
+    def reference(rows, read, *, kernel, strides, dilations, pads, groups):
+        w = window(read.shape[1:-1], kernel, strides, dilations, pads, "explicit")
+        x, g = pad_spatial(wide(read), *fit(w, read.shape[1:-1])), wide(rows)
+        r, cg = g.shape[-1] // groups, x.shape[-1] // groups
+        out = np.zeros((groups * r, *kernel, cg), x.dtype)
+        flat = g.reshape(-1, groups, r)
+        for place in np.ndindex(*kernel):
+            at = [
+                slice(p * d, p * d + s * (o - 1) + 1, s)
+                for p, d, s, o in zip(place, w.dilations, w.strides, w.out, strict=True)
+            ]
+            seen = x[(slice(None), *at)].reshape(-1, groups, cg)
+            out[(slice(None), *place)] = np.einsum("pgr,pgc->grc", flat, seen).reshape(groups * r, cg)
+        return back(out, read.dtype)
+
+    def vjp(g, y, rows, read, *, kernel, strides, dilations, pads, groups):
+        how = dict(strides=strides, dilations=dilations, pads=pads, pad_mode="explicit")
+        w = known_window(read, kernel, **how)
+        return F.conv(read, g, **how, groups=groups), spread(rows, g, read, w, groups)

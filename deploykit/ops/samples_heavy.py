@@ -3,6 +3,7 @@ one-sided padding, strides past the kernel, sizes of 1 and 0, lengths around vec
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,36 @@ def conv() -> list[Sample]:
     for d in FLOATS[1:]:
         out.append(Sample([r((1, 6, 6, 5), d), r((7, 3, 3, 5), d), r((7,), d)], dict(act="relu"), differentiable=False))
         out.append(Sample([r((1, 6, 6, 5), d), r((5, 3, 3, 1), d)], dict(groups=5), differentiable=False))
+    return out
+
+
+def conv_weight_gradient() -> list[Sample]:
+    r = Draw("conv_weight_gradient")
+    cases: list[tuple[tuple[int, ...], int, dict[str, Any]]] = [
+        ((2, 5, 4, 3), 4, dict(kernel=(3, 2), pads=(1, 0, 1, 1))),
+        ((1, 6, 7, 2), 5, dict(kernel=(3, 3), strides=(2, 1), dilations=(1, 2))),
+        ((2, 5, 5, 4), 4, dict(kernel=(3, 3), pads=(1, 1, 1, 1), groups=4)),
+        ((1, 5, 4, 4), 6, dict(kernel=(2, 2), groups=2)),
+        ((2, 7, 3), 2, dict(kernel=(3,), pads=(2, 0))),
+        ((1, 3, 4, 3, 2), 3, dict(kernel=(2, 2, 2))),
+        ((3, 1, 1, 5), 7, dict(kernel=(1, 1))),
+        ((2, 13, 9, 17), 37, dict(kernel=(1, 1))),
+        ((2, 13, 9, 5), 33, dict(kernel=(3, 3), pads=(1, 1, 1, 1))),
+        ((0, 4, 4, 2), 3, dict(kernel=(3, 3))),
+    ]
+    out = []
+    for read, rows, attrs in cases:
+        n = len(attrs["kernel"])
+        pads = attrs.get("pads", (0,) * (2 * n))
+        one = (1,) * n
+        size = [
+            (read[1 + i] + pads[i] + pads[n + i] - attrs.get("dilations", one)[i] * (attrs["kernel"][i] - 1) - 1)
+            // attrs.get("strides", one)[i]
+            + 1
+            for i in range(n)
+        ]
+        small = math.prod(read) < 200
+        out.append(Sample([r((read[0], *size, rows)), r(read)], attrs, differentiable=small and read[0] > 0))
     return out
 
 

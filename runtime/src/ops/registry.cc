@@ -4,6 +4,7 @@
 #define DK_OP_FILES(X)  \
   X(attention)          \
   X(conv)               \
+  X(conv_gradient)      \
   X(conv_integer)       \
   X(conv_transpose)     \
   X(deform_conv)        \
