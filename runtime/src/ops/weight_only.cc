@@ -31,7 +31,7 @@ struct State {
   GemmEpilogue epilogue;
   size_t weight_bytes, scale_bytes;
   const char* packed;  // weights, scales, zero points, bias
-  size_t packed_at, panel_at;
+  size_t packed_at, panel_at, sums_at;
 };
 
 bool is_four(DType t) { return t == DType::s4 || t == DType::u4; }
@@ -175,7 +175,7 @@ Status prepare(OpContext& c) {
   gemm_set_activation(&s.epilogue, s.act.kind, s.act.alpha, s.act.beta);
   s.weight_bytes = static_cast<size_t>(panel_bytes(s, s.layout.padded()));
   s.scale_bytes = static_cast<size_t>(s.blocks * s.layout.padded()) * 4;
-  c.note(s.m <= kFew ? "narrow_rows" : "widened",
+  c.note(s.m == 1 ? "narrow_row" : "widened",
          static_cast<uint64_t>(2.0 * static_cast<double>(s.m) * static_cast<double>(s.n) * static_cast<double>(s.k)));
   const size_t bytes = up(s.weight_bytes) + 2 * up(s.scale_bytes) + up(static_cast<size_t>(s.layout.padded()) * 4);
   ScratchPlan scratch;
@@ -190,24 +190,23 @@ Status prepare(OpContext& c) {
   } else {
     s.packed_at = scratch.take(static_cast<int64_t>(bytes / 4 + 1));
   }
-  if (s.m > kFew) s.panel_at = scratch.take(c.threads() * round_up(s.k * kMaxPanel + 16, 16));
+  if (s.m == 1) s.sums_at = scratch.take(s.blocks);
+  if (s.m > 1) s.panel_at = scratch.take(c.threads() * round_up(s.k * kMaxPanel + 16, 16));
   return c.need_scratch(scratch.bytes);
 }
 
-// A few rows of one panel, then the epilogue on them.
-void few_rows(const State& s, const WidenPanel& p, int64_t panel, const float* x, const float* residual,
-              const float* bias, float* y) {
-  const int64_t column = s.layout.column(panel), nr = s.layout.shape(panel).nr, n = s.layout.columns(panel);
-  float part[kFew * kMaxPanel];
-  const float* from[kFew];
-  for (int64_t r = 0; r < s.m; ++r) from[r] = x + r * s.k;
-  s.widen->rows(s.type, &p, from, static_cast<int>(s.m), bias + column, part);
-  for (int64_t r = 0; r < s.m; ++r) memcpy(y + r * s.n + column, part + r * nr, static_cast<size_t>(n) * 4);
+// One row of one panel, then the epilogue on it.
+void one_row(const State& s, const WidenPanel& p, int64_t panel, const float* x, const float* residual,
+             const float* bias, float* y) {
+  const int64_t column = s.layout.column(panel), n = s.layout.columns(panel);
+  float part[kMaxPanel];
+  s.widen->row(s.type, &p, x, bias + column, part);
+  memcpy(y + column, part, static_cast<size_t>(n) * 4);
   if (!s.act.kind && !residual) return;
   GemmFinish f = {};
   f.c = y + column;
   f.ldc = f.ldr = s.n;
-  f.m = static_cast<int>(s.m);
+  f.m = 1;
   f.n = static_cast<int>(n);
   f.scale = 1.0f;
   f.act = s.act.kind;
@@ -263,7 +262,17 @@ Status run(OpContext& c) {
   const float* residual = c.in(kAdded) ? c.in(kAdded)->as<float>() : nullptr;
   float* rooms = reinterpret_cast<float*>(scratch + s.panel_at);
   const int64_t room = round_up(s.k * kMaxPanel + 16, 16);
-  const int64_t work = s.k * s.layout.main.nr * (s.m <= kFew ? 1 : s.m);
+  float* sums = reinterpret_cast<float*>(scratch + s.sums_at);
+  for (int64_t b = 0; s.m == 1 && b < s.blocks; ++b) {
+    const int64_t k0 = b * s.block, k1 = s.block && k0 + s.block < s.k ? k0 + s.block : s.k;
+    float part[8] = {};
+    int64_t i = k0;
+    for (; i + 8 <= k1; i += 8)
+      for (int u = 0; u < 8; ++u) part[u] += x[i + u];
+    for (; i < k1; ++i) part[0] += x[i];
+    sums[b] = ((part[0] + part[4]) + (part[1] + part[5])) + ((part[2] + part[6]) + (part[3] + part[7]));
+  }
+  const int64_t work = s.k * s.layout.main.nr * s.m;
   c.parallel(s.layout.count(), 1 + 40000 / (work + 1), [&](int64_t p0, int64_t p1, int lane) {
     for (int64_t p = p0; p < p1; ++p) {
       const int64_t column = s.layout.column(p);
@@ -272,10 +281,11 @@ Status run(OpContext& c) {
       panel.k = s.k;
       panel.block = s.block ? s.block : s.k > 0 ? s.k : 1;
       panel.scale = c.in(kScale) ? t.scale + column * s.blocks : nullptr;
+      panel.sums = sums;
       panel.zero = t.zero + column * s.blocks;
       panel.nv = s.layout.shape(p).nr / s.gemm->narrow.nr;
-      if (s.m <= kFew)
-        few_rows(s, panel, p, x, residual, t.bias, y.as<float>());
+      if (s.m == 1)
+        one_row(s, panel, p, x, residual, t.bias, y.as<float>());
       else
         many_rows(s, panel, p, x, residual, t.bias, y.as<float>(), rooms + lane * room);
     }

@@ -69,6 +69,28 @@ DK_INL void each(const WidenPanel* p, int64_t k0, int64_t k1, F f) {
   }
 }
 
+// The same for rows k and k + 1, k even; f also gets 0 or 1.
+template <Narrow T, int NV, class F>
+DK_INL void two(const WidenPanel* p, int64_t k, F f) {
+  const uint8_t* from = static_cast<const uint8_t*>(p->panel);
+  if constexpr (T == Narrow::u4) {
+    from += k / 2 * NV * kW;
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      const s32 v = widen(from + j * kW);
+      f(0, k, j, to_f32(v & 15));
+      f(1, k + 1, j, to_f32(v >> 4));
+    }
+  } else {
+    from += k * NV * kW * kBytes<T>;
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      f(0, k, j, wide_at<T>(from + j * kW * kBytes<T>));
+      f(1, k + 1, j, wide_at<T>(from + (NV + j) * kW * kBytes<T>));
+    }
+  }
+}
+
 template <Narrow T, int NV>
 void panel_of(const WidenPanel* p, float* to) {
   constexpr int nr = NV * kW;
@@ -82,66 +104,43 @@ void panel_of(const WidenPanel* p, float* to) {
   }
 }
 
-// R rows; one row takes its terms in turns into four sums, to hide the latency of the additions.
-template <Narrow T, int NV, int R>
-void rows_of(const WidenPanel* p, const float* const* x, const float* bias, float* y) {
-  constexpr int nr = NV * kW, kTurns = R == 1 ? 4 : 1;
-  f32 total[R][NV];
+// Terms go in turns into four sums, to hide the latency of the additions.
+template <Narrow T, int NV>
+void row_of(const WidenPanel* p, const float* x, const float* bias, float* y) {
+  constexpr int nr = NV * kW, kTurns = 4;
+  f32 total[NV];
   DK_UNROLL
-  for (int r = 0; r < R; ++r) {
-    DK_UNROLL
-    for (int j = 0; j < NV; ++j) total[r][j] = load<f32>(bias + j * kW);
-  }
+  for (int j = 0; j < NV; ++j) total[j] = load<f32>(bias + j * kW);
   const int64_t block = p->scale ? p->block : p->k;
   for (int64_t k0 = 0, b = 0; k0 < p->k; k0 += block, ++b) {
     const int64_t k1 = k0 + block < p->k ? k0 + block : p->k;
-    f32 acc[kTurns][R][NV];
-    float sum[R];  // of x, for the zero point
+    f32 acc[kTurns][NV];
     DK_UNROLL
-    for (int r = 0; r < R; ++r) {
-      sum[r] = 0;
+    for (int u = 0; u < kTurns; ++u) {
       DK_UNROLL
-      for (int u = 0; u < kTurns; ++u) {
-        DK_UNROLL
-        for (int j = 0; j < NV; ++j) acc[u][r][j] = f32{};
-      }
+      for (int j = 0; j < NV; ++j) acc[u][j] = f32{};
     }
-    auto term = [&](int u, int64_t k, int j, f32 v) __attribute__((always_inline)) {
-      DK_UNROLL
-      for (int r = 0; r < R; ++r) acc[u][r][j] = fma(splat<f32>(x[r][k]), v, acc[u][r][j]);
-    };
     int64_t k = k0;
-    if constexpr (kTurns == 4) {
-      for (; k + 4 <= k1 && k % 2 == 0; k += 4) {
-        DK_UNROLL
-        for (int u = 0; u < 4; u += 2)
-          each<T, NV>(p, k + u, k + u + 2, [&](int64_t kk, int j, f32 v) __attribute__((always_inline)) {
-            term(u + static_cast<int>(kk - k - u), kk, j, v);
-          });
-      }
-    }
-    each<T, NV>(p, k, k1, [&](int64_t kk, int j, f32 v) __attribute__((always_inline)) { term(0, kk, j, v); });
-    DK_UNROLL
-    for (int r = 0; r < R; ++r) {
+    for (; k + kTurns <= k1 && k % 2 == 0; k += kTurns) {
       DK_UNROLL
-      for (int j = 0; j < NV; ++j) {
-        f32 v = acc[0][r][j];
-        DK_UNROLL
-        for (int u = 1; u < kTurns; ++u) v += acc[u][r][j];
-        if (p->scale) {
-          if (j == 0)
-            for (int64_t kk = k0; kk < k1; ++kk) sum[r] += x[r][kk];
-          v = (v - load<f32>(p->zero + b * nr + j * kW) * splat<f32>(sum[r])) * load<f32>(p->scale + b * nr + j * kW);
-        }
-        total[r][j] += v;
-      }
+      for (int u = 0; u < kTurns; u += 2)
+        two<T, NV>(p, k + u, [&](int t, int64_t kk, int j, f32 v) __attribute__((always_inline)) {
+          acc[u + t][j] = fma(splat<f32>(x[kk]), v, acc[u + t][j]);
+        });
+    }
+    each<T, NV>(p, k, k1, [&](int64_t kk, int j, f32 v) __attribute__((always_inline)) {
+      acc[0][j] = fma(splat<f32>(x[kk]), v, acc[0][j]);
+    });
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) {
+      f32 v = (acc[0][j] + acc[1][j]) + (acc[2][j] + acc[3][j]);
+      if (p->scale)
+        v = (v - load<f32>(p->zero + b * nr + j * kW) * splat<f32>(p->sums[b])) * load<f32>(p->scale + b * nr + j * kW);
+      total[j] += v;
     }
   }
   DK_UNROLL
-  for (int r = 0; r < R; ++r) {
-    DK_UNROLL
-    for (int j = 0; j < NV; ++j) store(y + r * nr + j * kW, total[r][j]);
-  }
+  for (int j = 0; j < NV; ++j) store(y + j * kW, total[j]);
 }
 
 template <Narrow T>
@@ -153,12 +152,12 @@ void panel_type(const WidenPanel* p, float* to) {
   }
 }
 
-template <Narrow T, int R>
-void rows_type(const WidenPanel* p, const float* const* x, const float* bias, float* y) {
+template <Narrow T>
+void row_type(const WidenPanel* p, const float* x, const float* bias, float* y) {
   switch (p->nv) {
-    case 1: return rows_of<T, 1, R>(p, x, bias, y);
-    case 2: return rows_of<T, 2, R>(p, x, bias, y);
-    default: return rows_of<T, 3, R>(p, x, bias, y);
+    case 1: return row_of<T, 1>(p, x, bias, y);
+    case 2: return row_of<T, 2>(p, x, bias, y);
+    default: return row_of<T, 3>(p, x, bias, y);
   }
 }
 
@@ -171,25 +170,16 @@ void panel(Narrow type, const WidenPanel* p, float* to) {
   }
 }
 
-template <int R>
-void rows_any(Narrow type, const WidenPanel* p, const float* const* x, const float* bias, float* y) {
+void row(Narrow type, const WidenPanel* p, const float* x, const float* bias, float* y) {
   switch (type) {
-    case Narrow::s8: return rows_type<Narrow::s8, R>(p, x, bias, y);
-    case Narrow::u4: return rows_type<Narrow::u4, R>(p, x, bias, y);
-    case Narrow::f16: return rows_type<Narrow::f16, R>(p, x, bias, y);
-    default: return rows_type<Narrow::bf16, R>(p, x, bias, y);
+    case Narrow::s8: return row_type<Narrow::s8>(p, x, bias, y);
+    case Narrow::u4: return row_type<Narrow::u4>(p, x, bias, y);
+    case Narrow::f16: return row_type<Narrow::f16>(p, x, bias, y);
+    default: return row_type<Narrow::bf16>(p, x, bias, y);
   }
 }
 
-void rows(Narrow type, const WidenPanel* p, const float* const* x, int n, const float* bias, float* y) {
-  if (n == 1) return rows_any<1>(type, p, x, bias, y);
-  if (n == 2) return rows_any<2>(type, p, x, bias, y);
-  const float* four[4];
-  for (int i = 0; i < 4; ++i) four[i] = x[i < n ? i : n - 1];
-  rows_any<4>(type, p, four, bias, y);
-}
-
-constexpr WidenKernels kTable = {panel, rows};
+constexpr WidenKernels kTable = {panel, row};
 
 }  // namespace
 
