@@ -72,12 +72,38 @@ inline void few_rows(int64_t cols, const char* src, int64_t ss, char* dst, int64
     for (int i = 0; i < R; ++i) memcpy(dst + i * ds + j * sizeof(T), src + j * ss + i * sizeof(T), sizeof(T));
 }
 
+// Three planes of bytes to pixels: each 16 bytes of the result take theirs from two planes, then from the third.
+inline int64_t interleave3(int64_t rows, const char* src, int64_t ss, char* dst) {
+  int64_t i = 0;
+  for (; i + 16 <= rows; i += 16) {
+    v16u8 a, b, c;
+    memcpy(&a, src + i, 16);
+    memcpy(&b, src + ss + i, 16);
+    memcpy(&c, src + 2 * ss + i, 16);
+    const v16u8 t0 = DK_SHUFFLE(v16u8, a, b, 0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5);
+    const v16u8 y0 = DK_SHUFFLE(v16u8, t0, c, 0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15);
+    memcpy(dst + i * 3 + 0, &y0, 16);
+    const v16u8 t1 = DK_SHUFFLE(v16u8, a, b, 21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26);
+    const v16u8 y1 = DK_SHUFFLE(v16u8, t1, c, 0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15);
+    memcpy(dst + i * 3 + 16, &y1, 16);
+    const v16u8 t2 = DK_SHUFFLE(v16u8, a, b, 0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0);
+    const v16u8 y2 = DK_SHUFFLE(v16u8, t2, c, 26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31);
+    memcpy(dst + i * 3 + 32, &y2, 16);
+  }
+  return i;
+}
+
 template <class T, class V>
 void blocks(int64_t rows, int64_t cols, const char* src, int64_t ss, char* dst, int64_t ds) {
   constexpr int N = sizeof(V) / sizeof(T), S = sizeof(T);
   switch (cols) {
     case 2: return few_cols<T, 2>(rows, src, ss, dst, ds);
-    case 3: return few_cols<T, 3>(rows, src, ss, dst, ds);
+    case 3:
+      if (S == 1 && ds == 3) {
+        const int64_t done = interleave3(rows, src, ss, dst);
+        return few_cols<T, 3>(rows - done, src + done, ss, dst + 3 * done, ds);
+      }
+      return few_cols<T, 3>(rows, src, ss, dst, ds);
     default: break;
   }
   switch (rows) {
