@@ -70,10 +70,14 @@ struct Block {
     }
   }
   // Four taps from p on.
+  template <bool Flip>
   DK_INL void taps(const uint8_t* p, int64_t tap_step, V* z) const {
     V in[4];
     DK_UNROLL
-    for (int k = 0; k < 4; ++k) in[k] = load<V>(p + k * tap_step) ^ flip;
+    for (int k = 0; k < 4; ++k) {
+      in[k] = load<V>(p + k * tap_step);
+      if constexpr (Flip) in[k] ^= flip;
+    }
     interleave(in, z);
   }
   template <bool Full>
@@ -90,7 +94,7 @@ struct Block {
 };
 
 // Any kernel: all taps of each pixel.
-template <class V, bool Full>
+template <class V, bool Full, bool Flip>
 DK_INL void any(const QDepthwiseStrip& t, int64_t c0, int n) {
   constexpr int kL = lanes<V>;
   const Block<V> b(t, c0, n);
@@ -107,7 +111,7 @@ DK_INL void any(const QDepthwiseStrip& t, int64_t c0, int n) {
         const uint8_t* p = x + t.row_at[r];
         for (int64_t q = 0; q < quads; ++q, p += 4 * t.tap_step, w += 16 * kL) {
           V z[4];
-          b.taps(p, t.tap_step, z);
+          b.template taps<Flip>(p, t.tap_step, z);
           DK_UNROLL
           for (int j = 0; j < 4; ++j) acc[j] = dot4(acc[j], z[j], load<V>(w + j * 4 * kL));
         }
@@ -119,7 +123,7 @@ DK_INL void any(const QDepthwiseStrip& t, int64_t c0, int n) {
 
 // 3 x 3, stride 1: down the lines with two sums in flight, so each row of taps is interleaved once for three lines; its
 // four taps serve two columns, the second with the weights moved up by one tap.
-template <class V, bool Full>
+template <class V, bool Full, bool Flip>
 DK_INL void roll1(const QDepthwiseStrip& t, int64_t c0, int n) {
   constexpr int kL = lanes<V>;
   const Block<V> b(t, c0, n);
@@ -137,13 +141,13 @@ DK_INL void roll1(const QDepthwiseStrip& t, int64_t c0, int n) {
     uint8_t* y = t.y + i * t.c + c0;
     const bool two = i + 1 < t.out;
     V a[2][4], next[2][4], z[4];
-    b.taps(x, t.tap_step, z);
+    b.template taps<Flip>(x, t.tap_step, z);
     DK_UNROLL
     for (int k = 0; k < 2; ++k) {
       DK_UNROLL
       for (int j = 0; j < 4; ++j) a[k][j] = dot4(b.bias[j], z[j], w[k][0][j]);
     }
-    b.taps(x += t.line_step, t.tap_step, z);
+    b.template taps<Flip>(x += t.line_step, t.tap_step, z);
     DK_UNROLL
     for (int k = 0; k < 2; ++k) {
       DK_UNROLL
@@ -153,7 +157,7 @@ DK_INL void roll1(const QDepthwiseStrip& t, int64_t c0, int n) {
       }
     }
     for (int64_t line = 0; line < t.lines; ++line, y += t.out * t.c) {
-      b.taps(x += t.line_step, t.tap_step, z);
+      b.template taps<Flip>(x += t.line_step, t.tap_step, z);
       DK_UNROLL
       for (int k = 0; k < 2; ++k) {
         DK_UNROLL
@@ -174,7 +178,7 @@ DK_INL void roll1(const QDepthwiseStrip& t, int64_t c0, int n) {
 }
 
 // 3 x 3, stride 2: the last row of taps of a line is the first of the next one.
-template <class V, bool Full>
+template <class V, bool Full, bool Flip>
 DK_INL void roll2(const QDepthwiseStrip& t, int64_t c0, int n) {
   constexpr int kL = lanes<V>;
   const Block<V> b(t, c0, n);
@@ -189,14 +193,14 @@ DK_INL void roll2(const QDepthwiseStrip& t, int64_t c0, int n) {
     const uint8_t* x = t.x + i * t.step + c0;
     uint8_t* y = t.y + i * t.c + c0;
     V a[4], z[4];
-    b.taps(x, t.tap_step, z);
+    b.template taps<Flip>(x, t.tap_step, z);
     DK_UNROLL
     for (int j = 0; j < 4; ++j) a[j] = dot4(b.bias[j], z[j], w[0][j]);
     for (int64_t line = 0; line < t.lines; ++line, y += t.out * t.c) {
-      b.taps(x += row, t.tap_step, z);
+      b.template taps<Flip>(x += row, t.tap_step, z);
       DK_UNROLL
       for (int j = 0; j < 4; ++j) a[j] = dot4(a[j], z[j], w[1][j]);
-      b.taps(x += row, t.tap_step, z);
+      b.template taps<Flip>(x += row, t.tap_step, z);
       DK_UNROLL
       for (int j = 0; j < 4; ++j) a[j] = dot4(a[j], z[j], w[2][j]);
       b.template put<Full>(y, a);
@@ -208,13 +212,19 @@ DK_INL void roll2(const QDepthwiseStrip& t, int64_t c0, int n) {
 
 enum class Form { any, roll1, roll2 };
 
+template <class V, bool Full, bool Flip>
+DK_INL void form_of(const QDepthwiseStrip& t, int64_t c0, int n, Form form) {
+  switch (form) {
+    case Form::roll1: return roll1<V, Full, Flip>(t, c0, n);
+    case Form::roll2: return roll2<V, Full, Flip>(t, c0, n);
+    default: return any<V, Full, Flip>(t, c0, n);
+  }
+}
+
 template <class V, bool Full>
 void block(const QDepthwiseStrip& t, int64_t c0, int n, Form form) {
-  switch (form) {
-    case Form::roll1: return roll1<V, Full>(t, c0, n);
-    case Form::roll2: return roll2<V, Full>(t, c0, n);
-    default: return any<V, Full>(t, c0, n);
-  }
+  if (t.x_flip) return form_of<V, Full, true>(t, c0, n, form);
+  form_of<V, Full, false>(t, c0, n, form);
 }
 
 void strip(const QDepthwiseStrip* t) {
