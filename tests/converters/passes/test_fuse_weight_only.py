@@ -89,3 +89,14 @@ def test_dynamic_with_asymmetric_weights_is_left() -> None:
         return b.op("mul", acc, b.op("mul", s, np.float32(0.1)))
 
     assert "matmul_integer" in rewrite(build(make), fuse_dynamic.run)
+
+
+@pytest.mark.parametrize("then, ops", [("relu", ["dequantize", "conv", "relu"]), ("mul", ["conv", "mul"])])
+def test_convolutions_keep_what_nobody_folds_into(then: str, ops: list[str]) -> None:
+    def make(b: GraphBuilder) -> Any:
+        q = b.constant(RNG.integers(-127, 127, (5, 1, 1, 8)).astype(np.int8))
+        w = b.op("dequantize", q, np.full(5, 0.01, F32), None, axis=0)
+        y = b.op("conv", input_f32(b, "x", 1, 3, 3, 8), w)
+        return b.op(then, y, *([np.full(5, 2, F32)] if then == "mul" else []))
+
+    assert rewrite(build(make), fold_quantized.run) == ops
