@@ -16,8 +16,8 @@ struct WidenPanel {
   int64_t k, block;    // rows; rows per scale
   const float* scale;  // null for 16-bit floats
   const float* zero;
-  const float* sums;    // for `row`: of x, one per block (where there are scales)
-  int nv;  // nr / kW, 1 to 3
+  const float* sums;  // for `row`: of x, one per block (where there are scales)
+  int nv;             // nr / kW, 1 to 3
 };
 
 struct WidenKernels {
