@@ -391,6 +391,7 @@ def _dim(d: Any, owner: str, axis: int) -> int | Dim:
 from deploykit.converters.importers.onnx import (  # noqa: E402, F401
     handlers_classify,
     handlers_contrib,
+    handlers_contrib_more,
     handlers_control,
     handlers_math,
     handlers_ml,
