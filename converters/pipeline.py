@@ -75,6 +75,9 @@ STAGES: tuple[tuple[Pass, ...], ...] = (
 )
 # For formats that say quantization by quantize and dequantize nodes: these stay, on weights too.
 PORTABLE: tuple[tuple[Pass, ...], ...] = tuple(s for s in STAGES if s not in (INTEGERS, WEIGHTS, NARROW))
+# For graphs traced from our own code, which are channels last already: on a training step of thousands of nodes the
+# search for a layout would take half a minute and find nothing.
+TRACED: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), (*FUSE, *CLEAN), CLEAN)
 ROUNDS = 8  # a stage repeats until nothing changes, at most so often
 
 

@@ -75,9 +75,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _optimize(graph: Any) -> Any:  # asked for by deploykit.hooks
-    from deploykit.converters.pipeline import optimize
+    from deploykit.converters.pipeline import TRACED, optimize
 
-    return optimize(graph)[0]
+    return optimize(graph, stages=TRACED)[0]
 
 
 def __dir__() -> list[str]:

@@ -59,7 +59,10 @@ class Trace:
     def apply(self, op: Op, inputs: list[Any], attrs: dict[str, Any]) -> tuple[Value, ...]:
         """Record an op; its results."""
         ins = [self.localize(x) if isinstance(x, Value) else x for x in inputs]
-        with declare_variables(self.graph_variables):
+        if "effect" in op.flags:  # only these ask which variables there are
+            with declare_variables(self.graph_variables):
+                out = self.builder.apply(op, ins, attrs)
+        else:
             out = self.builder.apply(op, ins, attrs)
         outs = out if isinstance(out, tuple) else (out,)
         self.own.update(outs)

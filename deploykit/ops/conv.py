@@ -78,6 +78,27 @@ def known_window(
 def spread(g: Any, weight: Any, x: Any, w: Window, groups: int) -> Any:
     """The gradient of a convolution's input x: each element of g goes back to all that its window read."""
     n = len(w.kernel)
+    depthwise = weight.shape[-1] == 1 and weight.shape[0] == groups
+    if depthwise and any(s > 1 for s in w.strides) and all(isinstance(d, int) for d in (*g.shape[1:], *x.shape[1:-1])):
+        # zeros between the elements of g make it a stride of 1
+        g = _apart(g, w.strides)
+        before = [d * (k - 1) - b for d, k, b in zip(w.dilations, w.kernel, w.before, strict=True)]
+        reach = [d * (k - 1) for d, k in zip(w.dilations, w.kernel, strict=True)]
+        after = [i - o - b + r for i, o, b, r in zip(x.shape[1:-1], g.shape[1:-1], before, reach, strict=True)]
+        if all(p >= 0 for p in (*before, *after)):
+            turned = F.reverse(weight, axes=tuple(range(1, n + 1)))
+            return F.conv(g, turned, None, dilations=w.dilations, pads=(*before, *after), groups=groups)
+        g = F.slice(g, np.zeros(n, np.int64), np.array(g.shape[1:-1]), np.arange(1, n + 1), np.array(w.strides))
+    plain = [d * (k - 1) - b for d, k, b in zip(w.dilations, w.kernel, w.before, strict=True)]
+    plain += [
+        d * (k - 1) - a if isinstance(a, int) else -1 for d, k, a in zip(w.dilations, w.kernel, w.after, strict=True)
+    ]
+    if (depthwise or groups == 1) and all(s == 1 for s in w.strides) and all(p >= 0 for p in plain):
+        # the transposed form of such a convolution is one with the kernel turned round, for which there are fast kernels
+        turned = weight if all(k == 1 for k in w.kernel) else F.reverse(weight, axes=tuple(range(1, n + 1)))
+        if groups == 1:
+            turned = F.transpose(turned, perm=(n + 1, *range(1, n + 1), 0))
+        return F.conv(g, turned, None, dilations=w.dilations, pads=tuple(plain), groups=groups)
     how = dict(strides=w.strides, dilations=w.dilations, groups=groups)
     reach = [s * (o - 1) + d * (k - 1) + 1 for s, o, d, k in zip(w.strides, w.out, w.dilations, w.kernel, strict=True)]
     size = x.shape[1:-1]
@@ -88,6 +109,20 @@ def spread(g: Any, weight: Any, x: Any, w: Window, groups: int) -> Any:
     full = F.conv_transpose(g, weight, **how, output_padding=tuple(s - 1 for s in w.strides))
     starts = np.array(w.before, np.int64)
     return F.slice(full, starts, F.add(F.shape_of(x, start=1, end=n + 1), starts), np.arange(1, n + 1))
+
+
+def _apart(x: Any, strides: Sequence[int]) -> Any:
+    """x [N, spatial..., C] with strides[i] - 1 zeros behind each element of spatial dim i."""
+    n, size, c = len(strides), x.shape[1:-1], x.shape[-1]
+    wide = [d for s in size for d in (s, 1)]
+    x = F.reshape(x, np.array([-1, *wide, c], np.int64))
+    after = [0] * (n + 1) + [s - 1 for s in strides]
+    axes = [0, *(2 * i + 1 for i in range(n)), *(2 * i + 2 for i in range(n))]
+    pads = np.zeros((2, 2 * n + 2), np.int64)
+    for a, p in zip(axes, after, strict=True):
+        pads[1, a] = p
+    x = F.pad(x, pads.reshape(-1))
+    return F.reshape(x, np.array([-1, *(s * k for s, k in zip(size, strides, strict=True)), c], np.int64))
 
 
 def crop_ends(x: Any, n: Sequence[int]) -> Any:
