@@ -165,6 +165,13 @@ class Along(Rule):
         return _same(rw, n, ins, **{self.key: new})
 
 
+class PerTensor(Along):
+    """One input and one result in one order, whatever it is; further results are scalars (dynamic_quantize)."""
+
+    def build(self, rw: Rewriter, n: Node, ins: list[Value | None], pin: Perms, pout: Perms) -> list[Value | None]:
+        return _same(rw, n, ins)
+
+
 class PerAxis(Along):
     """quantize and dequantize: the axis matters only when there is one scale per slice; blocks stay in their order."""
 
@@ -558,6 +565,7 @@ RULES: dict[str, Rule] = {
     "batch_norm": Along(),
     "quantize": PerAxis(),
     "dequantize": PerAxis(),
+    "dynamic_quantize": PerTensor(),
     "layer_norm": Trailing(),
     "rms_norm": Trailing(),
     "arg_max": ArgReduce(),

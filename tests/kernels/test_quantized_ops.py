@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import deploykit as dk
 from deploykit import native
 from deploykit.errors import DeploykitError
+from deploykit.graph.dkfile import to_bytes
+from deploykit.ops import GraphBuilder
 from deploykit.ops.core import get
+from deploykit.ops.reference import run_graph
 from tests.support import quantized_bits
 from tests.support.engine import run_op
 
@@ -142,3 +146,28 @@ X, W, M = np.zeros((1, 3, 3, 4), np.uint8), np.zeros((5, 1, 1, 4), np.int8), np.
 def test_refusals(inputs: list[Any], attrs: dict[str, Any], text: str) -> None:
     with pytest.raises(DeploykitError, match=text):
         native.run_op("qconv", inputs, attrs, 1, 1)
+
+
+@pytest.mark.parametrize("x_dtype", ["uint8", "int8"])
+@pytest.mark.parametrize(
+    "w_dtype, zeros", [("uint8", 3), ("uint8", 128), ("uint8", 0), ("int8", -7), ("int8", "each"), ("int8", 0)]
+)
+@pytest.mark.parametrize("groups, channels, out", [(1, 7, 9), (2, 8, 6), (12, 12, 12), (4, 4, 8)])
+def test_conv_integer_with_constant_weights(
+    x_dtype: str, w_dtype: str, zeros: Any, groups: int, channels: int, out: int
+) -> None:
+    """In a model, where constant weights go to the 8-bit core; zero points of both sides."""
+    rng = np.random.default_rng([groups, channels, out])
+    low = {"uint8": 0, "int8": -128}
+    w = rng.integers(low[w_dtype], low[w_dtype] + 256, (out, 3, 2, channels // groups)).astype(w_dtype)
+    zero = rng.integers(-9, 9, out).astype(w_dtype) if zeros == "each" else np.asarray(zeros, w_dtype)
+    b = GraphBuilder()
+    x = b.input("x", x_dtype, (2, 6, 5, channels))
+    xz = b.input("z", x_dtype, ())
+    g = b.output(b.op("conv_integer", x, w, xz, zero, pads=(1, 0, 1, 1), strides=(2, 1), groups=groups), "y")
+    feeds = {
+        "x": rng.integers(low[x_dtype], low[x_dtype] + 256, (2, 6, 5, channels)).astype(x_dtype),
+        "z": np.asarray(low[x_dtype] + 100, x_dtype),
+    }
+    got = dk.Interpreter(to_bytes(g), threads=2).run(feeds)["y"]
+    np.testing.assert_array_equal(got, run_graph(g, feeds)[0])

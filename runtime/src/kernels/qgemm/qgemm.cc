@@ -74,7 +74,7 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
   const uint8_t* pointers[kQGemmMaxPointers];
   alignas(64) int32_t acc[kQGemmMaxTile];
   const int64_t chunk = chunk_rows(p), chunks = (m1 - m0 + chunk - 1) / chunk;
-  const int64_t element = e.floats ? 4 : 1;
+  const int64_t element = e.floats || e.ints ? 4 : 1;
 
   QGemmTile t;
   t.taps = l.taps;

@@ -23,6 +23,7 @@ struct QEpilogue {
   const float* multiplier = nullptr;  // one per column, padded to whole panels
   bool small = false;                 // no multiplier is above 1/2, so sums times them convert to int32
   bool floats = false;                // the result is float32: v itself
+  bool ints = false;                  // the result is the int32 sums
   bool mid = false;
   float mid_scale = 0, mid_low = 0, mid_high = 0;
   const uint8_t* residual = nullptr;
@@ -78,7 +79,9 @@ struct QGemmKernels {
 };
 
 // The epilogues that tiles do by themselves: bytes without more, and bytes of a rounded product plus a residual.
-inline bool qgemm_plain(const QEpilogue& e) { return e.small && !e.floats && !e.mid && !e.residual && !e.row_sum; }
+inline bool qgemm_plain(const QEpilogue& e) {
+  return e.small && !e.floats && !e.ints && !e.mid && !e.residual && !e.row_sum;
+}
 inline bool qgemm_added(const QEpilogue& e) { return !e.floats && e.mid && e.residual && !e.row_sum; }
 
 const QGemmKernels* qgemm_kernels();  // for this CPU

@@ -262,6 +262,12 @@ DK_INL void finish_panels(const QGemmFinish* f) {
 
 void finish(const QGemmFinish* f) {
   const QEpilogue& e = *f->e;
+  if (e.ints) {
+    for (int i = 0; i < f->m; ++i)
+      for (int j = 0; j < f->n; j += kW)
+        store_n(static_cast<int32_t*>(f->c) + i * f->ldc + j, bits<f32>(sums(f, i, j)), f->n - j < kW ? f->n - j : kW);
+    return;
+  }
   if (e.row_scale) {
     finish_rows(f);
     if (e.after) e.after(e.arg, f);
