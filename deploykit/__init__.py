@@ -38,10 +38,14 @@ _LAZY = {
         "deploykit.autodiff",
     ),
     "random": "deploykit.autodiff.random:",
+    "data": "deploykit.data:",
+    "keras": "deploykit.keras:",
+    "summary": "deploykit.summary:",
 }
 __all__ = ["__version__", *_LAZY]
 
 if TYPE_CHECKING:
+    from deploykit import data, keras, summary
     from deploykit.api import Report, convert, load
     from deploykit.autodiff import (
         Function,

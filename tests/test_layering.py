@@ -25,6 +25,8 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.weights",),
     ("deploykit.native",),
     ("deploykit.autodiff",),
+    ("deploykit.data",),
+    ("deploykit.summary",),
     ("deploykit.keras",),
     ("deploykit.converters.ir",),
     ("deploykit.converters.importers", "deploykit.converters.passes", "deploykit.converters.exporters"),
@@ -65,7 +67,8 @@ FOREIGN = {
     "keras": (),
     "click": ("deploykit.cli",),
     "rich": ("deploykit.cli",),
-    "PIL": ("deploykit.cli",),
+    "PIL": ("deploykit.cli", "deploykit.data.sources", "deploykit.summary"),
+    "h5py": ("deploykit.keras.saving",),
 }
 
 

@@ -414,3 +414,48 @@ class SwapEMAWeights(Callback):
 
     def on_predict_end(self, logs: Any = None) -> None:
         self._swap()
+
+
+class TensorBoard(Callback):
+    """Event files for TensorBoard: losses and metrics per epoch (or every ``update_freq`` batches), histograms of weights,
+    the model's graph."""
+
+    def __init__(self, log_dir: Any = "logs", histogram_freq: int = 0, write_graph: bool = True, write_images: bool = False, write_steps_per_second: bool = False, update_freq: Any = "epoch", profile_batch: int = 0, embeddings_freq: int = 0, embeddings_metadata: Any = None) -> None:  # fmt: skip
+        super().__init__()
+        self.log_dir, self.histogram_freq, self.write_graph = Path(log_dir), histogram_freq, write_graph
+        self.update_freq = 1 if update_freq == "batch" else update_freq
+        self._writers: dict[str, Any] = {}
+        self._batches = 0
+
+    def _writer(self, name: str) -> Any:
+        from deploykit import summary
+
+        if name not in self._writers:
+            self._writers[name] = summary.create_file_writer(self.log_dir / name)
+        return self._writers[name]
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        if self.write_graph and hasattr(self.model, "inputs"):
+            self._writer("train").graph(self.model.to_graph())
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._batches += 1
+        if isinstance(self.update_freq, int) and self._batches % self.update_freq == 0:
+            for k, v in (logs or {}).items():
+                self._writer("train").scalar(f"batch_{k}", v, self._batches)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        for k, v in (logs or {}).items():
+            if np.ndim(v) == 0:
+                where = "validation" if k.startswith("val_") else "train"
+                self._writer(where).scalar(f"epoch_{k.removeprefix('val_')}", v, epoch)
+        if self.histogram_freq and epoch % self.histogram_freq == 0:
+            for w in self.model.weights:
+                self._writer("train").histogram(f"{w.path}/histogram", w.numpy(), epoch)
+        for w in self._writers.values():
+            w.flush()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        for w in self._writers.values():
+            w.close()
+        self._writers = {}

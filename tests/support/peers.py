@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 LIGHT = {
+    "tensorboard": "peers",
     "onnxruntime": "test",
     "ai_edge_litert": "peers",
     "torch": "peers",
