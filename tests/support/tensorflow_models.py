@@ -4,7 +4,8 @@
 
 Needs tensorflow (not part of any extra).  Keras applications with seeded random weights and layers that the converter
 writes in its own ways, each in float, float16, dynamic-range, int8 and int16x8 form.  ``--docs`` writes the results to
-docs/tflite-results.md.  Bounds are those of tests/models/test_tflite_models.py.
+docs/tflite-results.md.  Bounds are those of tests/models/test_tflite_models.py; chains of
+int8 ops may add up to two steps, or twice what LiteRT's own kernels differ.
 """
 
 from __future__ import annotations
@@ -133,20 +134,24 @@ def judged(data: bytes, shape: tuple[int, ...], form: str) -> str:
             bound = max(least * scale, 4 * difference(w, noisy[k])[0])
             worst.append((error <= bound, f"{error / max(scale, 1e-30):.1e} of max"))
         else:
-            worst.append((error <= 1, f"{int(error)} steps, {(w == got[k]).mean():.1%} equal"))
+            own = difference(w, noisy[k])[0]  # LiteRT's plain kernels from its optimised ones
+            text = f"{int(error)} steps, {(w == got[k]).mean():.1%} equal" + (
+                f" (LiteRT's own: {int(own)})" if own else ""
+            )
+            worst.append((error <= max(2, 2 * own), text))
     return ("ok, " if all(ok for ok, _ in worst) else "differs, ") + "; ".join(t for _, t in worst)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Command line; exit code 1 when something differs."""
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    p.add_argument("--only", default="", help="part of the names to run")
+    p.add_argument("--only", default="", help="parts of the names to run, with commas")
     p.add_argument("--forms", default=",".join(FORMS))
     p.add_argument("--docs", action="store_true")
     a = p.parse_args(argv)
     rows: dict[str, dict[str, str]] = {}
     for name, (make, shape) in models().items():
-        if a.only not in name:
+        if not any(part in name for part in a.only.split(",")):
             continue
         import keras
 
