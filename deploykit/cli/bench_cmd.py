@@ -22,7 +22,9 @@ PEERS = ("onnxruntime", "litert")
 @common.threads_option
 @click.option("--runs", type=click.IntRange(3), default=50, show_default=True, help="Timed runs of each runtime.")
 @click.option("--against", default="", metavar="LIST", help=f"Other runtimes: {', '.join(PEERS)} (comma-separated).")
-@click.option("--source", type=click.Path(exists=True, path_type=Path), help="The model for the others: .onnx.")
+@click.option(
+    "--source", type=click.Path(exists=True, path_type=Path), help="The model for the others: .onnx or .tflite."
+)
 @click.option("--input", "inputs", multiple=True, metavar="NAME=FILE", help="Input file: .npy .npz .png .jpg .wav.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Sizes of made-up inputs.")
 @click.option("--profile", is_flag=True, help="Time per node.")
@@ -38,19 +40,20 @@ def command(
     profile: bool,
     as_json: bool,
 ) -> int:
-    """Time MODEL (.dk; a .onnx is converted first).  With --against, the runtimes take turns run by run in one process
+    """Time MODEL (.dk; other formats are converted first).  With --against, the runtimes take turns run by run in one process
     with the same threads and inputs, so a busy machine disturbs all alike; ratios are medians of paired runs.
 
     \b
     Examples:
       deploykit bench model.dk --threads 1
       deploykit bench model.onnx --against onnxruntime --threads 2
+      deploykit bench model.tflite --against litert --threads 1
       deploykit bench model.dk --profile
     """
-    from deploykit import runners
+    from deploykit import formats, runners
     from deploykit.interpreter import Interpreter
 
-    if model.suffix == ".onnx":
+    if model.suffix in formats.IMPORTERS:
         from deploykit.api import convert
         from deploykit.graph.dkfile import to_bytes
 
@@ -101,7 +104,17 @@ def _peer(name: str, source: Path | None, threads: int) -> Any:
     if name not in PEERS:
         raise InputError(f"--against: no runtime '{name}'; allowed: {', '.join(PEERS)}.")
     if name == "litert":
-        raise UnsupportedError("--against litert needs a .tflite model; TFLite import is not part of this version.")
+        if not runners.have_litert():
+            raise UnsupportedError("LiteRT is not installed: pip install ai-edge-litert.")
+        if source is None:
+            raise InputError("--against litert needs the model's source too: give --source model.tflite.")
+        if source.suffix == ".tflite":
+            return runners.LiteRtRunner(source, threads or None)
+        from deploykit.api import convert
+        from deploykit.formats import to_bytes
+
+        report = convert(source, verify=False)  # the same network, as our exporter writes it
+        return runners.LiteRtRunner(to_bytes(report.graph, ".tflite"), threads or None)
     if source is None or source.suffix != ".onnx":
         raise InputError("--against onnxruntime needs the .onnx model too: give --source model.onnx.")
     if not runners.have_onnxruntime():

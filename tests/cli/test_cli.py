@@ -204,3 +204,14 @@ def test_doctor_tells_what_to_type() -> None:
     for package, (install, _) in OPTIONAL.items():
         if importlib.util.find_spec(package) is None:
             assert "".join(install.split()) in text
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_bench_against_litert(kind: str, tmp_path: Path) -> None:
+    from tests.support import assets
+    from tests.support.peers import need
+
+    need("ai_edge_litert")
+    source = assets.file("models/tflm-sine/sine_float.tflite") if kind == "tflite" else small.cnn(tmp_path / "m.onnx")
+    r = json.loads(deploykit("bench", source, "--against", "litert", "--runs", "3", "--json").stdout)
+    assert set(r["runtimes"]) == {"deploykit", "litert"} and r["runtimes"]["litert"]["agrees"]
