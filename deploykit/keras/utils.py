@@ -142,6 +142,10 @@ _STYLE = (
 )
 
 
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def draw(model: Any, path: str | os.PathLike[str] | None = None) -> str:
     """Boxes for layers, arrows for tensors, top to bottom, as SVG."""
     from deploykit.keras.models.functional import InputLayer
@@ -159,7 +163,7 @@ def draw(model: Any, path: str | os.PathLike[str] | None = None) -> str:
     levels: dict[int, list[Any]] = {}
     for n in nodes:
         levels.setdefault(depth[id(n)], []).append(n)
-    w, h, gap_x, gap_y = 230, 44, 24, 34
+    w, h, gap_x, gap_y = 250, 44, 24, 34
     across = max(len(v) for v in levels.values())
     width = across * (w + gap_x) + gap_x
     at = {}
@@ -177,8 +181,8 @@ def draw(model: Any, path: str | os.PathLike[str] | None = None) -> str:
     for n in nodes:
         x, y = at[id(n)]
         shapes = " ".join("×".join("?" if d is None else str(d) for d in t.shape) for t in n.outputs)
-        title = f"{n.layer.name} · {type(n.layer).__name__}"
-        parts.append(f'<rect class="b" x="{x:.0f}" y="{y:.0f}" width="{w}" height="{h}" rx="6"/><text class="t" x="{x + 10:.0f}" y="{y + 18:.0f}">{escape(title[:34])}</text><text class="s" x="{x + 10:.0f}" y="{y + 35:.0f}">{escape(shapes[:34])}</text>')  # fmt: skip
+        title, what = _short(n.layer.name, 28), _short(f"{type(n.layer).__name__}  {shapes}", 33)
+        parts.append(f'<rect class="b" x="{x:.0f}" y="{y:.0f}" width="{w}" height="{h}" rx="6"/><text class="t" x="{x + 10:.0f}" y="{y + 18:.0f}">{escape(title)}</text><text class="s" x="{x + 10:.0f}" y="{y + 35:.0f}">{escape(what)}</text>')  # fmt: skip
     arrow = '<defs><marker id="a" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="#57606a"/></marker></defs>'  # fmt: skip
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" width="{width:.0f}" role="img" aria-label="{escape(model.name)}">{_STYLE}{arrow}{"".join(parts)}</svg>'  # fmt: skip
     if path is not None:

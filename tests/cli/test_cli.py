@@ -187,6 +187,9 @@ def test_demo(tmp_path: Path) -> None:
     out = json.loads(deploykit("demo", "-o", tmp_path / "d", "--json").stdout)
     assert out["face_found"] and out["verification"]["status"] == "passed"
     assert (tmp_path / "d" / "faces.png").is_file()
+    assert out["digits"]["accuracy"] > 0.95 and out["digits"]["same_answer"]
+    assert {v["verified"] for v in out["digits"]["exports"].values()} == {"passed"}
+    assert all((tmp_path / "d" / n).is_file() for n in ("digits.dk", "digits.onnx", "digits-training.svg"))
 
 
 def test_names_in_brackets_are_shown(tmp_path: Path) -> None:
