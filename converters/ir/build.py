@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -215,6 +215,37 @@ class Emitter:
     def dims(self, x: Value, start: int = 0, end: int | None = None) -> Value:
         """int64 vector of dims [start:end] of x."""
         return self.op("shape_of", x, start=start, **({} if end is None else {"end": end}))
+
+    def inside(self, name: str) -> Body:
+        """A body within the present one: a branch, or the round of a loop."""
+        body = type(self.body)(Graph(name), self.body)
+        body.graph.variables = self.body.graph.variables
+        return body
+
+    def branch(self, condition: Value, makers: list[tuple[str, Callable[[Body], list[Value]]]]) -> list[Value]:
+        """An ``if`` node: two (name, function that fills a body and returns its results), then and else."""
+        made = []
+        for name, make in makers:
+            body = self.inside(name)
+            made.append((body, make(body)))
+        outer: dict[Value, None] = {}
+        for body, _ in made:
+            outer |= dict.fromkeys(o for o, _ in body.captured())
+        for body, outs in made:
+            close(body, list(outer), outs)
+        then, other = (b.graph for b, _ in made)
+        return self.op("if", condition, *outer, outputs=len(made[0][1]), then_graph=then, else_graph=other)
+
+
+def close(body: Body, outer: list[Value], outs: list[Value]) -> None:
+    """Give a body one input per captured value, in a common order, and its outputs."""
+    for o in outer:
+        inner = body.captures.get(o)
+        if inner is None or inner.is_constant:
+            inner = Value(body.builder.unique(o.name), o.dtype, o.shape)
+        body.graph.inputs.append(inner)
+    body.graph.outputs = list(outs)
+    body.graph.variables = []
 
 
 class Problems:

@@ -400,3 +400,32 @@ def col2im(c: Call) -> Value:
         pads=spread(c.ints("padding"), 2) * 2,
         strides=spread(c.ints("stride"), 2),
     )
+
+
+@handles("_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(c: Call) -> list[Any]:
+    """Rows folded bag by bag: a bag begins at each offset."""
+    weight, at, offsets = c.x("weight"), c.x("indices"), c.x("offsets")
+    if c.args.get("padding_idx", -1) not in (None, -1):
+        raise UnsupportedError("a padding index in bags")
+    if c.args.get("include_last_offset"):
+        offsets = c.op("slice", offsets, c.i64(0), c.i64(-1), c.i64(0))
+    rows = c.op("gather", weight, at, axis=0)
+    mode = c.number("mode")
+    if c.args.get("per_sample_weights") is not None:
+        rows = c.op("mul", rows, c.op("unsqueeze", c.x("per_sample_weights"), c.i64(-1)))
+    places = c.op("range", c.const(np.int64(0)), c.reshape(c.dims(at, 0, 1)), c.const(np.int64(1)))
+    begun = c.op("less_equal", c.cast(offsets, "int64"), c.op("unsqueeze", places, c.i64(-1)))
+    bag = c.op("sub", c.op("reduce_sum", c.cast(begun, "int64"), c.i64(1)), c.const(np.int64(1)))  # [n, 1]
+    shape = c.op("concat", c.dims(offsets, 0, 1), c.dims(rows, 1, 2), axis=0)
+    zeros = c.op("fill", shape, c.scalar(0, rows))
+    if mode == 2:
+        low = c.op("fill", shape, c.scalar(-np.inf, rows))
+        y = c.op("scatter_nd", low, bag, rows, reduction="max")
+        return [c.op("where", c.op("is_inf", y), zeros, y), None, None, None]
+    y = c.op("scatter_nd", zeros, bag, rows, reduction="add")
+    if mode == 1:
+        ones = c.op("fill", c.dims(at, 0, 1), c.scalar(1, rows))
+        counts = c.op("scatter_nd", c.op("fill", c.dims(offsets, 0, 1), c.scalar(0, rows)), bag, ones, reduction="add")
+        y = c.op("div", y, c.op("unsqueeze", c.op("maximum", counts, c.scalar(1, rows)), c.i64(-1)))
+    return [y, None, None, None]

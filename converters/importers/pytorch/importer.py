@@ -79,7 +79,11 @@ class Importer:
 
     @staticmethod
     def _known(n: Any) -> bool:
-        return n.target in _PYTHON or (str(n.target).startswith("aten.") and find(str(n.target)) is not None)
+        return (
+            n.target in _PYTHON
+            or str(n.target) in _HIGHER
+            or (str(n.target).startswith("aten.") and find(str(n.target)) is not None)
+        )
 
     # ---- inputs
     def _inputs(self, p: Any, kinds: dict[str, Any], written: set[str]) -> None:
@@ -164,9 +168,11 @@ class Importer:
                 self.env[n.name] = MISSING
                 return
             call = Call(self, self.body, self.env, n, n.name)
-            before = len(self.graph.nodes)
+            before = len(self.body.graph.nodes)
             if n.target in _PYTHON:
                 got = _PYTHON[n.target](call)
+            elif str(n.target) in _HIGHER:
+                got = _HIGHER[str(n.target)](call)
             else:
                 handler = find(str(n.target))
                 if handler is None:
@@ -203,19 +209,43 @@ class Importer:
             for part in n.target.split("."):
                 owner = getattr(owner, part)
             t = owner
+        if hasattr(t, "graph"):
+            return t  # the inner graph of a control-flow op
         if not hasattr(t, "detach"):
-            raise UnsupportedError(
-                f"'{n.target}' is {type(t).__name__}: control flow with inner graphs is not supported yet"
-            )
+            raise UnsupportedError(f"'{n.target}' is {type(t).__name__}, which has no counterpart here")
         return self.body.constant(array_of(t), n.target)
 
     def _name(self, n: Any, v: Any, before: int) -> None:
-        fresh = self.graph.nodes[before:]
+        fresh = self.body.graph.nodes[before:]
         if isinstance(v, Value) and v.producer is not None and any(v.producer is f for f in fresh):
             self.body.rename(v, n.name)
             if n.name not in self.body.node_names:
                 self.body.node_names.add(n.name)
                 v.producer.name = n.name
+
+    def inner(self, module: Any, items: list[Any], body: Body) -> list[Value]:
+        """The results of an inner graph for these inputs, its ops emitted into a body."""
+        saved = self.body, self.env
+        self.body, self.env = body, {}
+        try:
+            places = [n for n in module.graph.nodes if n.op == "placeholder"]
+            if len(places) != len(items):
+                raise FormatError(f"an inner graph takes {len(places)} inputs; got {len(items)}")
+            for n, item in zip(places, items, strict=True):
+                self.env[n.name] = body.capture(item)
+            results: list[Any] = []
+            for n in module.graph.nodes:
+                if n.op == "output":
+                    results = [self.env[a.name] if hasattr(a, "name") else a for a in n.args[0]]
+                elif n.op != "placeholder":
+                    if n.op == "call_function" and not self._known(n):
+                        raise UnsupportedError(f"{n.target} inside: {_why_not(str(n.target))}")
+                    self._node(n)
+        finally:
+            self.body, self.env = saved
+        if not all(isinstance(r, Value) for r in results):
+            raise UnsupportedError("an inner graph gives something that is no tensor")
+        return results
 
     # ---- outputs
     def _outputs(self, last: Any, spec: Any) -> None:
@@ -332,6 +362,19 @@ def _python_ops() -> dict[Any, Any]:
     return table
 
 
+def _cond(c: Call) -> list[Value]:
+    """torch.cond: both inner graphs take the same operands."""
+    condition, then, other, operands = (c.resolve(a) for a in c.node.args)
+    condition = c.tensor(condition, dtypes.bool_)
+    condition = condition if c.rank(condition) == 0 else c.reshape(condition)
+
+    def branch(module: Any) -> Any:
+        return lambda body: c.importer.inner(module, list(operands), body)
+
+    return c.branch(condition, [("then", branch(then)), ("else", branch(other))])
+
+
+_HIGHER: dict[str, Callable[[Call], Any]] = {"cond": _cond}
 _PYTHON: dict[Any, Callable[[Call], Any]] = _python_ops()
 try:  # torch's own forms of min and max over symbolic numbers, and checks that hold by construction
     import torch as _torch

@@ -80,13 +80,6 @@ def composite(c: Call) -> list[Item]:
     return c.importer.inline(c.body, o.decomposition_subgraph_index, [c.item(i) for i in range(c.n)])
 
 
-def inside(c: Call, name: str) -> Body:
-    """A body within the current one."""
-    body = Body(Graph(name), c.body)
-    body.builder.graph.variables = c.body.graph.variables
-    return body
-
-
 @handles("IF")
 def if_(c: Call) -> Any:
     o = c.options("IfOptions")
@@ -97,17 +90,11 @@ def if_(c: Call) -> Any:
     if known is not None:
         index = o.then_subgraph_index if known.reshape(-1)[0] else o.else_subgraph_index
         return c.importer.inline(c.body, index, items)
-    branches: list[tuple[Body, list[Value]]] = []
-    for name, index in (("then", o.then_subgraph_index), ("else", o.else_subgraph_index)):
-        body = inside(c, name)
-        branches.append((body, tensors(c, c.importer.inline(body, index, [body.capture(i) for i in items]))))
-    outer: dict[Value, None] = {}
-    for body, _ in branches:
-        outer |= dict.fromkeys(o for o, _ in body.captured())
-    for body, outs in branches:
-        close(body, list(outer), outs)
-    then, other = (b.graph for b, _ in branches)
-    return c.op("if", cond, *outer, outputs=len(c.outputs), then_graph=then, else_graph=other)
+
+    def branch(index: int) -> Any:
+        return lambda body: tensors(c, c.importer.inline(body, index, [body.capture(i) for i in items]))
+
+    return c.branch(cond, [("then", branch(o.then_subgraph_index)), ("else", branch(o.else_subgraph_index))])
 
 
 def tensors(c: Call, items: list[Item]) -> list[Value]:
@@ -120,17 +107,6 @@ def tensors(c: Call, items: list[Item]) -> list[Value]:
     return items
 
 
-def close(body: Body, outer: list[Value], outs: list[Value]) -> None:
-    """Give a body one input per captured value, in a common order, and its outputs."""
-    for o in outer:
-        inner = body.captures.get(o)
-        if inner is None or inner.is_constant:
-            inner = Value(body.builder.unique(o.name), o.dtype, o.shape)
-        body.graph.inputs.append(inner)
-    body.graph.outputs = list(outs)
-    body.graph.variables = []
-
-
 @handles("WHILE")
 def while_(c: Call) -> Any:
     """The condition is asked once before the loop and at the end of each round."""
@@ -140,7 +116,7 @@ def while_(c: Call) -> Any:
     first = scalar_bool(c, c.importer.inline(c.body, o.cond_subgraph_index, items))
     shapes: list[Any] = [v.shape for v in state]
     for _ in range(4):
-        body = inside(c, "body")
+        body = c.inside("body")
         body.graph.inputs = [
             Value(body.builder.unique("iteration"), dtypes.int64, ()),
             Value(body.builder.unique("condition"), dtypes.bool_, ()),

@@ -142,3 +142,19 @@ def test_problems_are_listed_at_once() -> None:
     with pytest.raises(UnsupportedError) as e:
         dk.convert(torch.export.export(Odd(), (torch.eye(3),)))
     assert len(e.value.problems) >= 2
+
+
+def test_branches() -> None:
+    class Choice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 3)
+
+        def forward(self, x):
+            y = x * 2
+            return torch.cond(x.sum() > 0, lambda a, b: self.linear(a) + b, lambda a, b: (a - b).cos(), (x, y))
+
+    program = torch.export.export(Choice().eval(), (torch.ones(2, 3),))
+    session = dk.Interpreter(to_bytes(dk.convert(program).graph))
+    for x in (torch.ones(2, 3), -torch.ones(2, 3)):
+        agree(session.run(x.numpy()), [program.module()(x)])
