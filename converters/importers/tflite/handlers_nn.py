@@ -8,7 +8,7 @@ import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, handles
 from deploykit.errors import FormatError
-from deploykit.graph import Value
+from deploykit.graph import QuantParams, Value
 from deploykit.graph.dims import DimLike
 
 _PADDING = ("same_upper", "explicit")
@@ -29,10 +29,23 @@ def channels(c: Call, v: Value, what: str) -> int:
     return d
 
 
-def bias(c: Call, i: int) -> Value | None:
-    """An optional bias of any number of dims as a vector."""
-    b = c.opt(i)
-    return None if b is None else b if c.rank(b) == 1 else c.reshape(b, -1)
+def bias(c: Call, i: int, x: int = 0, w: int = 1) -> Value | None:
+    """An optional bias of any number of dims as a vector.
+
+    An integer bias counts in units of input scale times weight scale, whatever scale its own tensor claims: the runtime
+    adds it to the sums as it is, and converters write wrong ones where layers share a bias.
+    """
+    if c.item(i) is None:
+        return None
+    xq, wq = c.quant(x), c.quant(w)
+    v = c.raw(i)
+    if xq is not None and wq is not None and xq.axis is None and v.dtype is not None and v.dtype.kind == "i":
+        scale = (xq.scale * wq.scale).astype(np.float32)
+        axis = None if wq.axis is None or scale.ndim == 0 else 0
+        v = v if c.rank(v) == 1 else c.reshape(v, -1)
+        return c.dequantized(v, QuantParams(scale, np.zeros(scale.shape, np.int32), axis))
+    b = c.x(i)
+    return b if c.rank(b) == 1 else c.reshape(b, -1)
 
 
 @handles("CONV_2D")
@@ -138,7 +151,7 @@ def transpose_conv(c: Call) -> Value:
         c,
         x,
         c.transpose(w, (3, 1, 2, 0)),
-        bias(c, 3),
+        bias(c, 3, 2),
         out,
         (o.stride_h, o.stride_w),
         padding(c, o.padding),
@@ -154,7 +167,7 @@ def conv_3d_transpose(c: Call) -> Value:
         raise c.unsupported("dilated transposed convolution")
     out = spatial_sizes(c, 0, 3)
     strides = (o.stride_d, o.stride_h, o.stride_w)
-    y = transposed(c, x, c.transpose(w, (4, 0, 1, 2, 3)), bias(c, 3), out, strides, padding(c, o.padding))
+    y = transposed(c, x, c.transpose(w, (4, 0, 1, 2, 3)), bias(c, 3, 2), out, strides, padding(c, o.padding))
     return c.act(y, o.fused_activation_function)
 
 

@@ -147,6 +147,9 @@ def cases(dtype: str, seed: int) -> list[Case]:
         depth_multiplier=2,
         **geo,
     )
+    wrong = out[-4]  # a bias whose tensor claims another scale: the integers count
+    qs = {**wrong.quant, "2": Quant(wrong.quant["2"].scale * np.float32(0.3), 0, 0)}
+    out.append(Case(wrong.op, wrong.inputs, (1, 2), wrong.kind, wrong.fields, (dtype,), qs, deep, name="bias"))
     if dtype != "int16":
         flat = dict(name="one-scale")
         x, w = f(4, 20), f(7, 20)
