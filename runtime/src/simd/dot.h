@@ -42,10 +42,19 @@ constexpr bool kDotFast = true;
 constexpr bool kDotFast = false;
 #endif
 
+// Sums wrap like int32; in signed vectors that would be undefined.
+template <class V>
+DK_INL V wrapping_add(V a, V b) {
+  return bits<V>(bits<uint_of<V>>(a) + bits<uint_of<V>>(b));
+}
+
 #if defined(DK_SIMD_SCALAR) || !(defined(__SSE4_1__) || defined(__ARM_NEON) || defined(__wasm_simd128__))
 DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   DK_UNROLL
-  for (int i = 0; i < 4; ++i) acc += ((a >> (8 * i)) & 255) * (bits<s32x4>(bits<u32x4>(b) << (24 - 8 * i)) >> 24);
+  for (int i = 0; i < 4; ++i) {
+    const s32x4 weight = bits<s32x4>(bits<u32x4>(b) << (24 - 8 * i)) >> 24;
+    acc = wrapping_add(acc, ((a >> (8 * i)) & 255) * weight);
+  }
   return acc;
 }
 #elif defined(__SSE4_1__)
@@ -71,7 +80,7 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   DK_INL V dot4(V acc, V a, V b) {                                                                                     \
     const V even = bits<V>(P##_madd_epi16(bits<M>(a & 0x00ff00ff), P##_srai_epi16(P##_slli_epi16(bits<M>(b), 8), 8))); \
     const V odd = bits<V>(P##_madd_epi16(P##_srli_epi16(bits<M>(a), 8), P##_srai_epi16(bits<M>(b), 8)));               \
-    return acc + even + odd;                                                                                           \
+    return wrapping_add(acc, even + odd);                                                                              \
   }
 DK_DOT4_PAIRS(s32x4, __m128i, _mm)
 #if defined(__AVX2__)
@@ -102,7 +111,7 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
       vpaddq_s32(vmull_s16(vget_low_s16(a0), vget_low_s16(b0)), vmull_s16(vget_high_s16(a0), vget_high_s16(b0)));
   const int32x4_t p1 =
       vpaddq_s32(vmull_s16(vget_low_s16(a1), vget_low_s16(b1)), vmull_s16(vget_high_s16(a1), vget_high_s16(b1)));
-  return acc + bits<s32x4>(vpaddq_s32(p0, p1));
+  return wrapping_add(acc, bits<s32x4>(vpaddq_s32(p0, p1)));
 }
 #endif
 #elif defined(__wasm_simd128__)
@@ -111,7 +120,7 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   const v128_t even =
       wasm_i32x4_dot_i16x8(wasm_v128_and(va, wasm_i16x8_splat(255)), wasm_i16x8_shr(wasm_i16x8_shl(vb, 8), 8));
   const v128_t odd = wasm_i32x4_dot_i16x8(wasm_u16x8_shr(va, 8), wasm_i16x8_shr(vb, 8));
-  return acc + bits<s32x4>(wasm_i32x4_add(even, odd));
+  return wrapping_add(acc, bits<s32x4>(wasm_i32x4_add(even, odd)));
 }
 #endif
 

@@ -70,8 +70,8 @@ void store_bytes(const float* v, int64_t n, int32_t zero, int32_t low, int32_t h
 void accumulate(const uint8_t* x, int64_t n, uint8_t flip, int32_t* sums) {
   const int32_t f = flip;
   int64_t i = 0;
-  for (; i + kW <= n; i += kW) store(sums + i, load<s32>(sums + i) + (widen(x + i) ^ f));
-  for (; i < n; ++i) sums[i] += x[i] ^ flip;
+  for (; i + kW <= n; i += kW) store(sums + i, load<u32>(sums + i) + bits<u32>(widen(x + i) ^ f));
+  for (; i < n; ++i) sums[i] = static_cast<int32_t>(static_cast<uint32_t>(sums[i]) + (x[i] ^ flip));
 }
 
 void average(const int32_t* sums, int64_t n, int32_t offset, float count, float multiplier, int32_t zero, int32_t low,
@@ -80,7 +80,7 @@ void average(const int32_t* sums, int64_t n, int32_t offset, float count, float 
   const f32 c = splat<f32>(count), m = splat<f32>(multiplier);
   for (int64_t i = 0; i < n; i += kW) {
     const s32 sum = n - i >= kW ? load<s32>(sums + i) : bits<s32>(load_n<f32>(sums + i, static_cast<int>(n - i)));
-    put(y + i, ends(to_f32(sum - offset) / c * m), n - i);
+    put(y + i, ends(to_f32(bits<s32>(bits<u32>(sum) - static_cast<uint32_t>(offset))) / c * m), n - i);
   }
 }
 

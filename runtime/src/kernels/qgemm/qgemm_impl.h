@@ -147,7 +147,8 @@ DK_INL void row_of(const QGemmTile* t) {
   }
   s32 acc[1][NV];
   DK_UNROLL
-  for (int j = 0; j < NV; ++j) acc[0][j] = (part[0][j] + part[1][j]) + (part[2][j] + part[3][j]);
+  for (int j = 0; j < NV; ++j)
+    acc[0][j] = wrapping_add(wrapping_add(part[0][j], part[1][j]), wrapping_add(part[2][j], part[3][j]));
   if (t->finish) return t->added ? finish_tile<1, NV, true>(t->finish, acc) : finish_tile<1, NV, false>(t->finish, acc);
   DK_UNROLL
   for (int j = 0; j < NV; ++j) store(t->acc + j * kW, acc[0][j]);
@@ -185,7 +186,10 @@ DK_INL f32 scaled(const QEpilogue& e, s32 acc, int64_t column, const uint8_t* re
 DK_INL s32 sums(const QGemmFinish* f, int i, int j) {
   const QEpilogue& e = *f->e;
   s32 a = load<s32>(f->acc + i * f->lda + j);
-  if (e.row_sum) a += splat<s32>(e.row_sum[f->row + i]) * load<s32>(e.column_zero + f->column + j);
+  if (e.row_sum) {
+    const u32 p = splat<u32>(static_cast<uint32_t>(e.row_sum[f->row + i])) * load<u32>(e.column_zero + f->column + j);
+    a = wrapping_add(a, bits<s32>(p));
+  }
   return a;
 }
 
