@@ -37,6 +37,9 @@ struct State {
 bool is_four(DType t) { return t == DType::s4 || t == DType::u4; }
 bool is_half(DType t) { return t == DType::f16 || t == DType::bf16; }
 
+// Blocks of k numbers; block 0 means one for all.
+int64_t blocks_of(int64_t k, int64_t block) { return block ? k / block + (k % block != 0) : 1; }
+
 Status infer(OpContext& c) {
   const Tensor &x = *c.in(kX), &w = *c.in(kWeight);
   const Tensor *scale = c.in(kScale), *zero = c.in(kZero);
@@ -64,7 +67,7 @@ Status infer(OpContext& c) {
     if (zero && zero->dtype != w.dtype)
       return c.fail(Code::shape, "zero_point has dtype %s; expected that of weight, %s", dtype_name(zero->dtype),
                     dtype_name(w.dtype));
-    const int64_t one = 1, blocks = block ? (k + block - 1) / block : 1;
+    const int64_t one = 1, blocks = blocks_of(k, block);
     const int64_t grid[2] = {turned ? n : blocks, turned ? blocks : n};
     const Tensor* const both[] = {scale, zero};
     for (const Tensor* t : both) {
@@ -131,7 +134,7 @@ void make_parts(const OpContext& c, const State& s, char* to) {
           else
             memcpy(d + (k * nr + j) * 2, from + at * 2, 2);
         }
-      if (!scale) continue;
+      if (!scale || s.k == 0) continue;
       for (int64_t b = 0; b < s.blocks; ++b)
         for (int64_t j = 0; j < nr; ++j) {
           const int64_t to_at = first * s.blocks + b * nr + j;
@@ -161,7 +164,8 @@ Status prepare(OpContext& c) {
   s.n = w.dims[s.turned ? 0 : 1];
   s.m = c.out(0)->count() / s.n;
   s.block = c.attr_int(A::block_size);
-  s.blocks = s.block && s.k ? (s.k + s.block - 1) / s.block : 1;
+  s.blocks = s.k ? blocks_of(s.k, s.block) : 1;
+  if (s.block > s.k) s.block = s.k;
   s.type = is_four(w.dtype)         ? Narrow::u4
            : w.dtype == DType::f16  ? Narrow::f16
            : w.dtype == DType::bf16 ? Narrow::bf16
