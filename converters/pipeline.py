@@ -75,6 +75,15 @@ STAGES: tuple[tuple[Pass, ...], ...] = (
 )
 # For formats that say quantization by quantize and dequantize nodes: these stay, on weights too.
 PORTABLE: tuple[tuple[Pass, ...], ...] = tuple(s for s in STAGES if s not in (INTEGERS, WEIGHTS, NARROW))
+# What the quantizer starts from: a float graph with batch norms folded and its layout settled, nothing fused yet.
+PREPARE: tuple[tuple[Pass, ...], ...] = (
+    CLEAN,
+    (*FIND, *CLEAN),
+    LAYOUT,
+    (*map(from_module, (fold_affine, fold_pads, flatten_matmul)), *CLEAN),
+    LAYOUT,
+    CLEAN,
+)
 # For graphs traced from our own code, which are channels last already: on a training step of thousands of nodes the
 # search for a layout would take half a minute and find nothing.
 TRACED: tuple[tuple[Pass, ...], ...] = (CLEAN, (*FIND, *CLEAN), (*FUSE, *CLEAN), CLEAN)

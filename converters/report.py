@@ -68,6 +68,7 @@ class Report:
     source: str = ""
     output: str | None = None
     output_bytes: int = 0
+    quantization: dict[str, Any] | None = None  # scheme, counts, nearness to the source
     verification: dict[str, Any] | None = None
     seconds: float = 0.0
     graph: Graph | None = field(default=None, repr=False)
@@ -110,5 +111,6 @@ class Report:
             "transposes": [t.to_json() for t in self.transposes],
             "passes": [p.to_json() for p in self.passes],
             "notes": list(self.notes),
+            "quantization": self.quantization,
             "verification": self.verification,
         }

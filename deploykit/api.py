@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,10 @@ def convert(
     *,
     quantize: str | None = None,
     calibration: Any = None,
+    observer: str = "mse",
+    keep_float: Iterable[str] = (),
+    progress: Callable[[int], None] | None = None,
+    min_agreement: float | None = None,
     input_shapes: dict[str, list[int | str]] | None = None,
     target: str = "any",
     verify: bool = True,
@@ -94,6 +99,11 @@ def convert(
     only report); written to a temporary file first, so a failure leaves nothing behind.
     input_shapes: {"x": [1, 3, "h", 224]} fixes or names dims.  verify: run source and result on the same inputs and
     raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
+    quantize: "int8" (needs calibration: a .npz, a folder, arrays or an iterable of samples), "dynamic", "fp16", "int4" or
+    "auto"; observer: how ranges are read off the calibration runs (minmax, moving_average, percentile, mse, entropy);
+    keep_float: nodes or ops to leave as they are; progress: called with the number of samples seen; min_agreement: raise
+    VerifyError when fewer decisions (largest element of the last dim) than this fraction are the source's.  Then verify measures
+    how near the result is to its source, in ``report.quantization``.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
     fix_batch: size of every input's leading dim.  outputs: names of the tensors to give, outputs or inner ones.
     io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  Names and order of inputs and outputs stay the source's.
@@ -102,11 +112,12 @@ def convert(
     """
     from deploykit import formats
 
-    if quantize is not None or calibration is not None:
-        raise UnsupportedError(
-            "quantization is not part of this version of deploykit. Convert without quantize=; models that are already "
-            "quantized (ONNX Q/DQ) convert as they are."
-        )
+    if quantize is not None and io_layout is not None:
+        raise InputError("quantize and io_layout at once; convert with io_layout first, then quantize the result.")
+    if min_agreement is not None and (quantize is None or not verify):
+        raise InputError("min_agreement compares a quantized model with its source; it needs quantize and verify=True.")
+    if calibration is not None and quantize is None:
+        raise InputError("calibration without quantize; say quantize='int8' (or dynamic, fp16, int4, auto).")
     if target not in TARGETS:
         raise InputError(f"target: got {target!r}, expected one of {', '.join(TARGETS)}.")
     if dst is not None and Path(dst).suffix not in formats.WRITABLE:
@@ -134,6 +145,20 @@ def convert(
         interface.select_outputs(graph, outputs)
     moved = interface.set_layout(graph, io_layout) if io_layout is not None else ({}, {})
     promised = interface.names(graph)
+    quantized: dict[str, Any] | None = None
+    samples: list[dict[str, np.ndarray]] = []
+    if quantize is not None:
+        from deploykit import quantization
+
+        graph, quantized, samples = quantization.quantize(
+            graph,
+            quantize,
+            calibration,
+            observer=observer,
+            keep_float=keep_float,
+            read_file=_read_image(graph.metadata.get("preprocessing", {})),
+            progress=progress,
+        )
     imported = graph
     graph, report = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
     data: bytes | None = None
@@ -162,7 +187,10 @@ def convert(
                 f.write(data)
         if f is not None:
             f.flush()
-        if verify:
+        if verify and quantized is not None:
+            quantized |= _nearness(src, result, kind, samples or inputs, input_shapes)
+            _demand(quantized, min_agreement)
+        elif verify:
             from deploykit import verification
 
             report.verification = verification.check(
@@ -170,8 +198,42 @@ def convert(
             )
             if report.verification["status"] == "failed":
                 raise VerifyError(verification.failure(report.verification))
+    report.quantization = quantized
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> dict[str, Any]:
+    """How near a quantized model is to its source, on calibration samples or made-up inputs."""
+    from deploykit import quantization, runners, verification
+
+    if isinstance(src, Graph):
+        return {}
+    reference, _ = verification._source_runners(src)
+    if not samples:
+        found = (runners.working_inputs(reference, seed, shapes) for seed in range(2))
+        samples = [f[0] for f in found if f is not None]
+    return quantization.check(reference, runners.open_bytes(result, kind), samples)
+
+
+def _demand(q: dict[str, Any], least: float | None) -> None:
+    for r in q.get("outputs", ()) if least is not None else ():
+        if r["agreement"] is not None and r["agreement"] < least:
+            raise VerifyError(
+                f"output '{r['name']}': {100 * r['agreement']:.1f} % of decisions are the source's, {100 * least:g} % are "
+                "demanded. Nothing was written. Give more calibration data, another observer, or keep_float for some nodes."
+            )
+
+
+def _read_image(preprocessing: dict[str, Any]) -> Any:
+    """A reader of image files for calibration folders."""
+
+    def read(path: Path, spec: Any) -> np.ndarray:
+        from deploykit.images import read_image
+
+        return read_image(path, spec, preprocessing)
+
+    return read
 
 
 def _name(src: Any) -> str:

@@ -28,8 +28,32 @@ from deploykit.cli.common import console, size
     "--inputs", "inputs", multiple=True, metavar="NAME=FILE", help="Check on these: .npy .npz .png .jpg .wav."
 )
 @click.option("--verify-passes", is_flag=True, help="Also run both sides of every rewrite: slow, names a wrong pass.")
-@click.option("--quantize", type=click.Choice(["fp16", "dynamic", "int8", "int4", "auto"]), help="Not in this version.")
-@click.option("--calibration", type=click.Path(path_type=Path), help="Not in this version.")
+@click.option(
+    "--quantize",
+    type=click.Choice(["fp16", "dynamic", "int8", "int4", "auto"]),
+    help="Smaller and faster: int8 needs --calibration; dynamic, fp16 and int4 do not.",
+)
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Real inputs: a .npz with arrays by input name, a .npy, or a folder of images.",
+)
+@click.option(
+    "--observer",
+    type=click.Choice(["minmax", "moving_average", "percentile", "mse", "entropy"]),
+    default="mse",
+    show_default=True,
+    help="How activation ranges are read off the calibration runs.",
+)
+@click.option(
+    "--keep-float", "keep_float", multiple=True, metavar="NODE", help="Leave a node (or all of an op) in float."
+)
+@click.option(
+    "--min-accuracy",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Fail below this agreement with the source.",
+)
 @click.option("--strip-names", is_flag=True, help="Leave out inner names: smaller, but harder to debug.")
 @common.json_option
 def command(
@@ -44,6 +68,9 @@ def command(
     verify_passes: bool,
     quantize: str | None,
     calibration: Path | None,
+    observer: str,
+    keep_float: tuple[str, ...],
+    min_accuracy: float | None,
     strip_names: bool,
     as_json: bool,
 ) -> int:
@@ -60,6 +87,7 @@ def command(
       deploykit convert net.py:make -o model.dk         (make() returns module, example_inputs)
       deploykit convert model.onnx -o model.tflite
       deploykit convert model.onnx -o model.dk --fix-batch 1 --io-layout nhwc --outputs scores,boxes
+      deploykit convert model.onnx -o model.dk --quantize int8 --calibration images/
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
@@ -72,6 +100,9 @@ def command(
             output,
             quantize=quantize,
             calibration=calibration,
+            observer=observer,
+            keep_float=keep_float,
+            min_agreement=None if min_accuracy is None else min_accuracy / 100,
             input_shapes=common.parse_shapes(shapes),
             verify=verify,
             inputs=_real_inputs(model, inputs),
@@ -107,8 +138,29 @@ def show(report: Any) -> None:
             t.add_row(p.name, str(p.changes), f"{p.seconds * 1e3:.0f}", p.summary)
     console.print(t)
     console.print(f"nodes: {report.nodes_before} -> {report.nodes_after}; transposes left: {report.transposes_left}")
-    verification(report.verification)
+    if report.quantization is not None:
+        quantization(report.quantization)
+    else:
+        verification(report.verification)
     console.print(f"done in {report.seconds:.1f} s. Next: [bold]deploykit bench {target}[/bold]")
+
+
+def quantization(q: dict[str, Any]) -> None:
+    """Print what was quantized and how near the result is."""
+    counts = ", ".join(f"{n} {k}" for k, n in q["counts"].items()) or "nothing"
+    data = f", {q['samples']} calibration samples" if "observer" in q else ""
+    console.print(f"quantized ({q['scheme']}): {counts}{data}")
+    for note in q["notes"]:
+        console.print(f"  [yellow]note[/yellow]: {common.escape(note)}")
+    if not q.get("outputs"):
+        return
+    t = common.table("output", ">signal to noise", ">largest difference", ">largest output", ">same decision")
+    for r in q["outputs"]:
+        same = "" if r["agreement"] is None else f"{100 * r['agreement']:.1f} %"
+        t.add_row(
+            common.escape(r["name"]), f"{r['sqnr_db']:.1f} dB", f"{r['max_error']:.3g}", f"{r['max_output']:.3g}", same
+        )
+    console.print(t)
 
 
 def verification(v: dict[str, Any] | None) -> None:

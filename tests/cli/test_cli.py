@@ -98,12 +98,20 @@ def test_wrong_output_kind(tmp_path: Path) -> None:
     assert ".dk, .onnx" in deploykit("convert", source, "-o", tmp_path / "m.pb", code=2).stderr
 
 
-def test_quantize_says_that_it_is_not_there(tmp_path: Path) -> None:
+def test_quantize(tmp_path: Path) -> None:
     source = small.cnn(tmp_path / "m.onnx")
-    assert (
-        "not part of this version"
-        in deploykit("convert", source, "-o", tmp_path / "m.dk", "--quantize", "int8", code=1).stderr
-    )
+    x = np.random.default_rng(0).random((20, 3, 16, 16), np.float32)
+    np.savez(tmp_path / "c.npz", x=x)
+    out = tmp_path / "m.dk"
+    done = deploykit("convert", source, "-o", out, "--quantize", "int8", "--calibration", tmp_path / "c.npz")
+    assert "quantized (int8)" in done.stdout and "20 calibration samples" in done.stdout and "dB" in done.stdout
+    assert json.loads(deploykit("inspect", out, "--json").stdout)["ops"]["qconv"]["count"] == 1
+
+
+def test_quantize_needs_data(tmp_path: Path) -> None:
+    source = small.cnn(tmp_path / "m.onnx")
+    done = deploykit("convert", source, "-o", tmp_path / "m.dk", "--quantize", "int8", code=2)
+    assert "calibration data" in done.stderr
     assert not (tmp_path / "m.dk").exists()
 
 

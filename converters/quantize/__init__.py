@@ -1,0 +1,8 @@
+"""The quantizer: observers of calibration runs, schemes, insertion of quantize and dequantize nodes."""
+
+from __future__ import annotations
+
+from deploykit.converters.quantize.observers import OBSERVERS, Observer
+from deploykit.converters.quantize.schemes import SCHEMES, Choices, calibrate_values, quantize_static, quantize_weights
+
+__all__ = ["OBSERVERS", "SCHEMES", "Choices", "Observer", "calibrate_values", "quantize_static", "quantize_weights"]

@@ -1,0 +1,307 @@
+"""Schemes: which tensors become integers, and the nodes that say so (docs/quantization-ir.md).
+
+int8    activations uint8 with a zero point each, weights int8 symmetric per output channel (the LiteRT 8-bit rules);
+        explicit quantize and dequantize nodes, which later passes turn into integer ops.
+dynamic weights int8 per output channel, activations of products quantized row by row when the model runs.
+fp16    weights float16.
+int4    weights of products int4 in blocks of 32 along the summed axis, other weights int8.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from deploykit import dtypes
+from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.walk import attr, operand
+from deploykit.errors import InputError
+from deploykit.graph import Graph, Node, Value
+
+SCHEMES = ("fp16", "dynamic", "int8", "int4")
+LEAST = 64  # weights of fewer elements stay as they are
+
+PRODUCTS = frozenset(("conv", "matmul"))
+CLAMPS = frozenset(("relu", "relu6", "clip"))
+# ops with an integer form between quantize and dequantize
+ARITHMETIC = frozenset(("add", "sub", "mul", "avg_pool", "reduce_mean", "softmax", "global_avg_pool"))
+TABLES = frozenset(
+    "sigmoid tanh silu hard_swish hard_sigmoid leaky_relu elu gelu mish softplus selu relu relu6 clip".split()
+)
+# results are elements of the inputs: one range for all of them
+MOVES = frozenset(
+    "reshape flatten squeeze unsqueeze transpose slice split concat max_pool depth_to_space space_to_depth expand tile "
+    "reverse resize pad".split()
+)
+INTEGER = PRODUCTS | ARITHMETIC | TABLES | MOVES
+
+
+@dataclass
+class Choices:
+    """What the user may say, and what was done: ``counts`` by kind, ``notes`` for people."""
+
+    scheme: str
+    observer: str = "mse"
+    keep_float: tuple[str, ...] = ()
+    counts: Counter[str] = field(default_factory=Counter)
+    notes: list[str] = field(default_factory=list)
+
+    def keeps(self, n: Node) -> bool:
+        """Whether a node was asked to stay float, by its name, an output's name, or its op."""
+        return bool(self.keep_float) and (
+            n.name in self.keep_float
+            or n.op in self.keep_float
+            or any(v is not None and v.name in self.keep_float for v in n.outputs)
+        )
+
+
+def _is_activation(v: Value | None) -> bool:
+    return v is not None and v.data is None and v.dtype is dtypes.float32
+
+
+def _weight_ok(n: Node) -> bool:
+    """A product with a constant weight of known shape (or a product of two activations)."""
+    w = operand(n, 1)
+    if w is None or w.dtype is not dtypes.float32:
+        return False
+    if n.op == "matmul":
+        return (
+            w.data is not None and w.data.ndim == 2 and attr(n, "alpha") == 1.0 and not attr(n, "transpose_a")
+        ) or w.data is None
+    return w.data is not None
+
+
+def _wanted(graph: Graph, choices: Choices) -> set[Node]:
+    out = set()
+    for n in graph.nodes:
+        if n.op not in INTEGER or choices.keeps(n) or not _is_activation(n.outputs[0]):
+            continue
+        if n.op in PRODUCTS and not _weight_ok(n):
+            continue
+        out.add(n)
+    return out
+
+
+def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
+    """activation -> representative of the group that shares its range; only activations that become integers.
+
+    An output of a product or sum that only a clamp reads is left out: it never exists in the integer form.
+    """
+    wanted = _wanted(graph, choices)
+    readers = graph.consumers()
+    group: dict[Value, Value] = {}
+
+    def find(v: Value) -> Value:
+        while group.get(v, v) is not v:
+            v = group[v]
+        return v
+
+    for n in graph.nodes:
+        if n not in wanted:
+            continue
+        values = [v for v in (*n.inputs, *n.outputs) if _is_activation(v)]
+        for v in values:
+            group.setdefault(v, v)  # type: ignore[arg-type]
+        if n.op in MOVES and not (n.op == "pad" and attr(n, "mode") == "constant" and operand(n, 2) is not None):
+            data = [v for v in (*(n.inputs if n.op == "concat" else n.inputs[:1]), *n.outputs) if _is_activation(v)]
+            for v in data[1:]:
+                group[find(v)] = find(data[0])  # type: ignore[arg-type]
+    outputs = set(graph.outputs)
+    for n in wanted:
+        y = n.output
+        users = readers.get(y, [])
+        if (
+            n.op in PRODUCTS | {"add", "sub", "mul"}
+            and y not in outputs
+            and len(users) == 1
+            and users[0].op in CLAMPS
+            and users[0] in wanted
+        ):
+            group.pop(y, None)
+    return {v: find(v) for v in list(group)}
+
+
+def quantize_static(
+    graph: Graph, groups: dict[Value, Value], ranges: dict[Value, tuple[float, float]], choices: Choices
+) -> None:
+    """Insert quantize and dequantize nodes for activations and weights; edits the graph in place."""
+    wanted = _wanted(graph, choices)
+    merged: dict[Value, tuple[float, float]] = {}
+    for v, g in groups.items():
+        if v in ranges:
+            low, high = merged.get(g, (np.inf, -np.inf))
+            merged[g] = (min(low, ranges[v][0]), max(high, ranges[v][1]))
+    rw = Rewriter(graph)
+    for v in list(dict.fromkeys([*graph.inputs, *(o for n in graph.nodes for o in n.outputs if o is not None)])):
+        if v not in groups or groups[v] not in merged:
+            continue
+        users = list(rw.users(v))
+        if not any(u in wanted for u in users) and (v.producer is None or v.producer not in wanted):
+            continue
+        scale, zero = activation_scale(*merged[groups[v]])
+        place = rw.before(next(iter(rw.nodes()), None)) if v.producer is None else rw.after(v.producer)
+        with place:
+            q = rw.op("quantize", v, scale, zero)
+            d = rw.op("dequantize", q, scale, zero)
+        for u in users:
+            if u is q.producer:
+                continue
+            for i, x in enumerate(u.inputs):
+                if x is v:
+                    rw.set_input(u, i, d)
+        graph.outputs = [d if o is v else o for o in graph.outputs]
+        choices.counts["activations"] += 1
+    for n in rw.nodes():
+        if n in wanted and n.op in PRODUCTS:
+            w = n.inputs[1]
+            if w is not None and w.data is not None:
+                with rw.before(n):
+                    rw.set_input(n, 1, _narrow_weight(rw, n, w))
+                choices.counts["weights"] += 1
+    rw.commit()
+
+
+def activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero point) of uint8 for a range, which is widened to contain 0.
+
+    >>> activation_scale(-1.0, 1.55)
+    (array(0.01, dtype=float32), array(100, dtype=uint8))
+    """
+    low, high = min(low, 0.0), max(high, 0.0)
+    scale = np.float32((high - low) / 255) or np.float32(1.0)
+    zero = np.clip(np.rint(-low / scale), 0, 255)
+    return np.asarray(scale, np.float32), np.asarray(zero, np.uint8)
+
+
+def symmetric(w: np.ndarray, axis: int, top: int = 127) -> tuple[np.ndarray, np.ndarray]:
+    """(integers, scale per slice along axis) without zero points."""
+    rest = tuple(i for i in range(w.ndim) if i != axis)
+    scale = np.abs(w).max(axis=rest, initial=0.0).astype(np.float32) / np.float32(top)
+    scale = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
+    wide = scale.reshape([-1 if i == axis else 1 for i in range(w.ndim)])
+    return np.clip(np.rint(w / wide), -top, top).astype(np.int8), scale
+
+
+def _channel_axis(n: Node, w: np.ndarray) -> int:
+    """The axis of a product's weight along which outputs lie."""
+    if n.op == "conv":
+        return 0
+    if n.op == "conv_transpose":
+        return w.ndim - 1
+    return 0 if attr(n, "transpose_b") else w.ndim - 1
+
+
+def _narrow_weight(rw: Rewriter, n: Node, w: Value) -> Value:
+    assert w.data is not None
+    axis = _channel_axis(n, w.data)
+    q, scale = symmetric(w.data, axis)
+    return rw.op("dequantize", rw.constant(q, w.name), scale, np.zeros(scale.shape, np.int8), axis=axis)
+
+
+# ---------------------------------------------------------------- weights only
+_HOLDERS = {
+    "conv": (1,),
+    "conv_transpose": (1,),
+    "matmul": (1,),
+    "lstm": (1, 2),
+    "gru": (1, 2),
+    "rnn": (1, 2),
+    "gather": (0,),
+}
+
+
+def quantize_weights(graph: Graph, choices: Choices) -> None:
+    """fp16, dynamic or int4, in this graph and its bodies; edits in place."""
+    if choices.scheme not in SCHEMES:
+        raise InputError(f"quantize: got {choices.scheme!r}, expected one of {', '.join(SCHEMES)}, auto.")
+    for g in graph.walk():
+        rw = Rewriter(g)
+        narrow: dict[tuple[int, int], Value] = {}  # a weight read twice is stored once
+        for n in rw.nodes():
+            for i in _HOLDERS.get(n.op, ()):
+                w = operand(n, i)
+                if (
+                    w is None
+                    or w.data is None
+                    or w.dtype is not dtypes.float32
+                    or w.data.size < LEAST
+                    or choices.keeps(n)
+                ):
+                    continue
+                if choices.scheme == "dynamic" and _dynamic(rw, n, w):
+                    choices.counts["products"] += 1
+                    continue
+                axis = _axis_of_holder(n, w.data)
+                key = (id(w.data), axis)
+                if key not in narrow:
+                    with rw.before(n):
+                        narrow[key] = _stored(rw, n, w, axis, choices)
+                    choices.counts["weights"] += 1
+                rw.set_input(n, i, narrow[key])
+        rw.commit()
+
+
+def _axis_of_holder(n: Node, w: np.ndarray) -> int:
+    if n.op in ("lstm", "gru", "rnn"):
+        return 1  # [directions, gates * hidden, features]
+    return 0 if n.op == "gather" else _channel_axis(n, w)
+
+
+def _stored(rw: Rewriter, n: Node, w: Value, axis: int, choices: Choices) -> Value:
+    assert w.data is not None
+    data = w.data
+    if choices.scheme == "fp16":
+        if np.abs(data).max() > 65504:
+            choices.notes.append(f"weight '{w.name}' of {n.op} '{n.name}' is too large for float16 and stays float32")
+            return w
+        return rw.op("cast", rw.constant(data.astype(np.float16), w.name), dtype="float32")
+    if (
+        choices.scheme == "int4"
+        and n.op == "matmul"
+        and data.ndim == 2
+        and n.inputs[0] is not None
+        and (n.inputs[0].rank or 0) >= 2
+    ):
+        summed = 1 - axis
+        if data.shape[summed] % 32 == 0:
+            return _blocks(rw, w, summed)
+    q, scale = symmetric(data, axis)
+    return rw.op("dequantize", rw.constant(q, w.name), scale, np.zeros(scale.shape, np.int8), axis=axis)
+
+
+def _blocks(rw: Rewriter, w: Value, summed: int, block: int = 32) -> Value:
+    """int4 in blocks along the summed axis; of 12 scales per block the one with the least squared error."""
+    data = np.moveaxis(w.data, summed, 0)  # type: ignore[arg-type]
+    parts = data.reshape(-1, block, data.shape[1])
+    top = np.abs(parts).max(1, keepdims=True)
+    best, least = np.ones_like(top), np.full(top.shape, np.inf)
+    for keep in np.linspace(1.0, 0.72, 12):
+        scale = np.where(top > 0, top * keep / 7, 1.0)
+        error = ((np.clip(np.rint(parts / scale), -8, 7) * scale - parts) ** 2).sum(1, keepdims=True)
+        better = error < least
+        best, least = np.where(better, scale, best), np.where(better, error, least)
+    q = np.clip(np.rint(parts / best), -8, 7).reshape(data.shape)
+    q, scale = (np.ascontiguousarray(np.moveaxis(a, 0, summed)) for a in (q, best[:, 0, :].astype(np.float32)))
+    small = q.astype(dtypes.int4.np)
+    return rw.op("dequantize", rw.constant(small, w.name), scale, None, axis=summed, block_size=block)
+
+
+def _dynamic(rw: Rewriter, n: Node, w: Value) -> bool:
+    """matmul(x, constant) with activations quantized at run time."""
+    assert w.data is not None
+    x, bias = n.inputs[0], operand(n, 2)
+    if n.op != "matmul" or w.data.ndim != 2 or x is None or (x.rank or 0) < 2 or x.dtype is not dtypes.float32:
+        return False
+    if attr(n, "transpose_a") or attr(n, "alpha") != 1.0 or operand(n, 3) is not None:
+        return False
+    data = w.data.T if attr(n, "transpose_b") else w.data
+    if bias is not None and (bias.rank != 1 or bias.shape != (data.shape[1],)):
+        return False
+    q, scale = symmetric(np.ascontiguousarray(data), 1)
+    act = {k: n.attrs[k] for k in ("act", "act_alpha", "act_beta") if k in n.attrs}
+    with rw.before(n):
+        y = rw.op("dynamic_matmul", x, rw.constant(q, w.name), scale, bias, **act)
+    rw.replace(n.output, y)
+    return True

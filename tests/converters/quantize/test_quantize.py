@@ -1,0 +1,129 @@
+"""``convert(quantize=...)``: schemes on small models, against the float model and onnxruntime; what is refused, and how."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import deploykit as dk
+from deploykit.errors import InputError, VerifyError
+from tests.support import small
+from tests.support.peers import need
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return small.cnn(tmp_path / "m.onnx")
+
+
+def images(n: int = 32) -> np.ndarray:
+    return np.random.default_rng(1).uniform(-1, 1, (n, 3, 16, 16)).astype(np.float32)
+
+
+def ops(report: dk.Report) -> set[str]:
+    assert report.graph is not None
+    return {n.op for n in report.graph.nodes}
+
+
+def error(a: np.ndarray, b: np.ndarray) -> float:
+    """Largest difference as a fraction of the largest element."""
+    return float(np.abs(a - b).max() / np.abs(a).max())
+
+
+@pytest.mark.parametrize(("scheme", "most"), [("int8", 0.03), ("dynamic", 0.03), ("fp16", 0.002), ("int4", 0.03)])
+def test_schemes_stay_near_the_float_model(source: Path, tmp_path: Path, scheme: str, most: float) -> None:
+    x = images()
+    report = dk.convert(source, tmp_path / "q.dk", quantize=scheme, calibration=x)
+    dk.convert(source, tmp_path / "f.dk")
+    got = dk.Interpreter(tmp_path / "q.dk").run({"x": x})["y"]
+    want = dk.Interpreter(tmp_path / "f.dk").run({"x": x})["y"]
+    assert 0 < error(want, got) < most
+    assert report.quantization is not None and report.quantization["scheme"] == scheme
+    assert report.quantization["outputs"][0]["sqnr_db"] > 30
+    assert report.to_json()["quantization"] == report.quantization
+
+
+def test_int8_runs_in_integers(source: Path) -> None:
+    report = dk.convert(source, quantize="int8", calibration=images())
+    assert {"qconv", "qmatmul", "qmean"} <= ops(report) and not ops(report) & {"conv", "matmul", "reduce_mean"}
+    assert report.quantization is not None and report.quantization["samples"] == 32
+
+
+def test_auto_takes_int8_with_data_and_dynamic_without(source: Path) -> None:
+    for data, scheme in ((images(), "int8"), (None, "dynamic")):
+        report = dk.convert(source, quantize="auto", calibration=data)
+        assert report.quantization is not None and report.quantization["scheme"] == scheme
+
+
+def test_kept_nodes_stay_float(source: Path) -> None:
+    report = dk.convert(source, quantize="int8", calibration=images(), keep_float=["conv"])
+    assert "conv" in ops(report) and "qmatmul" in ops(report)
+
+
+@pytest.mark.parametrize(
+    ("observer", "least"), [("minmax", 30), ("percentile", 30), ("mse", 30), ("entropy", 25), ("moving_average", 15)]
+)
+def test_observers(source: Path, observer: str, least: float) -> None:
+    """The average of single samples' limits is narrower than what all of them reach: moving_average clips."""
+    report = dk.convert(source, quantize="int8", calibration=images(), observer=observer)
+    assert report.quantization is not None and report.quantization["outputs"][0]["sqnr_db"] > least
+
+
+def test_onnx_file_runs_in_onnxruntime(source: Path, tmp_path: Path) -> None:
+    ort = need("onnxruntime")
+    x = images()
+    dk.convert(source, tmp_path / "q.onnx", quantize="int8", calibration=x)
+    dk.convert(source, tmp_path / "q.dk", quantize="int8", calibration=x)
+    theirs = ort.InferenceSession(tmp_path / "q.onnx", providers=["CPUExecutionProvider"]).run(None, {"x": x})[0]
+    ours = dk.Interpreter(tmp_path / "q.dk").run({"x": x})["y"]
+    assert error(theirs, ours) < 0.01
+
+
+def test_data_may_come_in_many_forms(source: Path, tmp_path: Path) -> None:
+    x = images(8)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x)
+    forms = [x, {"x": x}, list(x), ({"x": a} for a in x), lambda: iter(x), tmp_path / "x.npy", tmp_path / "x.npz"]
+    seen = []
+    for data in forms:
+        report = dk.convert(source, quantize="int8", calibration=data, observer="minmax")
+        assert report.quantization is not None and report.quantization["samples"] == 8
+        seen.append(report.quantization["outputs"][0]["max_error"])
+    assert len(set(seen)) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"quantize": "int8"}, "calibration data"),
+        ({"quantize": "int9"}, "fp16, dynamic, int8, int4"),
+        ({"quantize": "int8", "calibration": {"z": images()}}, "inputs are x"),
+        ({"quantize": "int8", "calibration": images()[:, :2]}, "expected 'x': float32[batch,3,16,16]"),
+        ({"quantize": "int8", "calibration": images() * np.float32(np.nan)}, "NaN"),
+        ({"quantize": "int8", "calibration": images(0)}, "empty"),
+        ({"quantize": "int8", "calibration": []}, "empty"),
+        ({"quantize": "int8", "calibration": "nowhere.npz"}, "no such file"),
+        ({"quantize": "int8", "calibration": images(), "observer": "guess"}, "minmax"),
+        ({"calibration": images()}, "quantize='int8'"),
+        ({"quantize": "fp16", "io_layout": "nhwc"}, "io_layout first"),
+        ({"min_agreement": 0.9}, "needs quantize"),
+    ],
+)
+def test_refusals(source: Path, tmp_path: Path, options: dict, words: str) -> None:
+    with pytest.raises(InputError, match=words.replace("[", r"\[").replace("]", r"\]")):
+        dk.convert(source, tmp_path / "q.dk", **options)
+    assert not (tmp_path / "q.dk").exists()
+
+
+def test_a_quantized_model_is_not_quantized_again(source: Path, tmp_path: Path) -> None:
+    dk.convert(source, tmp_path / "q.dk", quantize="int8", calibration=images())
+    with pytest.raises(InputError, match="already"):
+        dk.convert(tmp_path / "q.dk", tmp_path / "r.dk", quantize="int8", calibration=images())
+
+
+def test_too_little_agreement_leaves_no_file(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(VerifyError):
+        dk.convert(source, tmp_path / "q.dk", quantize="int8", calibration=images(), min_agreement=1.01)
+    assert not (tmp_path / "q.dk").exists()
