@@ -217,7 +217,9 @@ def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> di
 
 
 def _demand(q: dict[str, Any], least: float | None) -> None:
-    for r in q.get("outputs", ()) if least is not None else ():
+    if least is None:
+        return
+    for r in q.get("outputs", ()):
         if r["agreement"] is not None and r["agreement"] < least:
             raise VerifyError(
                 f"output '{r['name']}': {100 * r['agreement']:.1f} % of decisions are the source's, {100 * least:g} % are "

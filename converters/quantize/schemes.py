@@ -273,7 +273,8 @@ def _stored(rw: Rewriter, n: Node, w: Value, axis: int, choices: Choices) -> Val
 
 def _blocks(rw: Rewriter, w: Value, summed: int, block: int = 32) -> Value:
     """int4 in blocks along the summed axis; of 12 scales per block the one with the least squared error."""
-    data = np.moveaxis(w.data, summed, 0)  # type: ignore[arg-type]
+    assert w.data is not None, "only constants are weights"
+    data = np.moveaxis(w.data, summed, 0)
     parts = data.reshape(-1, block, data.shape[1])
     top = np.abs(parts).max(1, keepdims=True)
     best, least = np.ones_like(top), np.full(top.shape, np.inf)
