@@ -84,6 +84,14 @@ LISTED = {
     "space_to_depth": "zero sizes",
 }
 
+UNSUPPORTED = {
+    "im2col": "training only; ONNX has no such op",
+    "conv_weight_gradient": "training only; ONNX has no such op",
+    "cumprod": "CumProd exists from opset 26",
+    "bitcast": "BitCast exists from opset 26",
+    "batch_norm": "a channel axis that is neither 1 nor the last",
+}
+
 
 def outcome(op: Op, sample: Sample) -> str:
     """'' when the exported sample gives the reference's result, 'unsupported', or what is wrong."""
@@ -121,11 +129,11 @@ def test_every_sample_is_what_another_runtime_says() -> None:
         for sample in samples_of(op):
             what = outcome(op, sample)
             counts["unsupported" if what == "unsupported" else "wrong" if what else "right"] += 1
-            if what and what != "unsupported" and op.name not in LISTED:
+            if what and op.name not in (UNSUPPORTED if what == "unsupported" else LISTED):
                 bad.setdefault(op.name, f"{sample}: {what}")
     assert not bad, bad
     # as counted when this was written, with onnxruntime 1.32: neither may get worse
-    assert counts["right"] >= 3183 and counts["wrong"] <= 95 and counts["unsupported"] <= 57, counts
+    assert counts["right"] >= 3742 and counts["wrong"] <= 83, counts
 
 
 def test_variables_become_inputs_and_outputs() -> None:

@@ -49,6 +49,7 @@ class Exporter:
         self.opset = opset
         self.names = Names()
         self.problems: dict[str, list[str]] = defaultdict(list)
+        self.domains: set[str] = set()  # of ops that are not ONNX' own
         self.variables: dict[str, str] = {}  # variable -> name of the tensor that holds it now
 
     def model(self, graph: Graph, helper: Any) -> Any:
@@ -84,6 +85,7 @@ class Exporter:
         opsets = [helper.make_opsetid("", self.opset)]
         model = helper.make_model(g, opset_imports=opsets, producer_name="deploykit")
         model.ir_version = helper.find_min_ir_version_for(opsets)
+        model.opset_import.extend(helper.make_opsetid(d, 1) for d in sorted(self.domains))
         for key, value in graph.metadata.items():
             if isinstance(value, str) and not key.startswith("source"):
                 model.metadata_props.add(key=key, value=value)

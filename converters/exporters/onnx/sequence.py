@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.exporters.onnx.exporter import Site
+from deploykit.converters.exporters.onnx.exporter import Site, decomposed
 from deploykit.converters.exporters.onnx.registry import as_int64, exports, swapped
 from deploykit.converters.exporters.onnx.writer import element_type
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
+from deploykit.ops.core import get
 
 
 # ---- recurrent
@@ -45,6 +46,23 @@ def _recurrent(s: Site) -> None:
         got = [w.node("Transpose", g, perm=p) if v is not None else g
                for g, p, v in zip(got, perms, s.node.outputs, strict=False)]  # fmt: skip
     s.outs(got)
+
+
+@exports("dynamic_lstm")
+def _dynamic_lstm(s: Site) -> None:
+    """In standard ops when the number of steps is known, otherwise as onnxruntime's own op, which computes the same."""
+    steps, w, r = (s.x(0).shape or (None,))[0], s.data(1), s.data(2)
+    if isinstance(steps, int) or w is None or r is None:
+        return decomposed(s, get("dynamic_lstm"))
+    zero = s.w.const(np.zeros(len(w), np.int8))
+    scales = [s.w.node("Squeeze", s.get(i), s.w.i64(1)) if s.x(i).shape == (len(w), 1) else s.get(i) for i in (3, 4)]
+    lengths = peepholes = None
+    names = [s.get(0), s.get(1), s.get(2), s.get(5), lengths, s.get(6), s.get(7), peepholes,
+             scales[0], zero, scales[1], zero]  # fmt: skip
+    outs = [s.w.names.new(f"{s.w.hint}:{i}") for i in range(len(s.node.outputs))]
+    flags = dict(direction=s.attrs["direction"], hidden_size=r.shape[1], domain="com.microsoft")
+    s.exporter.domains.add("com.microsoft")
+    s.outs(s.w.node("DynamicQuantizeLSTM", *names, outputs=outs, **flags))
 
 
 # ---- signal
