@@ -322,6 +322,8 @@ def test_errors_say_what_to_do() -> None:
     with pytest.raises(dk.DeploykitError, match="one-hot.*sparse|integer labels use sparse"):
         m.compile("sgd", "categorical_crossentropy")
         m.fit(*data(), verbose=0)
+    with pytest.raises(dk.DeploykitError, match="loss_weights.*'accuracy', expected numbers"):
+        dk.keras.Sequential([dk.keras.layers.Dense(1)]).compile("adam", "mse", ["accuracy"])
     with pytest.raises(dk.DeploykitError, match="unknown optimizer 'addam'"):
         m.compile("addam", "mse")
     text = json.loads(m.to_json())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from deploykit.autodiff import tree
 from deploykit.errors import InputError
 from deploykit.keras import losses as losses_module
@@ -39,6 +41,9 @@ class CompiledLoss:
 
     def __init__(self, loss: Any, weights: Any = None) -> None:
         self.given, self.weights = loss, weights
+        for w in [] if weights is None else tree.flatten(weights)[0]:
+            if isinstance(w, str) or not np.isscalar(w):
+                raise InputError(f"compile(loss_weights=...): got {w!r}, expected numbers, one per output.")
         self._made: list[Any] | None = None
 
     def for_outputs(self, outputs: Any) -> list[Any]:
