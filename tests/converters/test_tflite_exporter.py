@@ -48,7 +48,7 @@ def outcome(op: Op, sample: Sample) -> str:
     """'' when the exported sample gives the reference's result, 'unsupported', or what is wrong."""
     few = [i for i, x in enumerate(sample.inputs) if x is not None and i and x.dtype.kind in "iu" and x.size < 16]
     few += [1] if op.name in ("conv", "conv_transpose", "compress", "quantize", "dequantize") else []
-    few += list(range(1, len(sample.inputs))) if op.name in ("lstm", "quantize", "dequantize") else []
+    few += list(range(1, len(sample.inputs))) if op.name in ("lstm", "gru", "rnn", "quantize", "dequantize") else []
     graph = graph_of(op, sample, constants=sorted({i for i in few if sample.inputs[i] is not None}))
     try:
         data = export_tflite(graph)

@@ -9,6 +9,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.converters.exporters.tflite.exporter import Site, exports
 from deploykit.converters.exporters.tflite.handlers_math import real, tail
+from deploykit.converters.exporters.tflite.handlers_rnn import unrolled
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Dim
 from deploykit.ops.core import F
@@ -368,19 +369,22 @@ def _never_halves(s: Site, shape: Any, out: Any, where: str) -> bool:
 # ---- recurrent
 @exports("lstm")
 def lstm(s: Site) -> None:
-    """UNIDIRECTIONAL_SEQUENCE_LSTM: one direction, default activations, state that starts at zero."""
+    """UNIDIRECTIONAL_SEQUENCE_LSTM where it says all: one direction, default activations, state that starts at zero,
+    sequence alone as a result.  Others are written out step by step."""
     real(s)
     t = s.attrs
-    if t["activations"] not in ("", "sigmoid,tanh,tanh", "Sigmoid,Tanh,Tanh") or t["clip"] or t["input_forget"]:
-        raise UnsupportedError("other activations, clipping or coupled gates")
-    if any(s.value(i) is not None for i in (4, 7)) or t["direction"] == "bidirectional":
-        raise UnsupportedError("lengths, peepholes or both directions in one")
-    for i in (5, 6):
-        d = s.data(i)
-        if s.value(i) is not None and (d is None or np.any(d)):
-            raise UnsupportedError("a first state other than zero")
-    if any(v is not None for v in s.node.outputs[1:]):
-        raise UnsupportedError("the last state as a result")
+    plain = t["activations"].lower() in ("", "sigmoid,tanh,tanh") and not t["clip"] and not t["input_forget"]
+    zero = all(s.value(i) is None or (s.data(i) is not None and not np.any(s.data(i))) for i in (5, 6))
+    alone = all(v is None for v in s.node.outputs[1:]) and t["direction"] != "bidirectional"
+    if (
+        not plain
+        or not zero
+        or not alone
+        or any(s.value(i) is not None for i in (4, 7))
+        or not isinstance(s.shape()[0 if t["batch_first"] else 1], int)
+    ):
+        unrolled(s)
+        return
     w, r, b = s.static(1, "a weight"), s.static(2, "a weight"), s.data(3)
     x, h = s.shape(), r.shape[-1]
     if t["direction"] == "reverse" or not t["batch_first"]:
@@ -408,8 +412,6 @@ def lstm(s: Site) -> None:
     ins += [const(np.ascontiguousarray(bs[k])) for k in order]
     ins += [-1, -1]
     batch = x[0]
-    if not isinstance(batch, int):
-        raise UnsupportedError("an open batch; fix it with --input-shape")
     for kind in ("h", "c"):
         state = s.temp(dtypes.float32, [batch, h], f"{s.sub.hint}/{kind}")
         s.sub.tensors[state].fields["is_variable"] = True
