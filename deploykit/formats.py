@@ -17,8 +17,9 @@ IMPORTERS = {
     # TorchScript and pickles come with the other two suffixes: the importer says what to do with them
     **dict.fromkeys((".keras", ".dkt"), ("deploykit.keras.saving", "import_keras")),
     **dict.fromkeys((".pt2", ".pt", ".pth"), ("deploykit.converters.importers.pytorch", "import_pytorch")),
+    ".json": ("deploykit.converters.importers.tfjs", "import_tfjs"),  # TensorFlow.js: model.json with shards beside it
 }
-READABLE = (".onnx", ".tflite", ".pt2", ".keras", ".dkt", "FILE.py:FUNCTION", ".dk")
+READABLE = (".onnx", ".tflite", ".pt2", ".keras", ".dkt", "model.json", "FILE.py:FUNCTION", ".dk")
 WRITABLE = (".dk", ".onnx", ".tflite")
 
 

@@ -344,6 +344,8 @@ def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True
         return open_onnx(path, threads, optimize=optimize)
     if path.suffix == ".tflite":
         return open_tflite(path, threads, optimize=optimize)
+    if path.suffix == ".json":
+        return open_tfjs(path)
     if path.suffix == ".pt2":
         return TorchRunner(path)
     raise UnsupportedError(
@@ -363,6 +365,13 @@ def have_litert() -> bool:
     import importlib.util
 
     return importlib.util.find_spec("ai_edge_litert") is not None
+
+
+def open_tfjs(model: Path) -> Runner:
+    """A TensorFlow.js model: the references on what the importer made of it (TensorFlow.js itself wants Node)."""
+    from deploykit.formats import importer
+
+    return ReferenceRunner(importer(".json")(model), "TensorFlow.js is not run from Python")
 
 
 def open_tflite(model: Path | bytes, threads: int | None = None, *, optimize: bool = True) -> Runner:

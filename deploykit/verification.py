@@ -231,6 +231,8 @@ def _source_runners(src: Any) -> tuple[Any, Any]:
     model: Path | bytes
     if kind in (".keras", ".dkt"):
         return runners.KerasRunner(src), None
+    if kind == ".json":
+        return runners.open_tfjs(Path(src)), None
     if isinstance(src, (str, os.PathLike)):
         model = Path(src)
     else:
