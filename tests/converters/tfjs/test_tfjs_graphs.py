@@ -76,7 +76,8 @@ BAD = {
     "cycle": (_node(-1, input=["x", "y"]), FormatError, "cycle"),
     "inputs": (_node(-1, input=[3]), FormatError, "list of names"),
     "too few inputs": (_node(-1, input=["x"]), FormatError, "missing"),
-    "padding": (_node(-1, attr={"strides": {"list": {"i": ["1", "1", "1", "1"]}}, "padding": {"s": "!"}}), FormatError, "padding"),
+    "padding": (
+        _node(-1, attr={"strides": {"list": {"i": ["1"] * 4}}, "padding": {"s": "!"}}), FormatError, "padding"),
     "strides": (_node(-1, attr={"strides": {"list": {"i": ["a"]}}}), FormatError, "strides"),
     "no name": (lambda t: t["modelTopology"]["node"][0].pop("name"), FormatError, "no name"),
     "twice": (lambda t: t["modelTopology"]["node"].append(t["modelTopology"]["node"][0]), FormatError, "two nodes"),
