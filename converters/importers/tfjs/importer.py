@@ -192,13 +192,15 @@ class Importer:
     # ---- nodes
     def _placeholder(self, name: str) -> None:
         node = self.nodes[name]
-        info = next((i for i in self._infos("inputs").values() if _split(str(i.get("name")))[0] == name), {})
+        info: dict[str, Any] = next(
+            (i for i in self._infos("inputs").values() if _split(str(i.get("name")))[0] == name), {}
+        )
         dtype = self.dtype(attr(node, "dtype", attr(node, "T", info.get("dtype"))), name)
         shape = self.input_shapes.get(name)
         declared = _dims(info.get("tensorShape")) or _dims(node.get("attr", {}).get("shape", {}).get("shape"))
         if shape is not None and declared is not None and len(shape) != len(declared):
             raise InputError(f"input_shapes: '{name}' has {len(declared)} dims; got {len(shape)}: {list(shape)}.")
-        dims = shape if shape is not None else declared
+        dims: Any = shape if shape is not None else declared
         if dims is not None:
             symbol = lambda i: "batch" if i == 0 else f"{_word(name)}_{i}"  # noqa: E731
             dims = tuple(

@@ -89,7 +89,7 @@ def _upgrade(d: Any, where: str, known: Any, unknown: dict[str, list[str]], dept
         if not isinstance(inner, list):
             raise FormatError(f"{where}: the layers of '{name}' are no list.")
         layers = [_upgrade(x, where, known, unknown, depth + 1) for x in inner]
-        new = {"name": name, "layers": layers}
+        new: dict[str, Any] = {"name": name, "layers": layers}
         if cls == "Sequential":
             first = _first_shape(inner)
             if first is not None and layers[0]["class_name"] != "InputLayer":
