@@ -29,7 +29,8 @@ GRIDS = ((16, 2), (8, 6))
 )
 @common.json_option
 def command(output: Path, as_json: bool) -> int:
-    """Train a classifier of handwritten digits, export and check it; convert a real face detector, find a face, time it.
+    """Train a classifier of handwritten digits, export, check and quantize it; convert a real face detector, find a
+    face, time it.
 
     Everything needed ships with Deploykit; nothing is downloaded.
 

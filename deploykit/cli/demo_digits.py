@@ -1,4 +1,5 @@
-"""The first half of ``deploykit demo``: train a classifier of handwritten digits, look at it, export it, check it."""
+"""The first half of ``deploykit demo``: train a classifier of handwritten digits, look at it, export it, check it,
+quantize it."""
 
 from __future__ import annotations
 
@@ -71,7 +72,28 @@ def run(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
     say(
         f"   exported and checked against the model: {sizes}; the same answers on all test images: {_yes(figures['same_answer'])}"
     )
+    figures["int8"] = quantized(folder, x, tx, ty, say)
     return figures
+
+
+def quantized(
+    folder: Path, x: np.ndarray, tx: np.ndarray, ty: np.ndarray, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The classifier in 8 bits, ranges taken from training images; how good, small and fast it is."""
+    import deploykit as dk
+    from deploykit.cli import bench_cmd
+
+    source, path = folder / "digits.dk", folder / "digits-int8.dk"
+    dk.convert(source, path, quantize="int8", calibration=[{"image": a[None]} for a in x[:200]])
+    models = {"float": dk.Interpreter(source, threads=1), "int8": dk.Interpreter(path, threads=1)}
+    right = {k: float((m.run({"image": tx})["digit"].argmax(1) == ty).mean()) for k, m in models.items()}
+    times = bench_cmd.measure(models, {"image": tx[:1]}, 40)["runtimes"]
+    size = path.stat().st_size
+    say(
+        f"   in 8 bits: {size / 1e3:.1f} kB, {100 * right['int8']:.1f} % right (float {100 * right['float']:.1f} %), "
+        f"{1e3 * times['int8']['median_ms']:.0f} µs an image (float {1e3 * times['float']['median_ms']:.0f})"
+    )
+    return {"bytes": size, "accuracy": right["int8"], "bench": times}
 
 
 def _yes(x: bool) -> str:

@@ -193,6 +193,8 @@ def test_doctor() -> None:
 
 def test_demo(tmp_path: Path) -> None:
     out = json.loads(deploykit("demo", "-o", tmp_path / "d", "--json").stdout)
+    assert out["digits"]["int8"]["accuracy"] > out["digits"]["accuracy"] - 0.01
+    assert out["digits"]["int8"]["bytes"] < 0.4 * out["digits"]["exports"][".dk"]["bytes"]
     assert out["face_found"] and out["verification"]["status"] == "passed"
     assert (tmp_path / "d" / "faces.png").is_file()
     assert out["digits"]["accuracy"] > 0.95 and out["digits"]["same_answer"]
