@@ -109,7 +109,8 @@ BAD = {
         lambda t: t["modelTopology"]["config"]["layers"][0].update(class_name="MyLayer"), UnsupportedError, "MyLayer"),
     "damaged": (lambda t: t["modelTopology"].update(config=3), FormatError, "config"),
     "argument": (
-        lambda t: t["modelTopology"]["config"]["layers"][0]["config"].update(filters="many"), DeploykitError, "filters|many|damaged"),
+        lambda t: t["modelTopology"]["config"]["layers"][0]["config"].update(filters="many"), DeploykitError,
+        "filters|many|damaged"),
 }  # fmt: skip
 
 
