@@ -79,6 +79,8 @@ def convert(
     calibration: Any = None,
     observer: str = "mse",
     keep_float: Iterable[str] = (),
+    repair: Iterable[str] = (),
+    block_size: int = 32,
     progress: Callable[[int], None] | None = None,
     min_agreement: float | None = None,
     input_shapes: dict[str, list[int | str]] | None = None,
@@ -101,7 +103,9 @@ def convert(
     raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     quantize: "int8" (needs calibration: a .npz, a folder, arrays or an iterable of samples), "dynamic", "fp16", "int4" or
     "auto"; observer: how ranges are read off the calibration runs (minmax, moving_average, percentile, mse, entropy);
-    keep_float: nodes or ops to leave as they are; progress: called with the number of samples seen; min_agreement: raise
+    keep_float: nodes or ops to leave as they are; repair: any of equalize, smooth, bias, gptq, round
+    (docs/quantization.md); block_size: 32, 64 or 128 weights per scale of int4;
+    progress: called with the number of samples seen; min_agreement: raise
     VerifyError when fewer decisions (largest element of the last dim) than this fraction are the source's.  Then verify measures
     how near the result is to its source, in ``report.quantization``.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
@@ -156,6 +160,8 @@ def convert(
             calibration,
             observer=observer,
             keep_float=keep_float,
+            repair=repair,
+            block_size=block_size,
             read_file=_read_image(graph.metadata.get("preprocessing", {})),
             progress=progress,
         )

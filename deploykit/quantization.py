@@ -20,6 +20,7 @@ from deploykit.graph.ir import Graph, Value
 from deploykit.interpreter import TensorSpec
 
 SAMPLES = 512  # at most so many are used
+MOMENT_SAMPLES = 64  # of which so many for repairs, kept in memory
 Feeds = dict[str, np.ndarray]
 Progress = Callable[[int], None]
 
@@ -117,6 +118,8 @@ def quantize(
     *,
     observer: str = "mse",
     keep_float: Iterable[str] = (),
+    repair: Iterable[str] = (),
+    block_size: int = 32,
     read_file: Any = None,
     progress: Progress | None = None,
 ) -> tuple[Graph, dict[str, Any], list[Feeds]]:
@@ -140,62 +143,134 @@ def quantize(
             "int8 needs calibration data, real inputs such as the model will see: calibration='data.npz' (arrays by input "
             "name), a folder of images, or an iterable of samples. Without data use quantize='dynamic' or 'fp16'."
         )
+    repairs = (repair,) if isinstance(repair, str) else tuple(repair)
+    _check_repairs(repairs, scheme, calibration, block_size)
     prepared, _ = optimize(graph, stages=PREPARE)
-    choices = q.Choices(scheme, observer, tuple(keep_float))
-    samples: list[Feeds] = []
+    choices = q.Choices(scheme, observer, tuple(keep_float), block_size, repairs)
     info: dict[str, Any] = {"scheme": scheme}
+    data: Iterable[Feeds] = ()
+    first: list[Feeds] = []
+    if calibration is not None:
+        specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
+        stream = itertools.islice(read(calibration, specs, read_file), SAMPLES)
+        first = list(itertools.islice(stream, MOMENT_SAMPLES if repairs else 16))
+        if not first:
+            raise InputError("calibration: the data is empty.")
+        choices.notes += suspicious(first, graph.metadata.get("preprocessing", {}))
+        data = itertools.chain(first, stream)
+    if "equalize" in repairs:
+        choices.counts["pairs equalized"] += q.equalize(prepared)
+    if "smooth" in repairs:
+        choices.counts["norms smoothed"] += q.smooth(prepared, _moments(prepared, first, False))
+    if {"bias", "gptq", "round"} & set(repairs):
+        choices.moments = _moments(prepared, first, bool({"gptq", "round"} & set(repairs)))
     if scheme == "int8":
         groups = q.calibrate_values(prepared, choices)
-        ranges, samples, count = _observe(prepared, groups, calibration, choices.observer, read_file, progress)
+        ranges, count = _observe(prepared, groups, data, choices.observer, progress)
         q.quantize_static(prepared, groups, ranges, choices)
         info |= {"samples": count, "observer": choices.observer}
     else:
         q.quantize_weights(prepared, choices)
-        if calibration is not None:
-            specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
-            samples = list(itertools.islice(read(calibration, specs, read_file), 16))
-    info |= {"counts": dict(choices.counts), "notes": choices.notes}
+    info |= {"counts": dict(choices.counts), "notes": choices.notes, "repairs": list(repairs)}
     if not choices.counts:
         info["notes"] = [
             *choices.notes,
             "nothing was quantized: the model has no ops or weights that this scheme covers",
         ]
-    return prepared, info, samples
+    return prepared, info, first[:16]
 
 
-def _observe(
-    graph: Graph, groups: dict[Value, Value], data: Any, observer: str, read_file: Any, progress: Progress | None
-) -> Any:
-    from deploykit.converters.quantize import Observer
+def _check_repairs(repairs: tuple[str, ...], scheme: str, calibration: Any, block_size: int) -> None:
+    from deploykit.converters.quantize import REPAIRS
+
+    takes = {"int8": REPAIRS, "dynamic": ("equalize", "smooth"), "int4": ("gptq",)}
+    for r in repairs:
+        if r not in REPAIRS:
+            raise InputError(f"repair: got {r!r}, expected any of {', '.join(REPAIRS)}.")
+        if r not in takes.get(scheme, ()):
+            raise InputError(
+                f"repair: {r!r} does nothing for {scheme}; it takes {', '.join(takes.get(scheme, ())) or 'none'}."
+            )
+    if calibration is None and set(repairs) - {"equalize"}:
+        raise InputError(f"repair: {', '.join(repairs)}: needs calibration data, real inputs of the model.")
+    if {"gptq", "round"} <= set(repairs):
+        raise InputError("repair: gptq and round both choose the integers of weights; give one of them.")
+    if block_size not in (32, 64, 128):
+        raise InputError(f"block_size: got {block_size}, expected 32, 64 or 128.")
+
+
+def suspicious(samples: list[Feeds], preprocessing: dict[str, Any]) -> list[str]:
+    """Warnings about calibration data that looks unlike the model's inputs."""
+    notes = []
+    for name in samples[0]:
+        arrays = [s[name] for s in samples]
+        if arrays[0].dtype.kind != "f" or not all(a.size for a in arrays):
+            continue
+        low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
+        whole = all(np.array_equal(a, np.rint(a)) for a in arrays[:4])
+        wanted = preprocessing.get("range")
+        if low >= 0 and 32 < high <= 255 and whole and arrays[0].ndim >= 3 and (wanted is None or wanted[1] <= 32):
+            notes.append(
+                f"calibration: input '{name}' holds whole numbers from {low:g} to {high:g}, such as raw pixels; most models "
+                "want 0 to 1 or -1 to 1. If this one does, divide by 255 as its preprocessing does."
+            )
+        if low == high:
+            notes.append(f"calibration: input '{name}' is {low:g} everywhere; ranges found on it mean nothing.")
+    if len(samples) < 8:
+        notes.append(f"calibration: only {len(samples)} samples; 100 or more give steadier ranges.")
+    return notes
+
+
+def _session(graph: Graph) -> Any:
     from deploykit.graph.dkfile import to_bytes
     from deploykit.native import NativeModel, NativeSession
 
-    model = NativeModel(np.frombuffer(to_bytes(graph), np.uint8))
-    session = NativeSession(model, keep_values=True)
-    specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in graph.inputs]
+    return NativeSession(NativeModel(np.frombuffer(to_bytes(graph), np.uint8)), keep_values=True)
+
+
+def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, Any]:
+    """Moments of every activation that a product with constant weights reads."""
+    from deploykit.converters.quantize import Moments, weighed
+
+    wanted = {
+        n.inputs[0]: Moments(second)
+        for n in graph.nodes
+        if weighed(n) and n.inputs[0] is not None and not n.inputs[0].is_constant
+    }
+    session, inputs = _session(graph), {v.name for v in graph.inputs}
+    for feeds in samples:
+        session(*(feeds[v.name] for v in graph.inputs))
+        for v, m in wanted.items():
+            x = feeds[v.name] if v.name in inputs else session.value(v.name)
+            if x is not None:
+                m.see(x)
+    return {v: m for v, m in wanted.items() if m.count}
+
+
+def _observe(
+    graph: Graph, groups: dict[Value, Value], data: Iterable[Feeds], observer: str, progress: Progress | None
+) -> tuple[dict[Value, tuple[float, float]], int]:
+    from deploykit.converters.quantize import Observer
+
+    session = _session(graph)
     inputs = {v.name for v in graph.inputs}
     seen = {v: Observer() for v in groups}
-    samples: list[Feeds] = []
     count = 0
-    for feeds in itertools.islice(read(data, specs, read_file), SAMPLES):
-        session(*(feeds[s.name] for s in specs))
+    for feeds in data:
+        session(*(feeds[v.name] for v in graph.inputs))
         for v, o in seen.items():
             x = feeds[v.name] if v.name in inputs else session.value(v.name)
             if x is not None:
                 o.see(x)
-        if len(samples) < 16:
-            samples.append(feeds)
         count += 1
         if progress is not None:
             progress(count)
-    if not count:
-        raise InputError("calibration: the data is empty.")
     bad = [v.name for v, o in seen.items() if o.odd]
     if bad:
         raise InputError(
             f"calibration: the float model gives NaN or infinity in {', '.join(bad[:4])}; check the data's preprocessing."
         )
-    return {v: o.range(observer) for v, o in seen.items() if o.count}, samples, count
+    return {v: o.range(observer) for v, o in seen.items() if o.count}, count
 
 
 # ---------------------------------------------------------------- how near is it?

@@ -3,6 +3,20 @@
 from __future__ import annotations
 
 from deploykit.converters.quantize.observers import OBSERVERS, Observer
+from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, smooth, weighed
 from deploykit.converters.quantize.schemes import SCHEMES, Choices, calibrate_values, quantize_static, quantize_weights
 
-__all__ = ["OBSERVERS", "SCHEMES", "Choices", "Observer", "calibrate_values", "quantize_static", "quantize_weights"]
+__all__ = [
+    "OBSERVERS",
+    "REPAIRS",
+    "SCHEMES",
+    "Choices",
+    "Moments",
+    "Observer",
+    "calibrate_values",
+    "equalize",
+    "quantize_static",
+    "quantize_weights",
+    "smooth",
+    "weighed",
+]

@@ -4,7 +4,7 @@ int8    activations uint8 with a zero point each, weights int8 symmetric per out
         explicit quantize and dequantize nodes, which later passes turn into integer ops.
 dynamic weights int8 per output channel, activations of products quantized row by row when the model runs.
 fp16    weights float16.
-int4    weights of products int4 in blocks of 32 along the summed axis, other weights int8.
+int4    weights of products int4 in blocks of 32 (or 64, 128) along the summed axis, other weights int8.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.converters.ir.rewriter import Rewriter
 from deploykit.converters.ir.walk import attr, operand
+from deploykit.converters.quantize import repair
 from deploykit.errors import InputError
 from deploykit.graph import Graph, Node, Value
 
@@ -45,6 +46,10 @@ class Choices:
     scheme: str
     observer: str = "mse"
     keep_float: tuple[str, ...] = ()
+    block_size: int = 32
+    repairs: tuple[str, ...] = ()
+    moments: dict[Value, repair.Moments] = field(default_factory=dict)  # of inputs of products, for the repairs
+    reads: dict[Node, Value] = field(default_factory=dict)  # first inputs before quantize nodes came in between
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
 
@@ -128,6 +133,7 @@ def quantize_static(
 ) -> None:
     """Insert quantize and dequantize nodes for activations and weights; edits the graph in place."""
     wanted = _wanted(graph, choices)
+    choices.reads = {n: n.inputs[0] for n in wanted if n.inputs and n.inputs[0] is not None}
     merged: dict[Value, tuple[float, float]] = {}
     for v, g in groups.items():
         if v in ranges:
@@ -158,7 +164,9 @@ def quantize_static(
             w = n.inputs[1]
             if w is not None and w.data is not None:
                 with rw.before(n):
-                    rw.set_input(n, 1, _narrow_weight(rw, n, w))
+                    narrow = _narrow_weight(rw, n, w, choices)
+                    _correct_bias(rw, n, w, narrow, choices)
+                    rw.set_input(n, 1, narrow)
                 choices.counts["weights"] += 1
     rw.commit()
 
@@ -193,10 +201,52 @@ def _channel_axis(n: Node, w: np.ndarray) -> int:
     return 0 if attr(n, "transpose_b") else w.ndim - 1
 
 
-def _narrow_weight(rw: Rewriter, n: Node, w: Value) -> Value:
+def _rounded(n: Node, w: np.ndarray, axis: int, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
+    """(int8, scale per output) by rounding to the nearest, or as the repairs know better."""
+    q, scale = symmetric(w, axis)
+    h = None
+    x = choices.reads.get(n)
+    if repair.weighed(n) and {"gptq", "round"} & set(choices.repairs) and x is not None:
+        h = repair.hessian(n, choices.moments.get(x))
+    if h is None:
+        return q, scale
+    flat = np.moveaxis(w, axis, -1).reshape(-1, w.shape[axis])  # [inputs, outputs]
+    if len(flat) != len(h):
+        return q, scale
+    if "gptq" in choices.repairs:
+        better = repair.gptq(flat, h, lambda k, _: scale, -127, 127)
+    else:
+        better = repair.adaround(flat, h, scale)
+    choices.counts["weights rounded by their effect"] += 1
+    shape = [s for i, s in enumerate(w.shape) if i != axis] + [w.shape[axis]]
+    return np.ascontiguousarray(np.moveaxis(better.reshape(shape), -1, axis)).astype(np.int8), scale
+
+
+def _correct_bias(rw: Rewriter, n: Node, w: Value, narrow: Value, choices: Choices) -> None:
+    """Take the mean shift that rounded weights give off the bias."""
+    x, bias = choices.reads.get(n), operand(n, 2)
+    m = choices.moments.get(x) if x is not None else None
+    made = narrow.producer
+    if "bias" not in choices.repairs or m is None or made is None or w.data is None:
+        return
+    if bias is not None and (bias.data is None or bias.data.ndim != 1):
+        return
+    q, scale = (v.data for v in made.inputs[:2] if v is not None)
+    assert q is not None and scale is not None
+    shape = [1] * q.ndim
+    shape[attr(made, "axis") % q.ndim] = -1
+    shift = repair.bias_shift(n, q.astype(np.float32) * scale.reshape(shape) - w.data, m.mean)
+    if shift is None:
+        return
+    old = bias.data if bias is not None and bias.data is not None else np.float32(0)
+    rw.set_input(n, 2, rw.constant((old - shift).astype(np.float32), bias.name if bias is not None else "bias"))
+    choices.counts["biases corrected"] += 1
+
+
+def _narrow_weight(rw: Rewriter, n: Node, w: Value, choices: Choices) -> Value:
     assert w.data is not None
     axis = _channel_axis(n, w.data)
-    q, scale = symmetric(w.data, axis)
+    q, scale = _rounded(n, w.data, axis, choices)
     return rw.op("dequantize", rw.constant(q, w.name), scale, np.zeros(scale.shape, np.int8), axis=axis)
 
 
@@ -265,26 +315,50 @@ def _stored(rw: Rewriter, n: Node, w: Value, axis: int, choices: Choices) -> Val
         and (n.inputs[0].rank or 0) >= 2
     ):
         summed = 1 - axis
-        if data.shape[summed] % 32 == 0:
-            return _blocks(rw, w, summed)
+        if data.shape[summed] % choices.block_size == 0:
+            return _blocks(rw, n, w, summed, choices)
+        choices.notes.append(
+            f"weight '{w.name}' of {n.op} '{n.name}' is int8: its {data.shape[summed]} inputs are not a multiple of the "
+            f"block size {choices.block_size}"
+        )
     q, scale = symmetric(data, axis)
     return rw.op("dequantize", rw.constant(q, w.name), scale, np.zeros(scale.shape, np.int8), axis=axis)
 
 
-def _blocks(rw: Rewriter, w: Value, summed: int, block: int = 32) -> Value:
-    """int4 in blocks along the summed axis; of 12 scales per block the one with the least squared error."""
-    assert w.data is not None, "only constants are weights"
-    data = np.moveaxis(w.data, summed, 0)
-    parts = data.reshape(-1, block, data.shape[1])
-    top = np.abs(parts).max(1, keepdims=True)
+def _block_scale(parts: np.ndarray) -> np.ndarray:
+    """Of 12 scales per block [..., block, outputs] the one with the least squared error: [..., 1, outputs]."""
+    top = np.abs(parts).max(-2, keepdims=True)
     best, least = np.ones_like(top), np.full(top.shape, np.inf)
     for keep in np.linspace(1.0, 0.72, 12):
         scale = np.where(top > 0, top * keep / 7, 1.0)
-        error = ((np.clip(np.rint(parts / scale), -8, 7) * scale - parts) ** 2).sum(1, keepdims=True)
+        error = ((np.clip(np.rint(parts / scale), -8, 7) * scale - parts) ** 2).sum(-2, keepdims=True)
         better = error < least
         best, least = np.where(better, scale, best), np.where(better, error, least)
-    q = np.clip(np.rint(parts / best), -8, 7).reshape(data.shape)
-    q, scale = (np.ascontiguousarray(np.moveaxis(a, 0, summed)) for a in (q, best[:, 0, :].astype(np.float32)))
+    return best
+
+
+def _blocks(rw: Rewriter, n: Node, w: Value, summed: int, choices: Choices) -> Value:
+    """int4 in blocks along the summed axis."""
+    assert w.data is not None, "only constants are weights"
+    block = choices.block_size
+    data = np.moveaxis(w.data, summed, 0)
+    x = n.inputs[0]
+    h = repair.hessian(n, choices.moments.get(x)) if x is not None and "gptq" in choices.repairs else None
+    if h is not None and len(h) == len(data):
+        scales = np.zeros((len(data) // block, data.shape[1]), np.float32)
+
+        def grid(k: int, left: np.ndarray) -> np.ndarray:
+            if k % block == 0:
+                scales[k // block] = _block_scale(left[k : k + block])[0]
+            return scales[k // block]
+
+        q, scale = repair.gptq(data, h, grid, -8, 7), scales
+        choices.counts["weights rounded by their effect"] += 1
+    else:
+        parts = data.reshape(-1, block, data.shape[1])
+        best = _block_scale(parts)
+        q, scale = np.clip(np.rint(parts / best), -8, 7).reshape(data.shape), best[:, 0, :].astype(np.float32)
+    q, scale = (np.ascontiguousarray(np.moveaxis(a, 0, summed)) for a in (q, scale))
     small = q.astype(dtypes.int4.np)
     return rw.op("dequantize", rw.constant(small, w.name), scale, None, axis=summed, block_size=block)
 

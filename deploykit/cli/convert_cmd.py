@@ -49,6 +49,15 @@ from deploykit.cli.common import console, size
     "--keep-float", "keep_float", multiple=True, metavar="NODE", help="Leave a node (or all of an op) in float."
 )
 @click.option(
+    "--repair",
+    multiple=True,
+    type=click.Choice(["equalize", "smooth", "bias", "gptq", "round"]),
+    help="Win accuracy back: a published method, may be given several times.",
+)
+@click.option(
+    "--block-size", type=click.Choice(["32", "64", "128"]), default="32", help="Weights per scale of int4 (default 32)."
+)
+@click.option(
     "--min-accuracy",
     type=click.FloatRange(0, 100),
     metavar="PERCENT",
@@ -70,6 +79,8 @@ def command(
     calibration: Path | None,
     observer: str,
     keep_float: tuple[str, ...],
+    repair: tuple[str, ...],
+    block_size: str,
     min_accuracy: float | None,
     strip_names: bool,
     as_json: bool,
@@ -103,6 +114,8 @@ def command(
             calibration=calibration,
             observer=observer,
             keep_float=keep_float,
+            repair=repair,
+            block_size=int(block_size),
             min_agreement=None if min_accuracy is None else min_accuracy / 100,
             input_shapes=common.parse_shapes(shapes),
             verify=verify,
