@@ -1,9 +1,10 @@
 // conv: chooses an algorithm in prepare, packs weights, runs it.  The choice depends on shapes and attrs only, so it is
-// the same on every run; all algorithms add in the same order (kernel positions, then channels).
+// the same on every run; all algorithms but winograd add in the same order (kernel positions, then channels).
 #include "kernels/conv/conv.h"
 #include "base/convert.h"
 #include "base/mem.h"
 #include "kernels/depthwise/depthwise.h"
+#include "kernels/winograd/winograd.h"
 #include "ops/epilogue.h"
 #include "ops/window.h"
 
@@ -22,9 +23,11 @@ enum class Algorithm : uint8_t {
   taps,       // indirect product, one tap per kernel position
   runs,       // few channels: one tap per kernel row, over a padded copy of the image
   depthwise,  // one input channel per output channel
+  winograd,   // 3x3 with stride 1 and constant weights
   direct,     // plain loops: float64, and kernels with too many taps
 };
 
+constexpr int64_t kWinogradBytes = 768 << 10;  // of a block's transformed input and products
 constexpr int kMaxRows = 64;  // kernel rows of the depthwise kernels
 
 struct ConvState {
@@ -38,6 +41,10 @@ struct ConvState {
   const GemmKernels* gemm;
   GemmLayout layout;  // of one group
   const DepthwiseKernels* depthwise;
+  const WinogradKernels* winograd;
+  int r;                     // winograd: outputs per tile along each side
+  int64_t block;             // winograd: tiles transformed together
+  size_t lane_at, lane_bytes;  // winograd: buffers of each lane
   int64_t padded;       // bias and depthwise weights: numbers per group
   const float* packed;  // null: pack at run
   const float* bias;    // null: copy at run
@@ -91,11 +98,43 @@ Algorithm choose(const ConvState& s) {
   return g.taps() <= kGemmMaxPointers ? Algorithm::taps : Algorithm::direct;
 }
 
+// ---- winograd
+
+int64_t tiles(const ConvGeometry& g, int r) { return (g.out[1] + r - 1) / r * ((g.out[2] + r - 1) / r); }
+
+// Row length of the transformed input.  Rows a multiple of 1 KB apart would share few cache sets.
+int64_t winograd_row(int64_t c) {
+  const int64_t row = round_up(c, 16);
+  return row % 256 == 0 ? row + 16 : row;
+}
+
+// Cost in multiply-adds: products, transforms, and the weights, which seldom stay in L2 (a float from L3 takes about as
+// long as 9 multiply-adds).
+double cost(const ConvState& s, int r) {
+  const double c = static_cast<double>(s.g.c), o = static_cast<double>(s.o);
+  if (r == 0) return 9 * c * o * static_cast<double>(s.g.n * s.g.pixels()) + 9 * c * o * 9;
+  const double positions = (r + 2) * (r + 2), n = static_cast<double>(s.g.n * tiles(s.g, r));
+  return positions * (c * o * n + 12 * n * (c + o) + 9 * c * o);
+}
+
+// Outputs per side of the tile, or 0: direct summation.
+int winograd_tile(const OpContext& c, const ConvState& s) {
+  const ConvGeometry& g = s.g;
+  if (!c.is_const(1) || s.convert || s.groups != 1 || g.c < 16 || s.o < 16) return 0;
+  if (g.kernel[0] != 1 || g.in[0] != 1 || g.out[0] != 1 || g.before[0] != 0) return 0;
+  for (int d = 1; d < 3; ++d)
+    if (g.kernel[d] != 3 || g.stride[d] != 1 || g.dilation[d] != 1) return 0;
+  const double direct = cost(s, 0), two = cost(s, 2), four = cost(s, 4);
+  if (four < two && four < 0.9 * direct) return 4;
+  return two < 0.9 * direct ? 2 : 0;
+}
+
 // ---- packing
 
 // Weights [o, taps * cg] of all groups to panels, or to [taps][channels] for depthwise.
 int64_t packed_floats(const ConvState& s) {
   if (s.algorithm == Algorithm::depthwise) return s.g.taps() * s.padded;
+  if (s.algorithm == Algorithm::winograd) return (s.r + 2) * (s.r + 2) * s.layout.padded() * s.layout.rows;
   return s.groups * s.layout.padded() * s.layout.rows;
 }
 
@@ -116,6 +155,24 @@ void pack_weights(const OpContext& c, const ConvState& s, const float* weight, f
       gemm_pack(s.gemm, s.layout, to + gi * group, weight + gi * s.og * rows, 1, rows, p, p + 1);
     }
   });
+}
+
+// One packed matrix [c, o] per position of the tile.
+Status pack_winograd(const OpContext& c, const ConvState& s, const float* weight, float* to) {
+  const int64_t ic = s.g.c, size = ic * s.o, positions = (s.r + 2) * (s.r + 2), panels = s.layout.count();
+  float* u = static_cast<float*>(mem_alloc(static_cast<size_t>(positions * size) * 4));
+  if (!u) return c.fail(Code::memory, "out of memory for %lld transformed weights", static_cast<long long>(size));
+  c.parallel(size, 1024, [&](int64_t b, int64_t e, int) {
+    for (int64_t i = b; i < e; ++i) winograd_weight(s.r, weight + i / ic * 9 * ic + i % ic, ic, u + i, size);
+  });
+  c.parallel(positions * panels, 1 + 16384 / (ic * s.layout.main.nr), [&](int64_t b, int64_t e, int) {
+    for (int64_t i = b; i < e; ++i) {
+      const int64_t position = i / panels, p = i % panels;
+      gemm_pack(s.gemm, s.layout, to + position * s.layout.padded() * ic, u + position * size, 1, ic, p, p + 1);
+    }
+  });
+  mem_free(u);
+  return Code::ok;
 }
 
 void pack_bias(const ConvState& s, const float* bias, float* to) {
@@ -151,6 +208,7 @@ Status conv_prepare(OpContext& c) {
   if (s.cg == 0)  // nothing to add: a kernel of any size will do
     for (int64_t& k : s.g.kernel) k = 1;
   s.algorithm = x.dtype == DType::f64 ? Algorithm::direct : choose(s);
+  if (s.algorithm == Algorithm::taps && (s.r = winograd_tile(c, s)) != 0) s.algorithm = Algorithm::winograd;
 
   ScratchPlan scratch;
   if (s.convert) {
@@ -177,18 +235,30 @@ Status conv_prepare(OpContext& c) {
     tag = 0x200u | static_cast<uint32_t>(s.depthwise->width);
     if (s.multiplier > 1) s.expanded_at = scratch.take(s.g.n * w.in_size() * s.o);
   } else {
-    s.layout = gemm_layout(s.gemm, s.g.taps() * s.cg, s.og);
+    s.layout = gemm_layout(s.gemm, s.algorithm == Algorithm::winograd ? s.cg : s.g.taps() * s.cg, s.og);
     s.padded = s.layout.padded();
     tag = 0x100u | static_cast<uint32_t>(s.gemm->main.nr);
+  }
+  if (s.algorithm == Algorithm::winograd) {
+    s.winograd = winograd_kernels();
+    tag += static_cast<uint32_t>(s.r) << 16;
+    // Transformed input and products of a block stay in L2; several row blocks of the tile, to read the weights less.
+    const int64_t positions = (s.r + 2) * (s.r + 2), row = winograd_row(s.g.c) + s.padded;
+    const int64_t mr = s.layout.main.mr, all = s.g.n * tiles(s.g, s.r);
+    s.block = kWinogradBytes / (positions * row * 4) / mr * mr;
+    if (s.block < 2 * mr) s.block = 2 * mr;
+    if (s.block > all) s.block = all;
+    s.lane_at = scratch.take(positions * s.block * row * c.threads());
+    s.lane_bytes = static_cast<size_t>(positions * s.block * row) * 4;
   }
   if (s.algorithm == Algorithm::runs) {
     ConvPadding padding(&s.g);
     if (padding.needed()) s.image_at = scratch.take(static_cast<int64_t>(padding.bytes() / 4));
   }
-  if (s.algorithm == Algorithm::taps) {
+  if (s.algorithm == Algorithm::taps || s.algorithm == Algorithm::winograd) {
     void* zero;
     bool fresh;
-    const size_t bytes = static_cast<size_t>(s.g.c) * 4 + kSlack;
+    const size_t bytes = static_cast<size_t>(s.g.c > s.padded ? s.g.c : s.padded) * 4 + kSlack;
     DK_TRY(c.packed(0x300, bytes, &zero, &fresh));
     s.zero = static_cast<float*>(zero);
     if (fresh) memset(zero, 0, bytes);
@@ -204,8 +274,13 @@ Status conv_prepare(OpContext& c) {
       const float* from;
       float* owned;
       DK_TRY(constant_floats(c, 1, &from, &owned));
-      pack_weights(c, s, from, static_cast<float*>(p));
+      Status status = Code::ok;
+      if (s.algorithm == Algorithm::winograd)
+        status = pack_winograd(c, s, from, static_cast<float*>(p));
+      else
+        pack_weights(c, s, from, static_cast<float*>(p));
       mem_free(owned);
+      DK_TRY(status);
     }
   } else {
     s.packed_at = scratch.take(packed);
@@ -267,6 +342,125 @@ void run_gemm(const OpContext& c, const ConvState& s, const Pointers& p, const G
       b += u1 - u0;
     }
   });
+}
+
+// Tiles [t0, t1) (at most s.block) with the buffers v and m; `phase` 0 transforms, 1 multiplies positions [p0, p1), 2
+// transforms back.
+struct WinogradRun {
+  const OpContext& c;
+  const ConvState& s;
+  const Pointers& p;
+
+  int64_t row() const { return winograd_row(s.g.c); }
+
+  // Image and output corner of a tile.
+  void corner(int64_t tile, int64_t* n, int64_t* y, int64_t* x) const {
+    const int64_t wide = (s.g.out[2] + s.r - 1) / s.r, image = tiles(s.g, s.r);
+    *n = tile / image;
+    *y = tile % image / wide * s.r;
+    *x = tile % wide * s.r;
+  }
+
+  void forward(float* v, int64_t t0, int64_t b, int64_t e) const {
+    const ConvGeometry& g = s.g;
+    const int t = s.r + 2;
+    const float* x[36];
+    WinogradInput in = {x, g.c, nullptr, s.block * row()};
+    for (int64_t i = b; i < e; ++i) {
+      int64_t n, oy, ox;
+      corner(t0 + i, &n, &oy, &ox);
+      for (int dy = 0; dy < t; ++dy)
+        for (int dx = 0; dx < t; ++dx) {
+          const int64_t iy = oy + dy - g.before[1], ix = ox + dx - g.before[2];
+          const bool inside = iy >= 0 && iy < g.in[1] && ix >= 0 && ix < g.in[2];
+          x[dy * t + dx] = inside ? p.x + ((n * g.in[1] + iy) * g.in[2] + ix) * g.c : s.zero;
+        }
+      in.v = v + i * row();
+      (s.r == 2 ? s.winograd->input2 : s.winograd->input4)(&in);
+    }
+  }
+
+  void multiply(const float* v, float* m, int64_t count, int64_t p0, int64_t p1) const {
+    GemmEpilogue e;
+    e.bias = s.zero;
+    for (int64_t i = p0; i < p1; ++i) {
+      const GemmMatrix a(v + i * s.block * row(), row());
+      GemmProblem q = {};
+      q.kernels = s.gemm;
+      q.layout = &s.layout;
+      q.m = count;
+      q.taps = 1;
+      q.k = s.g.c;
+      q.rows = &a;
+      q.packed = p.packed + i * s.padded * s.g.c;
+      q.c = m + i * s.block * s.padded;
+      q.ldc = s.padded;
+      q.epilogue = &e;
+      gemm_run(q, 0, count, 0, s.layout.count());
+    }
+  }
+
+  void back(const float* m, int64_t t0, int64_t b, int64_t e) const {
+    const ConvGeometry& g = s.g;
+    const int r = s.r;
+    const bool clamps = !s.epilogue.finish && !p.residual;
+    float* y[16];
+    WinogradOutput out = {nullptr, s.block * s.padded, s.o, p.bias, -__builtin_inff(), __builtin_inff(), y};
+    if (clamps) out.low = s.epilogue.low, out.high = s.epilogue.high;
+    for (int64_t i = b; i < e; ++i) {
+      int64_t n, oy, ox;
+      corner(t0 + i, &n, &oy, &ox);
+      const int64_t rows = g.out[1] - oy < r ? g.out[1] - oy : r, columns = g.out[2] - ox < r ? g.out[2] - ox : r;
+      for (int dy = 0; dy < r; ++dy)
+        for (int dx = 0; dx < r; ++dx)
+          y[dy * r + dx] = dy < rows && dx < columns
+                               ? p.y + ((n * g.out[1] + oy + dy) * g.out[2] + ox + dx) * s.o
+                               : nullptr;
+      out.m = m + i * s.padded;
+      (r == 2 ? s.winograd->output2 : s.winograd->output4)(&out);
+      if (clamps) continue;
+      for (int dy = 0; dy < rows; ++dy) {
+        GemmFinish f = {};
+        f.c = y[dy * r];
+        f.m = static_cast<int>(columns);
+        f.n = static_cast<int>(s.o);
+        f.ldc = f.ldr = s.o;
+        f.scale = 1.0f;
+        f.act = s.act.kind;
+        f.alpha = s.act.alpha;
+        f.beta = s.act.beta;
+        f.residual = p.residual ? p.residual + (f.c - p.y) : nullptr;
+        f.residual_first = s.act.after;
+        s.gemm->finish(&f);
+      }
+    }
+  }
+};
+
+void run_winograd(const OpContext& c, const ConvState& s, const Pointers& p, char* lanes) {
+  const WinogradRun w = {c, s, p};
+  const int64_t all = s.g.n * tiles(s.g, s.r), blocks = (all + s.block - 1) / s.block;
+  const int64_t positions = (s.r + 2) * (s.r + 2), v_size = positions * s.block * w.row();
+  if (blocks >= 2 * c.threads() || c.threads() == 1) {
+    c.parallel(blocks, 1, [&](int64_t b, int64_t e, int lane) {
+      float* v = reinterpret_cast<float*>(lanes + static_cast<size_t>(lane) * s.lane_bytes);
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t t0 = all * i / blocks, count = all * (i + 1) / blocks - t0;
+        w.forward(v, t0, 0, count);
+        w.multiply(v, v + v_size, count, 0, positions);
+        w.back(v + v_size, t0, 0, count);
+      }
+    });
+    return;
+  }
+  // Few blocks: all threads work on each, so that each reads its part of the weights only.
+  float* v = reinterpret_cast<float*>(lanes);
+  for (int64_t i = 0; i < blocks; ++i) {
+    const int64_t t0 = all * i / blocks, count = all * (i + 1) / blocks - t0;
+    c.parallel(count, 1, [&](int64_t b, int64_t e, int) { w.forward(v, t0, b, e); });
+    c.parallel(positions, 1, [&](int64_t b, int64_t e, int) { w.multiply(v, v + v_size, count, b, e); });
+    c.parallel(count, 1, [&](int64_t b, int64_t e, int) { w.back(v + v_size, t0, b, e); });
+  }
 }
 
 constexpr int64_t kStripRows = 16;
@@ -427,6 +621,10 @@ Status conv_run(OpContext& c) {
     }
     case Algorithm::taps: {
       run_gemm(c, s, p, ConvTaps(&g, p.x, s.zero), 0, g.n * g.pixels(), g.taps(), s.cg);
+      break;
+    }
+    case Algorithm::winograd: {
+      run_winograd(c, s, p, scratch + s.lane_at);
       break;
     }
     case Algorithm::runs: {

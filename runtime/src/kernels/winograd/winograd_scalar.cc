@@ -1,0 +1,2 @@
+#define DK_SIMD_SCALAR
+#include "kernels/winograd/winograd_impl.h"
