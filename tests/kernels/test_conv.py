@@ -132,6 +132,17 @@ def test_conv_many_taps():
     check("conv", [normal(rng, (1, 5000, 1)), weights(rng, (7, 2048, 1))], dict(strides=(100,), pads=(50, 3)))
 
 
+def test_conv_rows_4k_apart():
+    """Rows that share a cache set are copied apart first."""
+    rng = np.random.default_rng(11)
+    for c, stride, n, pad in ((1024, 1, 1, 0), (512, 2, 2, 0), (2048, 1, 1, 1), (1024, 3, 1, 2)):
+        inputs = [normal(rng, (n, 7, 9, c)), weights(rng, (65, 1, 1, c)), normal(rng, 65)]
+        attrs = dict(strides=(stride, stride), pads=(pad,) * 4, act="relu")
+        one = check("conv", inputs, attrs)
+        for threads in (2, 5):
+            np.testing.assert_array_equal(one, run_op("conv", inputs, attrs, threads=threads)[0])
+
+
 def test_conv_empty_and_odd():
     rng = np.random.default_rng(7)
     check("conv", [normal(rng, (0, 5, 5, 4)), normal(rng, (6, 3, 3, 4))], {})

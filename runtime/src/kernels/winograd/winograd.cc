@@ -20,7 +20,7 @@ const double kG4[6][3] = {{1, 0, 0},
 }  // namespace
 
 void winograd_weight(int r, const float* g, int64_t step, float* to, int64_t stride) {
-  const double(*m)[3] = r == 2 ? kG2 : kG4;
+  const double (*m)[3] = r == 2 ? kG2 : kG4;
   const int t = r + 2;
   double half[6][3];
   for (int i = 0; i < t; ++i)
