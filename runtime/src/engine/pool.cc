@@ -41,16 +41,6 @@ uint32_t* low_half(uint64_t* word) {
   return reinterpret_cast<uint32_t*>(word) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
 }
 
-// Moves the calling worker off the CPU `taken`, if it is there and may be elsewhere.  A woken thread is often put on
-// the waker's CPU; the waker never sleeps, so on a machine that balances seldom the two shared one CPU for whole runs
-// while another stood idle.
-void leave_cpu(const cpu_set_t& allowed, int taken) {
-  if (taken < 0 || taken >= CPU_SETSIZE || sched_getcpu() != taken) return;
-  cpu_set_t rest = allowed;
-  CPU_CLR(taken, &rest);
-  if (CPU_COUNT(&rest) > 0) sched_setaffinity(0, sizeof rest, &rest);
-}
-
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 ThreadPool* g_free;
 bool g_fork_hook;
@@ -123,8 +113,6 @@ void* ThreadPool::main(void* worker) {
 void ThreadPool::work(Worker& w) {
   FlushDenormals mode;
   uint64_t seen = 0;
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed)) CPU_ZERO(&allowed);
   for (;;) {
     uint64_t word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
     if (word == seen) {
@@ -140,7 +128,6 @@ void ThreadPool::work(Worker& w) {
         if (__atomic_load_n(&word_, __ATOMIC_SEQ_CST) == seen)
           syscall(SYS_futex, low_half(&word_), FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(seen), nullptr, nullptr, 0);
         __atomic_fetch_sub(&parked_, 1, __ATOMIC_SEQ_CST);
-        leave_cpu(allowed, __atomic_load_n(&caller_cpu_, __ATOMIC_RELAXED));
         continue;
       }
     }
@@ -148,7 +135,6 @@ void ThreadPool::work(Worker& w) {
     uint64_t region = word >> 8;
     int parts = static_cast<int>(word & 255), part = w.index + 1;
     if (part >= parts) continue;
-    leave_cpu(allowed, __atomic_load_n(&caller_cpu_, __ATOMIC_RELAXED));
     uint64_t before = __atomic_load_n(&w.claimed, __ATOMIC_RELAXED);
     if (before >= region ||
         !__atomic_compare_exchange_n(&w.claimed, &before, region, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
@@ -160,7 +146,6 @@ void ThreadPool::work(Worker& w) {
 }
 
 void ThreadPool::wake() {
-  __atomic_store_n(&caller_cpu_, sched_getcpu(), __ATOMIC_RELAXED);
   if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST) == 0) return;
   // A region without parts: spinning workers see it and go on spinning.
   __atomic_store_n(&word_, ((word_ >> 8) + 1) << 8, __ATOMIC_SEQ_CST);
@@ -174,7 +159,6 @@ void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
     fn(arg, 0, n, 0);
     return;
   }
-  __atomic_store_n(&caller_cpu_, sched_getcpu(), __ATOMIC_RELAXED);
   fn_ = fn;
   arg_ = arg;
   n_ = n;

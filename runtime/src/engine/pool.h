@@ -47,7 +47,6 @@ class ThreadPool {
   int64_t n_ = 0;
   int parts_ = 0;
   int workers_ = 0;
-  int caller_cpu_ = -1;  // where the caller runs: workers keep off it
   ThreadPool* next_ = nullptr;
   Worker worker_[kMaxWorkers];
 };
