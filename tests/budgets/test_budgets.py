@@ -24,7 +24,7 @@ def test_wheel_bytes() -> None:
     assert library is not None
     files = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".so"]
     total = sum(len(zlib.compress(p.read_bytes())) + 200 for p in [*files, Path(library)])  # 200: a file's headers
-    assert total < 2 * MB, f"{total / MB:.2f} MB"
+    assert total < 2.5 * MB, f"{total / MB:.2f} MB"
 
 
 def test_library_bytes() -> None:
