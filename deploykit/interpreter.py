@@ -20,6 +20,8 @@ from deploykit import dtypes, native
 from deploykit.errors import InputError
 from deploykit.graph.dims import Dim, Shape
 
+PRECISIONS = ("default", "exact")
+
 
 @dataclass(frozen=True)
 class TensorSpec:
@@ -66,7 +68,9 @@ class Interpreter:
 
     model: path of a ``.dk`` file (memory-mapped), or its bytes.  threads: default DK_THREADS, else the CPUs this
     process may use.  signature: name of another entry point.  keep_values: keep every intermediate tensor readable
-    through :meth:`value` after a run (no buffer is reused: for debugging).
+    through :meth:`value` after a run (no buffer is reused: for debugging).  precision: "exact" computes float
+    convolutions by plain sums only; by default 3x3 ones may use Winograd's algorithm, which is faster and as near, but
+    spreads NaN, infinity and numbers near the largest float over whole tiles of 4 x 4 outputs.
 
     Raises FormatError for damaged or foreign files, InputError for a signature the file does not have.
     """
@@ -80,9 +84,17 @@ class Interpreter:
         keep_values: bool = False,
         profile: bool = False,
         max_memory: int = 0,
+        precision: str = "default",
     ) -> None:
+        if precision not in PRECISIONS:
+            raise InputError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}.")
         self._model = native.NativeModel(model)
-        self._options: dict[str, Any] = {"signature": signature, "threads": threads or 0, "max_memory": max_memory}
+        self._options: dict[str, Any] = {
+            "signature": signature,
+            "threads": threads or 0,
+            "max_memory": max_memory,
+            "exact": precision == "exact",
+        }
         self._session = native.NativeSession(self._model, profile=profile, keep_values=keep_values, **self._options)
         self.inputs = [self._spec(s) for s in self._session.inputs]
         self.outputs = [self._spec(s) for s in self._session.outputs]

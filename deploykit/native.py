@@ -425,13 +425,15 @@ class NativeSession:
         max_memory: int = 0,
         profile: bool = False,
         keep_values: bool = False,
+        exact: bool = False,
         max_steps: int = 0,
     ) -> None:
         self._handle = _P()
         self._lib = lib = model._lib
         self.model = model
         name = None if signature is None else signature.encode()
-        options = CSessionOptions(threads, name, max_memory, int(profile) | 2 * int(keep_values), max_steps)
+        flags = int(profile) | 2 * int(keep_values) | 4 * int(exact)
+        options = CSessionOptions(threads, name, max_memory, flags, max_steps)
         status = lib.dk_session_new(model._handle, c.byref(options), c.byref(self._handle))
         _check(status, lib.dk_last_error() if status else None)
         self._inputs: dict[int, np.ndarray] = {}

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import pytest
@@ -18,13 +17,13 @@ MB = 1_000_000
 
 
 def test_wheel_bytes() -> None:
-    """All files that the wheel holds, each deflated as in a wheel: far under the 5 MB that are promised."""
+    """Everything that the wheel holds, before compression: under 5 MB (so the wheel is too)."""
     folder = Path(deploykit.__file__).parent
     library = native.library_path()
     assert library is not None
     files = [p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts and p.suffix != ".so"]
-    total = sum(len(zlib.compress(p.read_bytes())) + 200 for p in [*files, Path(library)])  # 200: a file's headers
-    assert total < 2.5 * MB, f"{total / MB:.2f} MB"
+    total = sum(p.stat().st_size for p in files) + Path(library).stat().st_size
+    assert total < 5 * MB, f"{total / MB:.2f} MB"
 
 
 def test_library_bytes() -> None:

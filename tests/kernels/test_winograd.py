@@ -15,7 +15,9 @@ import pytest
 
 from deploykit import native
 from deploykit.dtypes import dtype
+from deploykit.errors import InputError
 from deploykit.graph import Graph, dkfile
+from deploykit.interpreter import Interpreter
 from deploykit.ops.activation import ACTIVATIONS
 from deploykit.ops.builder import GraphBuilder
 from deploykit.ops.core import get
@@ -93,6 +95,31 @@ def test_winograd(isa: str) -> None:
     # The choice is by shapes alone: the same on every ISA, and both tiles are met.
     assert set(result["kernels"]) == {"winograd_f2", "winograd_f4"}, result["kernels"]
     assert max(result["errors"]) <= ERROR, result["errors"]
+
+
+def test_exact_sums_reach_only_their_window() -> None:
+    """precision="exact": a NaN or a huge number changes no output whose window does not hold it."""
+    rng = np.random.default_rng(0)
+    b = GraphBuilder(Graph("conv"))
+    weight = rng.normal(size=(32, 3, 3, 32)).astype(np.float32)
+    b.output(b.op("conv", b.input("x", dtype("float32"), (1, 20, 20, 32)), b.constant(weight), pads=(1, 1, 1, 1)), "y")
+    data = dkfile.to_bytes(b.graph)
+    plain, exact = Interpreter(data, 1), Interpreter(data, 1, precision="exact")
+    x = rng.normal(size=(1, 20, 20, 32)).astype(np.float32)
+    kernels = [{r.detail for r in m.profile({"x": x}, 1) if r.op == "conv"} for m in (plain, exact)]
+    assert kernels == [{"winograd_f4"}, {"taps"}]
+    clean = exact.run({"x": x})["y"]
+    far = np.ones((20, 20), bool)
+    far[8:11, 8:11] = False
+    for value in (np.nan, np.inf, 1e38):
+        x[0, 9, 9, 3] = value
+        got = exact.run({"x": x})["y"]
+        np.testing.assert_array_equal(got[0][far], clean[0][far])
+
+
+def test_precision_is_checked() -> None:
+    with pytest.raises(InputError, match="precision: got 'double', expected one of default, exact"):
+        Interpreter(b"", precision="double")
 
 
 if __name__ == "__main__":

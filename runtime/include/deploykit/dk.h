@@ -84,12 +84,14 @@ typedef struct dk_session_options {
   int32_t threads;       /* 0: DK_THREADS from the environment, else the allowed CPUs */
   const char* signature; /* NULL: "main" */
   uint64_t max_memory;   /* bytes for arena, packed weights and dynamic tensors; 0: no limit */
-  uint32_t flags;        /* DK_PROFILE, DK_KEEP_VALUES */
+  uint32_t flags;        /* DK_PROFILE, DK_KEEP_VALUES, DK_EXACT */
   uint64_t max_steps;    /* nodes and loop iterations per run, for files that nobody vouches for; 0: no limit */
 } dk_session_options;
 enum {
-  DK_PROFILE = 1,    /* collect time per node */
-  DK_KEEP_VALUES = 2 /* keep every intermediate tensor readable after run (no buffer is reused): for compare */
+  DK_PROFILE = 1,     /* collect time per node */
+  DK_KEEP_VALUES = 2, /* keep every intermediate tensor readable after run (no buffer is reused): for compare */
+  DK_EXACT = 4 /* float convolutions by plain sums only: slower, and NaN, infinity and huge numbers reach just the
+                  outputs whose window holds them */
 };
 
 DK_API int32_t dk_api_version(void);

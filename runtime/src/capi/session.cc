@@ -170,6 +170,7 @@ dk_status dk_session_new(dk_model* model, const dk_session_options* options, dk_
     o.max_steps = options->max_steps;
     o.profile = options->flags & DK_PROFILE;
     o.keep_values = options->flags & DK_KEEP_VALUES;
+    o.exact = options->flags & DK_EXACT;
   }
   void* memory = mem_alloc_zeroed(sizeof(dk_session));
   if (!memory) return to_c(last_error().set(Code::memory, "out of memory"));

@@ -1,11 +1,8 @@
 // conv: chooses an algorithm in prepare, packs weights, runs it.  The choice depends on shapes and attrs only, so it is
 // the same on every run; all algorithms but winograd add in the same order (kernel positions, then channels).
-#include "kernels/conv/conv.h"
 #include "base/convert.h"
 #include "base/mem.h"
-#include "kernels/depthwise/depthwise.h"
-#include "kernels/winograd/winograd.h"
-#include "ops/epilogue.h"
+#include "ops/conv_winograd.h"
 #include "ops/window.h"
 
 namespace dk {
@@ -18,42 +15,7 @@ constexpr WindowAttrs kWindow = {attr::conv_::strides, attr::conv_::dilations, a
 constexpr ActivationAttrs kAct = {attr::conv_::act, attr::conv_::act_alpha, attr::conv_::act_beta,
                                   attr::conv_::act_after};
 
-enum class Algorithm : uint8_t {
-  pointwise,  // pixels are rows of a matrix
-  taps,       // indirect product, one tap per kernel position
-  runs,       // few channels: one tap per kernel row, over a padded copy of the image
-  depthwise,  // one input channel per output channel
-  winograd,   // 3x3 with stride 1 and constant weights
-  direct,     // plain loops: float64, and kernels with too many taps
-};
-
-constexpr int64_t kWinogradBytes = 768 << 10;  // of a block's transformed input and products
-constexpr int kMaxRows = 64;                   // kernel rows of the depthwise kernels
-
-struct ConvState {
-  Algorithm algorithm;
-  bool convert;  // x is a narrow float: compute in f32 copies
-  ConvGeometry g;
-  int64_t o, groups, cg, og;
-  int64_t multiplier;  // depthwise: output channels per input channel
-  Activation act;
-  GemmEpilogue epilogue;
-  const GemmKernels* gemm;
-  GemmLayout layout;  // of one group
-  const DepthwiseKernels* depthwise;
-  const WinogradKernels* winograd;
-  int r;          // winograd: outputs per tile along each side
-  int64_t block;  // winograd: tiles transformed together
-  bool spread;    // a single tap: rows copied apart, see spread_rows
-  size_t spread_at;
-  size_t lane_at, lane_bytes;  // winograd: buffers of each lane
-  int64_t padded;              // bias and depthwise weights: numbers per group
-  const float* packed;         // null: pack at run
-  const float* bias;           // null: copy at run
-  float* zero;
-  // Bytes into scratch.
-  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at;
-};
+constexpr int kMaxRows = 64;  // kernel rows of the depthwise kernels
 
 Status read_window(const OpContext& c, Window* w) {
   const Tensor &x = *c.in(0), &weight = *c.in(1);
@@ -108,43 +70,12 @@ bool spread_rows(const ConvState& s) {
 }
 int64_t spread_stride(int64_t c) { return c + 16; }
 
-// ---- winograd
-
-int64_t tiles(const ConvGeometry& g, int r) { return (g.out[1] + r - 1) / r * ((g.out[2] + r - 1) / r); }
-
-// Row length of the transformed input.  Rows a multiple of 1 KB apart would share few cache sets.
-int64_t winograd_row(int64_t c) {
-  const int64_t row = round_up(c, 16);
-  return row % 256 == 0 ? row + 16 : row;
-}
-
-// Cost in multiply-adds: products, transforms, and the weights, which seldom stay in L2 (a float from L3 takes about as
-// long as 9 multiply-adds).
-double cost(const ConvState& s, int r) {
-  const double c = static_cast<double>(s.g.c), o = static_cast<double>(s.o);
-  if (r == 0) return 9 * c * o * static_cast<double>(s.g.n * s.g.pixels()) + 9 * c * o * 9;
-  const double positions = (r + 2) * (r + 2), n = static_cast<double>(s.g.n * tiles(s.g, r));
-  return positions * (c * o * n + 12 * n * (c + o) + 9 * c * o);
-}
-
-// Outputs per side of the tile, or 0: direct summation.
-int winograd_tile(const OpContext& c, const ConvState& s) {
-  const ConvGeometry& g = s.g;
-  if (!c.is_const(1) || s.convert || s.groups != 1 || g.c < 16 || s.o < 16) return 0;
-  if (g.kernel[0] != 1 || g.in[0] != 1 || g.out[0] != 1 || g.before[0] != 0) return 0;
-  for (int d = 1; d < 3; ++d)
-    if (g.kernel[d] != 3 || g.stride[d] != 1 || g.dilation[d] != 1) return 0;
-  const double direct = cost(s, 0), two = cost(s, 2), four = cost(s, 4);
-  if (four < two && four < 0.9 * direct) return 4;
-  return two < 0.9 * direct ? 2 : 0;
-}
-
 // ---- packing
 
 // Weights [o, taps * cg] of all groups to panels, or to [taps][channels] for depthwise.
 int64_t packed_floats(const ConvState& s) {
   if (s.algorithm == Algorithm::depthwise) return s.g.taps() * s.padded;
-  if (s.algorithm == Algorithm::winograd) return (s.r + 2) * (s.r + 2) * s.layout.padded() * s.layout.rows;
+  if (s.algorithm == Algorithm::winograd) return s.winograd.positions() * s.layout.padded() * s.layout.rows;
   return s.groups * s.layout.padded() * s.layout.rows;
 }
 
@@ -165,24 +96,6 @@ void pack_weights(const OpContext& c, const ConvState& s, const float* weight, f
       gemm_pack(s.gemm, s.layout, to + gi * group, weight + gi * s.og * rows, 1, rows, p, p + 1);
     }
   });
-}
-
-// One packed matrix [c, o] per position of the tile.
-Status pack_winograd(const OpContext& c, const ConvState& s, const float* weight, float* to) {
-  const int64_t ic = s.g.c, size = ic * s.o, positions = (s.r + 2) * (s.r + 2), panels = s.layout.count();
-  float* u = static_cast<float*>(mem_alloc(static_cast<size_t>(positions * size) * 4));
-  if (!u) return c.fail(Code::memory, "out of memory for %lld transformed weights", static_cast<long long>(size));
-  c.parallel(size, 1024, [&](int64_t b, int64_t e, int) {
-    for (int64_t i = b; i < e; ++i) winograd_weight(s.r, weight + i / ic * 9 * ic + i % ic, ic, u + i, size);
-  });
-  c.parallel(positions * panels, 1 + 16384 / (ic * s.layout.main.nr), [&](int64_t b, int64_t e, int) {
-    for (int64_t i = b; i < e; ++i) {
-      const int64_t position = i / panels, p = i % panels;
-      gemm_pack(s.gemm, s.layout, to + position * s.layout.padded() * ic, u + position * size, 1, ic, p, p + 1);
-    }
-  });
-  mem_free(u);
-  return Code::ok;
 }
 
 void pack_bias(const ConvState& s, const float* bias, float* to) {
@@ -218,12 +131,12 @@ Status conv_prepare(OpContext& c) {
   if (s.cg == 0)  // nothing to add: a kernel of any size will do
     for (int64_t& k : s.g.kernel) k = 1;
   s.algorithm = x.dtype == DType::f64 ? Algorithm::direct : choose(s);
-  if (s.algorithm == Algorithm::taps && (s.r = winograd_tile(c, s)) != 0) s.algorithm = Algorithm::winograd;
+  if (s.algorithm == Algorithm::taps && (s.winograd.r = winograd_tile(c, s)) != 0) s.algorithm = Algorithm::winograd;
 
   static const char* const kNames[] = {"pointwise", "taps", "runs", "depthwise", "winograd", "direct"};
-  const char* name = s.algorithm == Algorithm::winograd && s.r == 4 ? "winograd_f4"
-                     : s.algorithm == Algorithm::winograd           ? "winograd_f2"
-                                                                    : kNames[static_cast<int>(s.algorithm)];
+  const char* name = s.algorithm == Algorithm::winograd && s.winograd.r == 4 ? "winograd_f4"
+                     : s.algorithm == Algorithm::winograd                    ? "winograd_f2"
+                                                                             : kNames[static_cast<int>(s.algorithm)];
   c.note(name, static_cast<uint64_t>(2.0 * static_cast<double>(y.count()) * static_cast<double>(s.g.taps() * s.cg)));
   ScratchPlan scratch;
   if (s.convert) {
@@ -257,16 +170,8 @@ Status conv_prepare(OpContext& c) {
   s.spread = (s.algorithm == Algorithm::pointwise || s.algorithm == Algorithm::taps) && spread_rows(s);
   if (s.spread) s.spread_at = scratch.take(s.g.n * s.g.pixels() * spread_stride(s.g.c));
   if (s.algorithm == Algorithm::winograd) {
-    s.winograd = winograd_kernels();
-    tag += static_cast<uint32_t>(s.r) << 16;
-    // Transformed input and products of a block stay in L2; several row blocks of the tile, to read the weights less.
-    const int64_t positions = (s.r + 2) * (s.r + 2), row = winograd_row(s.g.c) + s.padded;
-    const int64_t mr = s.layout.main.mr, all = s.g.n * tiles(s.g, s.r);
-    s.block = kWinogradBytes / (positions * row * 4) / mr * mr;
-    if (s.block < 2 * mr) s.block = 2 * mr;
-    if (s.block > all) s.block = all;
-    s.lane_at = scratch.take(positions * s.block * row * c.threads());
-    s.lane_bytes = static_cast<size_t>(positions * s.block * row) * 4;
+    winograd_plan(c, &s, &scratch);
+    tag += static_cast<uint32_t>(s.winograd.r) << 16;
   }
   if (s.algorithm == Algorithm::runs) {
     ConvPadding padding(&s.g);
@@ -293,7 +198,7 @@ Status conv_prepare(OpContext& c) {
       DK_TRY(constant_floats(c, 1, &from, &owned));
       Status status = Code::ok;
       if (s.algorithm == Algorithm::winograd)
-        status = pack_winograd(c, s, from, static_cast<float*>(p));
+        status = winograd_pack(c, s, from, static_cast<float*>(p));
       else
         pack_weights(c, s, from, static_cast<float*>(p));
       mem_free(owned);
@@ -323,13 +228,8 @@ Status conv_prepare(OpContext& c) {
 
 // ---- run
 
-struct Pointers {
-  const float *x, *packed, *bias, *residual;
-  float* y;
-};
-
-void run_gemm(const OpContext& c, const ConvState& s, const Pointers& p, const GemmRows& rows, int64_t m0, int64_t m,
-              int64_t taps, int64_t k) {
+void run_gemm(const OpContext& c, const ConvState& s, const ConvPointers& p, const GemmRows& rows, int64_t m0,
+              int64_t m, int64_t taps, int64_t k) {
   GemmEpilogue e = s.epilogue;
   e.ldr = s.o;
   GemmProblem problem = {};
@@ -361,125 +261,7 @@ void run_gemm(const OpContext& c, const ConvState& s, const Pointers& p, const G
   });
 }
 
-// Tiles [t0, t1) (at most s.block) with the buffers v and m; `phase` 0 transforms, 1 multiplies positions [p0, p1), 2
-// transforms back.
-struct WinogradRun {
-  const OpContext& c;
-  const ConvState& s;
-  const Pointers& p;
-
-  int64_t row() const { return winograd_row(s.g.c); }
-
-  // Image and output corner of a tile.
-  void corner(int64_t tile, int64_t* n, int64_t* y, int64_t* x) const {
-    const int64_t wide = (s.g.out[2] + s.r - 1) / s.r, image = tiles(s.g, s.r);
-    *n = tile / image;
-    *y = tile % image / wide * s.r;
-    *x = tile % wide * s.r;
-  }
-
-  void forward(float* v, int64_t t0, int64_t b, int64_t e) const {
-    const ConvGeometry& g = s.g;
-    const int t = s.r + 2;
-    const float* x[36];
-    WinogradInput in = {x, g.c, nullptr, s.block * row()};
-    for (int64_t i = b; i < e; ++i) {
-      int64_t n, oy, ox;
-      corner(t0 + i, &n, &oy, &ox);
-      for (int dy = 0; dy < t; ++dy)
-        for (int dx = 0; dx < t; ++dx) {
-          const int64_t iy = oy + dy - g.before[1], ix = ox + dx - g.before[2];
-          const bool inside = iy >= 0 && iy < g.in[1] && ix >= 0 && ix < g.in[2];
-          x[dy * t + dx] = inside ? p.x + ((n * g.in[1] + iy) * g.in[2] + ix) * g.c : s.zero;
-        }
-      in.v = v + i * row();
-      (s.r == 2 ? s.winograd->input2 : s.winograd->input4)(&in);
-    }
-  }
-
-  void multiply(const float* v, float* m, int64_t count, int64_t p0, int64_t p1) const {
-    GemmEpilogue e;
-    e.bias = s.zero;
-    for (int64_t i = p0; i < p1; ++i) {
-      const GemmMatrix a(v + i * s.block * row(), row());
-      GemmProblem q = {};
-      q.kernels = s.gemm;
-      q.layout = &s.layout;
-      q.m = count;
-      q.taps = 1;
-      q.k = s.g.c;
-      q.rows = &a;
-      q.packed = p.packed + i * s.padded * s.g.c;
-      q.c = m + i * s.block * s.padded;
-      q.ldc = s.padded;
-      q.epilogue = &e;
-      gemm_run(q, 0, count, 0, s.layout.count());
-    }
-  }
-
-  void back(const float* m, int64_t t0, int64_t b, int64_t e) const {
-    const ConvGeometry& g = s.g;
-    const int r = s.r;
-    const bool clamps = !s.epilogue.finish && !p.residual;
-    float* y[16];
-    WinogradOutput out = {nullptr, s.block * s.padded, s.o, p.bias, -__builtin_inff(), __builtin_inff(), y};
-    if (clamps) out.low = s.epilogue.low, out.high = s.epilogue.high;
-    for (int64_t i = b; i < e; ++i) {
-      int64_t n, oy, ox;
-      corner(t0 + i, &n, &oy, &ox);
-      const int64_t rows = g.out[1] - oy < r ? g.out[1] - oy : r, columns = g.out[2] - ox < r ? g.out[2] - ox : r;
-      for (int dy = 0; dy < r; ++dy)
-        for (int dx = 0; dx < r; ++dx)
-          y[dy * r + dx] =
-              dy < rows && dx < columns ? p.y + ((n * g.out[1] + oy + dy) * g.out[2] + ox + dx) * s.o : nullptr;
-      out.m = m + i * s.padded;
-      (r == 2 ? s.winograd->output2 : s.winograd->output4)(&out);
-      if (clamps) continue;
-      for (int dy = 0; dy < rows; ++dy) {
-        GemmFinish f = {};
-        f.c = y[dy * r];
-        f.m = static_cast<int>(columns);
-        f.n = static_cast<int>(s.o);
-        f.ldc = f.ldr = s.o;
-        f.scale = 1.0f;
-        f.act = s.act.kind;
-        f.alpha = s.act.alpha;
-        f.beta = s.act.beta;
-        f.residual = p.residual ? p.residual + (f.c - p.y) : nullptr;
-        f.residual_first = s.act.after;
-        s.gemm->finish(&f);
-      }
-    }
-  }
-};
-
-void run_winograd(const OpContext& c, const ConvState& s, const Pointers& p, char* lanes) {
-  const WinogradRun w = {c, s, p};
-  const int64_t all = s.g.n * tiles(s.g, s.r), blocks = (all + s.block - 1) / s.block;
-  const int64_t positions = (s.r + 2) * (s.r + 2), v_size = positions * s.block * w.row();
-  if (blocks >= 2 * c.threads() || c.threads() == 1) {
-    c.parallel(blocks, 1, [&](int64_t b, int64_t e, int lane) {
-      float* v = reinterpret_cast<float*>(lanes + static_cast<size_t>(lane) * s.lane_bytes);
-      for (int64_t i = b; i < e; ++i) {
-        const int64_t t0 = all * i / blocks, count = all * (i + 1) / blocks - t0;
-        w.forward(v, t0, 0, count);
-        w.multiply(v, v + v_size, count, 0, positions);
-        w.back(v + v_size, t0, 0, count);
-      }
-    });
-    return;
-  }
-  // Few blocks: all threads work on each, so that each reads its part of the weights only.
-  float* v = reinterpret_cast<float*>(lanes);
-  for (int64_t i = 0; i < blocks; ++i) {
-    const int64_t t0 = all * i / blocks, count = all * (i + 1) / blocks - t0;
-    c.parallel(count, 1, [&](int64_t b, int64_t e, int) { w.forward(v, t0, b, e); });
-    c.parallel(positions, 1, [&](int64_t b, int64_t e, int) { w.multiply(v, v + v_size, count, b, e); });
-    c.parallel(count, 1, [&](int64_t b, int64_t e, int) { w.back(v + v_size, t0, b, e); });
-  }
-}
-
-void run_spread(const OpContext& c, const ConvState& s, const Pointers& p, const GemmRows& rows, float* to) {
+void run_spread(const OpContext& c, const ConvState& s, const ConvPointers& p, const GemmRows& rows, float* to) {
   const int64_t m = s.g.n * s.g.pixels(), stride = spread_stride(s.g.c);
   c.parallel(m, 1 + 16384 / s.g.c, [&](int64_t b, int64_t e, int) {
     const float* from[64];
@@ -495,7 +277,7 @@ void run_spread(const OpContext& c, const ConvState& s, const Pointers& p, const
 
 constexpr int64_t kStripRows = 16;
 
-void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
+void run_depthwise(const OpContext& c, const ConvState& s, const ConvPointers& p) {
   const ConvGeometry& g = s.g;
   const int64_t work = g.out[2] * s.o * g.taps(), taps = g.kernel[0] * g.kernel[1];
   c.parallel(g.n * g.out[0] * g.out[1], 1 + 100000 / (work + 1), [&](int64_t b, int64_t e, int) {
@@ -514,7 +296,7 @@ void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
     t.before = g.before[2];
     t.out = g.out[2];
     t.bias = p.bias;
-    const bool clamps = !s.epilogue.finish && !p.residual;
+    const bool clamps = s.clamps(p.residual);
     t.low = clamps ? s.epilogue.low : -__builtin_inff();
     t.high = clamps ? s.epilogue.high : __builtin_inff();
     while (b < e) {
@@ -538,8 +320,7 @@ void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
       const float* residual = p.residual ? p.residual + at : nullptr;
       s.depthwise->strip(&t);
       if (!clamps) {
-        GemmFinish f = {};
-        f.c = t.y;
+        GemmFinish f = finish_of(s, t.y, residual);
         f.m = static_cast<int>(t.rows);  // all pixels of a row as one
         f.n = static_cast<int>(g.out[2] * s.o);
         if (g.out[2] * s.o >= 1 << 30) {
@@ -547,12 +328,6 @@ void run_depthwise(const OpContext& c, const ConvState& s, const Pointers& p) {
           f.n = static_cast<int>(s.o);
         }
         f.ldc = f.ldr = f.n;
-        f.scale = 1.0f;
-        f.act = s.act.kind;
-        f.alpha = s.act.alpha;
-        f.beta = s.act.beta;
-        f.residual = residual;
-        f.residual_first = s.act.after;
         s.gemm->finish(&f);
       }
       b += t.rows;
@@ -618,7 +393,7 @@ Status conv_run(OpContext& c) {
     floats_from(c, t, part(at));
     return part(at);
   };
-  Pointers p = {};
+  ConvPointers p = {};
   p.x = floats(x, s.x_at);
   p.residual = c.in(3) ? floats(*c.in(3), s.residual_at) : nullptr;
   p.y = s.convert ? part(s.y_at) : y.as<float>();
@@ -662,7 +437,7 @@ Status conv_run(OpContext& c) {
       break;
     }
     case Algorithm::winograd: {
-      run_winograd(c, s, p, scratch + s.lane_at);
+      winograd_run(c, s, p, scratch + s.winograd.lane_at);
       break;
     }
     case Algorithm::runs: {

@@ -39,7 +39,8 @@ struct WinogradKernels {
 
 const WinogradKernels* winograd_kernels();  // for this CPU
 
-// G g G' of one 3x3 kernel: r = 2 or 4; element (ky, kx) at g + (ky * 3 + kx) * step; to[p * stride].
-void winograd_weight(int r, const float* g, int64_t step, float* to, int64_t stride);
+// G g G' of the 3x3 kernels of c channels, computed in double: r = 2 or 4; element (ky, kx) of channel i at
+// g + (ky * 3 + kx) * c + i; position p of channel i to to[p * stride + i].
+void winograd_weight(int r, const float* g, int64_t c, float* to, int64_t stride);
 
 }  // namespace dk

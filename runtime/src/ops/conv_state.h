@@ -1,0 +1,70 @@
+// What conv decides in prepare and reads in run, shared by its algorithms.
+#pragma once
+#include "kernels/conv/conv.h"
+#include "kernels/depthwise/depthwise.h"
+#include "kernels/winograd/winograd.h"
+#include "ops/epilogue.h"
+
+namespace dk {
+
+enum class Algorithm : uint8_t {
+  pointwise,  // pixels are rows of a matrix
+  taps,       // indirect product, one tap per kernel position
+  runs,       // few channels: one tap per kernel row, over a padded copy of the image
+  depthwise,  // one input channel per output channel
+  winograd,   // 3x3 with stride 1 and constant weights
+  direct,     // plain loops: float64, and kernels with too many taps
+};
+
+struct WinogradPlan {
+  const WinogradKernels* kernels;
+  int r;                       // outputs per tile along each side
+  int64_t block;               // tiles transformed together
+  size_t lane_at, lane_bytes;  // buffers of each lane: bytes into scratch, bytes
+
+  int64_t positions() const { return (r + 2) * (r + 2); }
+};
+
+struct ConvState {
+  Algorithm algorithm;
+  bool convert;  // x is a narrow float: compute in f32 copies
+  bool spread;   // a single tap: rows copied apart, see spread_rows
+  ConvGeometry g;
+  int64_t o, groups, cg, og;
+  int64_t multiplier;  // depthwise: output channels per input channel
+  Activation act;
+  GemmEpilogue epilogue;
+  const GemmKernels* gemm;
+  GemmLayout layout;  // of one group
+  const DepthwiseKernels* depthwise;
+  WinogradPlan winograd;
+  int64_t padded;       // bias and depthwise weights: numbers per group
+  const float* packed;  // null: pack at run
+  const float* bias;    // null: copy at run
+  float* zero;
+  // Bytes into scratch.
+  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at, spread_at;
+
+  // Kernels that only clamp do so while storing; everything else is a pass of GemmKernels::finish behind them.
+  bool clamps(const float* residual) const { return !epilogue.finish && !residual; }
+};
+
+struct ConvPointers {
+  const float *x, *packed, *bias, *residual;
+  float* y;
+};
+
+// Activation and residual of finished sums; the caller adds the size.
+inline GemmFinish finish_of(const ConvState& s, float* y, const float* residual) {
+  GemmFinish f = {};
+  f.c = y;
+  f.scale = 1.0f;
+  f.act = s.act.kind;
+  f.alpha = s.act.alpha;
+  f.beta = s.act.beta;
+  f.residual = residual;
+  f.residual_first = s.act.after;
+  return f;
+}
+
+}  // namespace dk
