@@ -228,6 +228,20 @@ def _session(graph: Graph) -> Any:
     return NativeSession(NativeModel(np.frombuffer(to_bytes(graph), np.uint8)), keep_values=True)
 
 
+def _watch(graph: Graph, data: Iterable[Feeds], watchers: dict[Value, Any], progress: Progress | None = None) -> int:
+    """Run the graph on every sample and show each watcher (``see(array)``) its value; returns the number of samples."""
+    session, inputs, count = _session(graph), {v.name for v in graph.inputs}, 0
+    for count, feeds in enumerate(data, 1):
+        session(*(feeds[v.name] for v in graph.inputs))
+        for v, w in watchers.items():
+            x = feeds[v.name] if v.name in inputs else session.value(v.name)
+            if x is not None:
+                w.see(x)
+        if progress is not None:
+            progress(count)
+    return count
+
+
 def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, Any]:
     """Moments of every activation that a product with constant weights reads."""
     from deploykit.converters.quantize import Moments, weighed
@@ -237,13 +251,7 @@ def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, An
         for n in graph.nodes
         if weighed(n) and n.inputs[0] is not None and not n.inputs[0].is_constant
     }
-    session, inputs = _session(graph), {v.name for v in graph.inputs}
-    for feeds in samples:
-        session(*(feeds[v.name] for v in graph.inputs))
-        for v, m in wanted.items():
-            x = feeds[v.name] if v.name in inputs else session.value(v.name)
-            if x is not None:
-                m.see(x)
+    _watch(graph, samples, wanted)
     return {v: m for v, m in wanted.items() if m.count}
 
 
@@ -252,19 +260,8 @@ def _observe(
 ) -> tuple[dict[Value, tuple[float, float]], int]:
     from deploykit.converters.quantize import Observer
 
-    session = _session(graph)
-    inputs = {v.name for v in graph.inputs}
     seen = {v: Observer() for v in groups}
-    count = 0
-    for feeds in data:
-        session(*(feeds[v.name] for v in graph.inputs))
-        for v, o in seen.items():
-            x = feeds[v.name] if v.name in inputs else session.value(v.name)
-            if x is not None:
-                o.see(x)
-        count += 1
-        if progress is not None:
-            progress(count)
+    count = _watch(graph, data, seen, progress)
     bad = [v.name for v, o in seen.items() if o.odd]
     if bad:
         raise InputError(

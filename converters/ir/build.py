@@ -147,6 +147,16 @@ class Emitter:
         """The data of a value where it is known while importing."""
         return self.body.builder.known(v)
 
+    def fixed(self, v: Value, what: str) -> np.ndarray:
+        """The data of a value that must be known while importing."""
+        data = self.known(v)
+        if data is None:
+            raise UnsupportedError(
+                f"{what} is computed at run time; only a constant is supported. "
+                "Fix the input shapes (--input-shape) if it is computed from them"
+            )
+        return np.asarray(data)
+
     def rank(self, v: Value) -> int:
         """Rank of a value, which must be known."""
         if v.shape is None:
@@ -235,6 +245,23 @@ class Emitter:
             close(body, list(outer), outs)
         then, other = (b.graph for b, _ in made)
         return self.op("if", condition, *outer, outputs=len(made[0][1]), then_graph=then, else_graph=other)
+
+
+def handler_table() -> tuple[dict[str, Callable[[Any], Any]], Callable[..., Callable[[Any], Any]]]:
+    """A table of handlers by operator name, and the decorator that enters a function under one or more names; it gets
+    the importer's call and returns the output item, or a list of them."""
+    table: dict[str, Callable[[Any], Any]] = {}
+
+    def handles(*names: str) -> Callable[[Any], Any]:
+        def register(f: Callable[[Any], Any]) -> Callable[[Any], Any]:
+            for name in names:
+                assert name not in table, name
+                table[name] = f
+            return f
+
+        return register
+
+    return table, handles
 
 
 def close(body: Body, outer: list[Value], outs: list[Value]) -> None:

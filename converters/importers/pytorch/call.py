@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.ir.build import Body, Emitter
+from deploykit.converters.ir.build import Body, Emitter, handler_table
 from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
@@ -175,19 +175,7 @@ class Call(Emitter):
         return [self.x(n, dtype_of(common)) for n in names]
 
 
-HANDLERS: dict[str, Callable[[Call], Any]] = {}
-
-
-def handles(*ops: str) -> Callable[[Any], Any]:
-    """Register the decorated function for aten ops, ``name`` (every overload) or ``name.overload``."""
-
-    def register(f: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        for op in ops:
-            assert op not in HANDLERS, op
-            HANDLERS[op] = f
-        return f
-
-    return register
+HANDLERS, handles = handler_table()  # aten ops, `name` (every overload) or `name.overload`
 
 
 def find(target: str) -> Callable[[Call], Any] | None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from deploykit.converters.ir.build import Body, Emitter
+from deploykit.converters.ir.build import Body, Emitter, handler_table
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import Value
 
@@ -50,13 +49,7 @@ class Call(Emitter):
 
     def static(self, i: int, what: str) -> np.ndarray:
         """The data of input ``i``, which must be known while importing."""
-        data = self.known(self.x(i))
-        if data is None:
-            raise UnsupportedError(
-                f"{what} (input {i}) is computed at run time; only a constant is supported. "
-                "Fix the input shapes (--input-shape) if it is computed from them"
-            )
-        return np.asarray(data)
+        return self.fixed(self.x(i), f"{what} (input {i})")
 
     def ints(self, i: int, what: str) -> list[int]:
         """Input ``i`` as a list of known ints."""
@@ -90,16 +83,4 @@ class Call(Emitter):
             raise UnsupportedError(f"data_format {layout}; only channels last, as TensorFlow.js runs")
 
 
-HANDLERS: dict[str, Callable[[Call], Any]] = {}
-
-
-def handles(*ops: str) -> Callable[[Any], Any]:
-    """Register the decorated function for these ops; it gets a :class:`Call` and returns the output, or a list."""
-
-    def register(f: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        for op in ops:
-            assert op not in HANDLERS, op
-            HANDLERS[op] = f
-        return f
-
-    return register
+HANDLERS, handles = handler_table()

@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.importers.tfjs.call import Call, handles
+from deploykit.converters.ir.tensorflow import add_n
 from deploykit.graph import Value
 
 _UNARY = {
@@ -65,11 +66,8 @@ def is_finite(c: Call) -> Value:
 
 
 @handles("AddN")
-def add_n(c: Call) -> Value:
-    y = c.x(0)
-    for i in range(1, c.n):
-        y = c.op("add", y, c.x(i))
-    return y
+def sum_of(c: Call) -> Value:
+    return add_n(c, [c.x(i) for i in range(c.n)])
 
 
 @handles("LeakyRelu")

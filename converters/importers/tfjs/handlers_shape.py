@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.importers.tfjs.call import Call, handles
+from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import Value
-
-_END = 2**31 - 1
 
 
 @handles("Reshape")
@@ -70,26 +69,13 @@ def split(c: Call) -> Any:
         sizes = [size // n] * n
     else:
         x, sizes, (axis,) = c.x(0), c.ints(1, "the sizes"), c.ints(2, "the axis")
-        axis = c.axis(axis, c.rank(x))
-        if sizes.count(-1) == 1:
-            total = c.shape(x)[axis]
-            if not isinstance(total, int):
-                raise UnsupportedError(f"a size of -1 along dim {axis}, which is not known")
-            sizes[sizes.index(-1)] = total - sum(sizes) - 1
-    if len(sizes) == 1:
-        return c.op("identity", x)
-    return c.op("split", x, c.i64(*sizes), outputs=len(sizes), axis=axis)
+    return split_sizes(c, x, sizes, axis)
 
 
 @handles("Slice")
 def slice_(c: Call) -> Value:
     """x[begin : begin + size]; a size of -1 means all that is left."""
-    begin, size = c.vector_of(1), c.vector_of(2)
-    known = c.known(size)
-    end = c.op("add", begin, size)
-    if known is None or (known < 0).any():
-        end = c.op("where", c.op("less", size, c.const(np.int64(0))), c.const(np.int64(_END)), end)
-    return c.op("slice", c.x(0), begin, end, c.i64(*range(c.rank(c.x(0)))))
+    return slice_sized(c, c.x(0), c.vector_of(1), c.vector_of(2))
 
 
 @handles("StridedSlice")
@@ -122,10 +108,10 @@ def strided_slice(c: Call) -> Value:
         step = 1 if one else steps[i]
         if step == 0:
             raise FormatError("a stride of 0")
-        start = begin[i] if one or not bit("begin", i) else 0 if step > 0 else _END
-        stop = _END if step > 0 else -_END
+        start = begin[i] if one or not bit("begin", i) else 0 if step > 0 else END
+        stop = END if step > 0 else -END
         if one:
-            stop = start + 1 if start != -1 else _END
+            stop = start + 1 if start != -1 else END
             shrink.append(place)
         elif not bit("end", i):
             stop = end[i]
@@ -221,7 +207,7 @@ def batch_to_space(c: Call) -> Value:
     y = c.reshape(y, -1, *(d * b for d, b in zip(dims[1 : 1 + m], block, strict=True)), *dims[1 + m :])
     if not crops.any():
         return y
-    ends = [-int(e) if e else _END for _, e in crops]
+    ends = [-int(e) if e else END for _, e in crops]
     return c.op("slice", y, c.i64(*(int(b) for b, _ in crops)), c.i64(*ends), c.i64(*range(1, m + 1)))
 
 
@@ -248,7 +234,7 @@ def one_hot(c: Call) -> Value:
     values = c.op("concat", c.reshape(c.x(3), 1), c.reshape(c.x(2), 1), axis=0)
     depth = c.const(np.int64(c.ints(1, "the depth")[0]))
     hit = c.i64_of(0)  # a negative index is nobody's here; ours counts from the end
-    hit = c.op("where", c.op("less", hit, c.const(np.int64(0))), c.const(np.int64(_END)), hit)
+    hit = c.op("where", c.op("less", hit, c.const(np.int64(0))), c.const(np.int64(END)), hit)
     return c.op("one_hot", hit, depth, values, axis=int(c.attr("axis", -1)))
 
 

@@ -8,7 +8,6 @@ imported once, for floats, and integers follow the 8-bit rules of the format (``
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.importers.tflite.flat import Row, empty_row
-from deploykit.converters.ir.build import Body, Emitter
+from deploykit.converters.ir.build import Body, Emitter, handler_table
 from deploykit.converters.ir.tflite_schema import ACTIVATIONS
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import QuantParams, Value
@@ -125,13 +124,7 @@ class Call(Emitter):
 
     def static(self, i: int, what: str) -> np.ndarray:
         """The data of input ``i``, which must be known while importing."""
-        data = self.known(self.raw(i))
-        if data is None:
-            raise UnsupportedError(
-                f"{what} (input {i}, '{self.tensor(i).name}') is computed at run time; only a constant is supported. "
-                "Fix the input shapes (--input-shape) if it is computed from them"
-            )
-        return data
+        return self.fixed(self.raw(i), f"{what} (input {i}, '{self.tensor(i).name}')")
 
     def ints(self, i: int, what: str) -> list[int]:
         """Input ``i`` as a list of known ints."""
@@ -201,19 +194,4 @@ def same_quant(a: QuantParams | None, b: QuantParams | None) -> bool:
     return a.axis == b.axis and np.array_equal(a.scale, b.scale) and np.array_equal(a.zero_point, b.zero_point)
 
 
-HANDLERS: dict[str, Callable[[Call], Any]] = {}
-
-
-def handles(*ops: str) -> Callable[[Any], Any]:
-    """Register the decorated function for these operators (``CUSTOM:name`` for custom ones).
-
-    It gets a :class:`Call` and returns the output item, or a list of them.
-    """
-
-    def register(f: Callable[[Call], Any]) -> Callable[[Call], Any]:
-        for op in ops:
-            assert op not in HANDLERS, op
-            HANDLERS[op] = f
-        return f
-
-    return register
+HANDLERS, handles = handler_table()  # `CUSTOM:name` for custom operators

@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, handles, same_quant
+from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
 from deploykit.errors import FormatError
 from deploykit.graph import Value
 from deploykit.graph.dims import DimLike
-
-_END = 2**31 - 1
 
 
 @handles("RESHAPE")
@@ -98,29 +97,14 @@ def split(c: Call) -> Any:
 def split_v(c: Call) -> Any:
     x = c.moved(0)
     (axis,) = c.ints(2, "the axis")
-    sizes = c.ints(1, "the sizes")
-    axis = c.axis(axis, c.rank(x))
-    if sizes.count(-1) == 1:
-        total = c.shape(x)[axis]
-        if not isinstance(total, int):
-            raise c.unsupported(f"a size of -1 along dim {axis}, which is not known")
-        sizes[sizes.index(-1)] = total - sum(sizes) - 1
-    if len(sizes) == 1:
-        return c.op("identity", x)
-    return c.op("split", x, c.i64(*sizes), outputs=len(sizes), axis=axis)
+    return split_sizes(c, x, c.ints(1, "the sizes"), axis)
 
 
 # ---- slices
 @handles("SLICE")
 def slice_(c: Call) -> Value:
     """x[begin : begin + size]; a size of -1 means all that is left."""
-    x = c.moved()
-    begin, size = c.i64_of(1), c.i64_of(2)
-    known = c.known(size)
-    end = c.op("add", begin, size)
-    if known is None or (known < 0).any():
-        end = c.op("where", c.op("less", size, c.const(np.int64(0))), c.const(np.int64(_END)), end)
-    return c.op("slice", x, begin, end, c.i64(*range(c.rank(x))))
+    return slice_sized(c, c.moved(), c.i64_of(1), c.i64_of(2))
 
 
 @handles("STRIDED_SLICE")
@@ -163,12 +147,12 @@ def strided_slice(c: Call) -> Value:
             if o.offset and not o.end_mask >> i & 1:
                 last = added(c, first, last)
             if o.begin_mask >> i & 1 and not one:
-                first = 0 if step > 0 else _END
+                first = 0 if step > 0 else END
             if one:
                 last = next_one(c, first)
             elif o.end_mask >> i & 1:
-                last = _END if step > 0 else -_END
-            if one or not (same_number(first, 0 if step > 0 else _END) and same_number(last, _END) and step == 1):
+                last = END if step > 0 else -END
+            if one or not (same_number(first, 0 if step > 0 else END) and same_number(last, END) and step == 1):
                 starts.append(first)
                 stops.append(last)
                 axes.append(dim)
@@ -221,9 +205,9 @@ def added(c: Call, a: Any, b: Any) -> Any:
 def next_one(c: Call, first: Any) -> Any:
     """End of the slice that holds one element: behind -1 comes the end."""
     if isinstance(first, int):
-        return first + 1 if first != -1 else _END
+        return first + 1 if first != -1 else END
     after = c.op("add", first, c.i64(1))
-    return c.op("where", c.op("equal", first, c.i64(-1)), c.i64(_END), after)
+    return c.op("where", c.op("equal", first, c.i64(-1)), c.i64(END), after)
 
 
 # ---- padding
@@ -261,7 +245,7 @@ def mirror_pad(c: Call) -> Value:
             pieces.append(mirrored(c, x, axis, 0, before))
         pieces.append(x)
         if after:
-            pieces.append(mirrored(c, x, axis, -after, _END))
+            pieces.append(mirrored(c, x, axis, -after, END))
         x = x if len(pieces) == 1 else c.op("concat", *pieces, axis=axis)
     return x
 
@@ -352,7 +336,7 @@ def batch_to_space(c: Call) -> Value:
     if not crops.any():
         return y
     axes = [i + 1 for i in range(m)]
-    ends = [-int(e) if e else _END for _, e in crops]
+    ends = [-int(e) if e else END for _, e in crops]
     return c.op("slice", y, c.i64(*(int(b) for b, _ in crops)), c.i64(*ends), c.i64(*axes))
 
 
