@@ -11,10 +11,15 @@ from deploykit.graph import Value
 _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6", "Elu": "elu", "Sigmoid": "sigmoid", "Tanh": "tanh"}
 
 
-def windows(c: Call, key: str = "strides") -> tuple[int, ...]:
-    """The spatial part of a per-dim attribute."""
-    v = c.attr(key) or [1, 1, 1, 1]
-    if len(v) < 3 or v[0] != 1 or v[-1] != 1:
+def windows(c: Call, key: str = "strides", x: int = 0) -> tuple[int, ...]:
+    """The spatial part of a per-dim attribute of an op over input ``x``; Conv1D has one number of its own instead."""
+    if c.op_type == "Conv1D":
+        return (int(c.attr(key.removesuffix("s"), 1)),)
+    rank = c.rank(c.x(x))
+    v = c.attr(key) or [1] * rank
+    if not isinstance(v, list) or len(v) != rank:
+        raise FormatError(f"{key} {v}; expected {rank} numbers, one per dim")
+    if v[0] != 1 or v[-1] != 1:
         raise UnsupportedError(f"{key} {v}: steps along the batch or the channels")
     return tuple(v[1:-1])
 
@@ -91,10 +96,10 @@ def conv_transpose(c: Call) -> Value:
     out = tuple(int(d) for d in spatial)
     weight = c.transpose(w, (3, 0, 1, 2))
     if c.attr("padding") == "SAME":
-        return c.op("conv_transpose", x, weight, None, strides=windows(c), output_shape=out, pad_mode="same_upper")
+        return c.op("conv_transpose", x, weight, None, strides=windows(c, x=2), output_shape=out, pad_mode="same_upper")
     if c.attr("padding") != "VALID":
         raise UnsupportedError("transposed convolution with explicit padding")
-    y = c.op("conv_transpose", x, weight, None, strides=windows(c))
+    y = c.op("conv_transpose", x, weight, None, strides=windows(c, x=2))
     over = [want - d for want, d in zip(out, c.shape(y)[1:-1], strict=True)]
     if any(over):
         if min(over) < 0:

@@ -7,7 +7,7 @@ const s = (x) => ({s: Buffer.from(x).toString('base64')}), i = (x) => ({i: Strin
 const ints = (...v) => ({list: {i: v.map(String)}}), words = (...v) => ({list: {s: v.map((x) => Buffer.from(x).toString('base64'))}});
 const T = {T: {type: 'DT_FLOAT'}}, SAME = {padding: s('SAME')}, VALID = {padding: s('VALID')};
 const step = (n) => ({strides: ints(1, n, n, 1)}), dil = (n) => ({dilations: ints(1, n, n, 1)}), k = (n) => ({ksize: ints(1, n, n, 1)});
-const I = (...v) => ({ints: v}), W = (...shape) => ({shape}), N = (v) => ({number: v});
+const I = (...v) => ({ints: v}), B = (...v) => ({bools: v}), W = (...shape) => ({shape}), N = (v) => ({number: v});
 const X = [2, 6, 6, 4];
 // name: [op, shape of x, further constant inputs, attributes, number of outputs, dtype of x]
 const cases = {
@@ -58,21 +58,54 @@ const cases = {
   batch_to_space: ['BatchToSpaceND', [8, 3, 2, 3], [I(2, 2), {ints: [1, 0, 0, 1], as: [2, 2]}], T],
   gather: ['GatherV2', [5, 3, 4], [I(2, 0, 1), N(1)], {...T, batch_dims: i(0)}], gather_nd: ['GatherNd', [3, 4, 2], [{ints: [0, 1, 2, 3], as: [2, 2]}], T],
   one_hot: ['OneHot', [2, 3], [N(4), {real: 2}, {real: -1}], {...T, axis: i(-1)}, 1, 'int32'], top_k: ['TopKV2', [3, 6], [N(3)], {...T, sorted: b(true)}, 2],
+  ...Object.fromEntries(['Sqrt', 'Rsqrt', 'Log', 'Log1p', 'Acosh'].map((op) => [op, [op, [2, 3, 4], [], T, 1, 'positive']])),
+  ...Object.fromEntries(['Inv', 'IsInf', 'Softsign', 'StopGradient', 'PreventGradient', 'Snapshot', 'CheckNumerics']
+    .map((op) => [op, [op, [2, 3, 4], [], T]])),
+  ...Object.fromEntries(['Div', 'Greater', 'LessEqual', 'AddN'].map((op) => [op, [op, [3, 4], [W(3, 4)], {...T, N: i(2)}]])),
+  pow: ['Pow', [2, 3, 4], [W(4)], T, 1, 'positive'],
+  ...Object.fromEntries(['LogicalAnd', 'LogicalOr'].map((op) => [op, [op, [2, 4], [B(1, 0, 1, 0)], {}, 1, 'bool']])),
+  LogicalNot: ['LogicalNot', [2, 4], [], {}, 1, 'bool'],
+  ...Object.fromEntries(['All', 'Any'].map((op) => [op, [op, [4, 3], [I(1)], {keep_dims: b(false)}, 1, 'bool']])),
+  select: ['Select', [3, 4], [W(3, 4), W(3, 4)], T, 1, 'bool'], select_v2: ['SelectV2', [4], [W(3, 4), W(3, 1)], T, 1, 'bool'],
+  cumprod: ['Cumprod', [2, 3, 4], [N(1)], {...T, exclusive: b(false), reverse: b(true)}],
+  batch_matmul_old: ['BatchMatMul', [2, 3, 4], [W(2, 4, 5)], {...T, adj_x: b(false), adj_y: b(false)}],
+  concat_old: ['Concat', [2, 3], [N(1), W(2, 2)], {...T, N: i(2)}, 1, 'float32', [1, 0, 2]],
+  pad_zero: ['Pad', [2, 3], [{ints: [1, 2, 0, 1], as: [2, 2]}], T],
+  reverse_old: ['Reverse', [2, 3], [B(0, 1)], T], gather_old: ['Gather', [5, 3], [I(2, 0, 1)], T],
+  space_to_depth: ['SpaceToDepth', X, [], {...T, block_size: i(2), data_format: s('NHWC')}],
+  fill: ['Fill', [], [I(2, 3)], T, 1, 'float32', [1, 0]], range: ['Range', [], [N(9), N(2)], {Tidx: {type: 'DT_INT32'}}, 1, 'int32'],
+  conv_1d: ['Conv1D', [2, 9, 4], [W(3, 4, 5)], {...T, ...SAME, stride: i(2), dilation: i(1), data_format: s('NWC')}],
+  conv_3d: ['Conv3D', [1, 4, 5, 6, 2], [W(2, 3, 3, 2, 3)], {...T, ...SAME, strides: ints(1, 1, 2, 1, 1), dilations: ints(1, 1, 1, 1, 1), data_format: s('NDHWC')}],
+  max_pool_3d: ['MaxPool3D', [1, 4, 6, 6, 2], [], {...T, ...VALID, strides: ints(1, 2, 2, 2, 1), ksize: ints(1, 2, 3, 3, 1)}],
+  avg_pool_3d: ['AvgPool3D', [1, 4, 6, 6, 2], [], {...T, ...SAME, strides: ints(1, 2, 2, 2, 1), ksize: ints(1, 2, 3, 3, 1)}],
+  depthwise_old: ['DepthwiseConv2d', X, [W(3, 3, 4, 2)], {...T, ...SAME, ...step(1), ...dil(1)}],
+  ...Object.fromEntries(['FusedBatchNorm', 'FusedBatchNormV2'].map((op) => [op, [op, X, [W(4), W(4), W(4), {shape: [4], positive: true}], {...T, epsilon: f(0.01), is_training: b(false)}]])),
+  nms_v2: ['NonMaxSuppressionV2', [6, 4], [{shape: [6], positive: true}, N(4), {real: 0.3}], T, 1, 'boxes'],
+  nms_v3: ['NonMaxSuppressionV3', [6, 4], [{shape: [6], positive: true}, N(4), {real: 0.3}, {real: 0.8}], T, 1, 'boxes'],
   int_div: ['RealDiv', [3, 4], [I(2, 3, -2, 5)], {T: {type: 'DT_INT32'}}, 1, 'int32'], int_add: ['AddV2', [3, 4], [I(2, 3, -2, 5)], {T: {type: 'DT_INT32'}}, 1, 'int32'],
 };
 let seed = 1;
 const number = () => { seed = (seed * 1103515245 + 12345) % 2147483648; return Math.fround(seed / 1073741824 - 1); };
-const out = {};
-for (const [name, [op, shape, consts, attr, outs = 1, dtype = 'float32', order]] of Object.entries(cases)) {
-  const node = [{name: 'x', op: 'Placeholder', attr: {dtype: {type: dtype === 'int32' ? 'DT_INT32' : 'DT_FLOAT'}, shape: {shape: {dim: shape.map((d) => ({size: String(d)}))}}}}];
+// What x holds: its dtype, or floats that the op is defined on.
+const fills = {
+  positive: () => Math.abs(number()) + 1.05, bool: () => number() > 0, int32: () => Math.floor(number() * 5), unit: () => number() * 0.9,
+  boxes: (j) => (j % 4 < 2 ? Math.abs(number()) * 0.4 : 0.5 + Math.abs(number()) * 0.4), float32: () => number() * 2,
+};
+// TensorFlow.js gives int32 from every floor division; TensorFlow's graph, which the model states, the operands' type.
+const STATED = {FloorDiv: 'float32'};
+const out = {}, failed = {};
+for (const [name, [op, shape, consts, attr, outs = 1, kind = 'float32', order]] of Object.entries(cases)) {
+  const dtype = kind === 'int32' || kind === 'bool' ? kind : 'float32';
+  const node = [{name: 'x', op: 'Placeholder', attr: {dtype: {type: {int32: 'DT_INT32', bool: 'DT_BOOL', float32: 'DT_FLOAT'}[dtype]}, shape: {shape: {dim: shape.map((d) => ({size: String(d)}))}}}}];
   const specs = [], parts = [];
   consts.forEach((c, j) => {
-    const whole = 'ints' in c || 'number' in c;
-    const dims = c.as ?? c.shape ?? ('ints' in c ? [c.ints.length] : []);
-    const values = c.ints ?? ('number' in c ? [c.number] : 'real' in c ? [c.real] : Array.from({length: dims.reduce((a, d) => a * d, 1)}, () => (c.positive ? Math.abs(number()) + 0.5 : number())));
-    node.push({name: `c${j}`, op: 'Const', attr: {dtype: {type: whole ? 'DT_INT32' : 'DT_FLOAT'}, value: {tensor: {dtype: whole ? 'DT_INT32' : 'DT_FLOAT', tensorShape: {dim: dims.map((d) => ({size: String(d)}))}}}}});
-    specs.push({name: `c${j}`, shape: dims, dtype: whole ? 'int32' : 'float32'});
-    parts.push(Buffer.from((whole ? Int32Array : Float32Array).from(values).buffer));
+    const whole = 'ints' in c || 'number' in c, type = 'bools' in c ? 'bool' : whole ? 'int32' : 'float32';
+    const dtypeName = {bool: 'DT_BOOL', int32: 'DT_INT32', float32: 'DT_FLOAT'}[type];
+    const dims = c.as ?? c.shape ?? ('ints' in c ? [c.ints.length] : 'bools' in c ? [c.bools.length] : []);
+    const values = c.bools ?? c.ints ?? ('number' in c ? [c.number] : 'real' in c ? [c.real] : Array.from({length: dims.reduce((a, d) => a * d, 1)}, () => (c.positive ? Math.abs(number()) + 0.5 : number())));
+    node.push({name: `c${j}`, op: 'Const', attr: {dtype: {type: dtypeName}, value: {tensor: {dtype: dtypeName, tensorShape: {dim: dims.map((d) => ({size: String(d)}))}}}}});
+    specs.push({name: `c${j}`, shape: dims, dtype: type});
+    parts.push(Buffer.from({bool: Uint8Array, int32: Int32Array, float32: Float32Array}[type].from(values).buffer));
   });
   let input = ['x', ...consts.map((_, j) => `c${j}`)];
   if (order) input = order.map((j) => input[j]);
@@ -80,11 +113,19 @@ for (const [name, [op, shape, consts, attr, outs = 1, dtype = 'float32', order]]
   const refs = Array.from({length: outs}, (_, j) => (j ? `y:${j}` : 'y'));
   const modelTopology = {node, versions: {producer: 1}, library: {}};
   const data = Buffer.concat(parts);
-  const m = await tf.loadGraphModel(tf.io.fromMemory({modelTopology, weightSpecs: specs, weightData: data.buffer.slice(data.byteOffset, data.byteOffset + data.length)}));
-  const count = shape.reduce((a, d) => a * d, 1);
-  const x = tf.tensor(Array.from({length: count}, () => (dtype === 'int32' ? Math.floor(number() * 5) : /^(Asin|Acos|Atanh)$/.test(op) ? number() * 0.9 : number() * 2)), shape, dtype);
-  const got = [].concat(await m.executeAsync({x}, refs));
-  const round = (t) => ({shape: t.shape, dtype: t.dtype, data: Array.from(t.dataSync(), (v) => (Number.isFinite(+v) ? +(+v).toPrecision(9) : String(v)))});
-  out[name] = {modelTopology, weights: specs, data: data.toString('base64'), x: round(x), outputs: got.map(round), refs};
+  const fill = /^(Asin|Acos|Atanh)$/.test(op) ? fills.unit : fills[kind];
+  try {
+    const m = await tf.loadGraphModel(tf.io.fromMemory({modelTopology, weightSpecs: specs, weightData: data.buffer.slice(data.byteOffset, data.byteOffset + data.length)}));
+    const count = shape.reduce((a, d) => a * d, 1);
+    const values = Array.from({length: count}, (_, j) => fill(j));
+    const x = shape.length ? tf.tensor(values, shape, dtype) : tf.scalar(values[0], dtype);
+    const got = [].concat(await m.executeAsync({x}, refs));
+    const round = (t) => ({shape: t.shape, dtype: t.dtype, data: Array.from(t.dataSync(), (v) => (Number.isFinite(+v) ? +(+v).toPrecision(9) : String(v)))});
+    const outputs = got.map(round).map((t) => ({...t, dtype: STATED[op] ?? t.dtype}));
+    out[name] = {modelTopology, weights: specs, data: data.toString('base64'), x: round(x), outputs, refs};
+  } catch (e) {
+    failed[op] = String(e.message).slice(0, 120);
+  }
 }
 writeFileSync(process.argv[2], JSON.stringify(out));
+console.log('TensorFlow.js cannot run:', failed);
