@@ -526,7 +526,6 @@ def handlers() -> dict[str, Callable[[Site], None]]:
         handlers_int8,
         handlers_math,
         handlers_nn,
-        handlers_rnn,
         handlers_shape,
     )
 

@@ -9,10 +9,9 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.converters.exporters.tflite.exporter import Site, exports
 from deploykit.converters.exporters.tflite.handlers_math import real, tail
-from deploykit.converters.exporters.tflite.handlers_rnn import unrolled
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Dim
-from deploykit.ops.core import F
+from deploykit.ops.core import F, get
 from deploykit.ops.windows import Window, window
 
 _ACTS = {"none": 0, "relu": 1, "relu6": 3}
@@ -367,6 +366,22 @@ def _never_halves(s: Site, shape: Any, out: Any, where: str) -> bool:
 
 
 # ---- recurrent
+MOST_STEPS = 256  # written out
+
+
+@exports("gru", "rnn")
+def unrolled(s: Site) -> None:
+    """A recurrent layer that TFLite has no operator for, step by step as its passport decomposes it."""
+    steps = s.shape()[1 if s.attrs["batch_first"] else 0]
+    if not isinstance(steps, int) or steps > MOST_STEPS:
+        raise UnsupportedError(
+            f"over {steps} steps; known and at most {MOST_STEPS} are written out. Fix it with --input-shape"
+        )
+    take_apart = get(s.node.op).decompose
+    assert take_apart is not None
+    s.compose(lambda *xs: take_apart(*xs, **s.attrs))
+
+
 @exports("lstm")
 def lstm(s: Site) -> None:
     """UNIDIRECTIONAL_SEQUENCE_LSTM where it says all: one direction, default activations, state that starts at zero,
