@@ -193,7 +193,7 @@ def draw(model: Any, path: str | os.PathLike[str] | None = None) -> str:
 def plot_history(history: dict[str, list[Any]], epochs: list[int], path: str | os.PathLike[str] | None = None) -> str:
     """One small chart per metric, training and validation together, as SVG."""
     names = [k for k in history if not k.startswith("val_")]
-    w, h, pad = 340, 200, 40
+    w, h, pad, below = 352, 200, 52, 20
     colours = ("#0969da", "#bc4c00")
     parts = []
     for i, name in enumerate(names):
@@ -207,13 +207,13 @@ def plot_history(history: dict[str, list[Any]], epochs: list[int], path: str | o
         high = high if high > low else low + 1
         x0 = i * (w + 20)
         px = lambda e: x0 + pad + (w - pad - 10) * (e - epochs[0]) / max(epochs[-1] - epochs[0], 1)  # noqa: B023, E731
-        py = lambda v: 24 + (h - 24 - pad / 2) * (1 - (v - low) / (high - low))  # noqa: B023, E731
-        parts.append(f'<text class="t" x="{x0 + pad}" y="14">{escape(name)}</text><text class="s" x="{x0}" y="30">{high:.3g}</text><text class="s" x="{x0}" y="{h - pad / 2}">{low:.3g}</text><rect class="b" style="fill:none" x="{x0 + pad}" y="20" width="{w - pad - 6}" height="{h - pad / 2 - 14}"/><text class="s" x="{x0 + w - 60}" y="{h + 2}">epoch {epochs[-1] + 1}</text>')  # fmt: skip
+        py = lambda v: 24 + (h - 24 - below) * (1 - (v - low) / (high - low))  # noqa: B023, E731
+        parts.append(f'<text class="t" x="{x0 + pad}" y="14">{escape(name)}</text><text class="s" text-anchor="end" x="{x0 + pad - 6}" y="30">{high:.3g}</text><text class="s" text-anchor="end" x="{x0 + pad - 6}" y="{h - below}">{low:.3g}</text><rect class="b" style="fill:none" x="{x0 + pad}" y="20" width="{w - pad - 6}" height="{h - below - 14}"/><text class="s" text-anchor="end" x="{x0 + w - 6}" y="{h + 2}">epoch {epochs[-1] + 1}</text>')  # fmt: skip
         for (label, s), colour in zip(series, colours, strict=False):
             points = [(px(e), py(float(v))) for e, v in zip(epochs, s, strict=False) if np.isfinite(v)]
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
             dots = "".join(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points)
-            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}<text class="s" style="fill:{colour}" x="{x0 + pad + (0 if label == name else 90)}" y="{h + 2}">{escape(label)}</text>')  # fmt: skip
+            parts.append(f'<polyline points="{line}" fill="none" stroke="{colour}" stroke-width="2"/>{dots}<text class="s" style="fill:{colour}" x="{x0 + pad + (0 if label == name else 14 + 6.5 * len(name)):.0f}" y="{h + 2}">{escape(label)}</text>')  # fmt: skip
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 -2 {len(names) * (w + 20)} {h + 16}" role="img" aria-label="training curves">{_STYLE}{"".join(parts)}</svg>'  # fmt: skip
     if path is not None:
         Path(path).write_text(svg, encoding="utf-8")
