@@ -44,6 +44,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.quantization",),
     ("deploykit.trace",),
     ("deploykit.api",),
+    ("deploykit.web",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]
 # Peers of one layer that must not see each other.

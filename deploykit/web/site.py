@@ -1,0 +1,244 @@
+"""Write the static page of a model: one folder that works from any host, without a build step and without a network.
+
+The folder is made beside its place and moved there when complete.  A folder that is already there is replaced only when
+``deploykit web`` made it, and files in it that are not ours (CNAME, robots.txt ...) move along.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from deploykit.errors import EngineError, InputError
+from deploykit.web import forms, headers, vectors
+
+MARK = "site.json"  # lists the files that we wrote
+PAGES = ("index.html", "sw.js")  # templates; everything else in web/site is copied as it is
+_TOOL = "deploykit web"
+
+
+def sources() -> Path:
+    """The folder of the page's own files: installed beside this module, or ``web/site`` of a checkout."""
+    return _asset("site", "index.html")
+
+
+def runtime() -> Path:
+    """The folder of the built engine for browsers."""
+    return _asset("dist", "deploykit.js")
+
+
+def _asset(name: str, member: str) -> Path:
+    here = Path(__file__).resolve().parent
+    places = [here / "assets" / name, here.parents[1] / "web" / name]
+    for place in places:
+        if (place / member).is_file():
+            return place
+    raise EngineError(
+        f"this installation holds no '{name}/{member}' for browsers (looked in {', '.join(map(str, places))}). "
+        "Install a wheel, or build web/ as web/README.md tells.",
+        code="DK-ENGINE",
+    )
+
+
+def build(
+    model: Path,
+    out: Path,
+    *,
+    title: str | None = None,
+    labels: Sequence[str] | None = None,
+    examples: Sequence[tuple[str, vectors.Feeds]] = (),
+    input_shapes: dict[str, list[int | str]] | None = None,
+    engine: Path | None = None,
+) -> dict[str, Any]:
+    """Write the page of a ``.dk`` file into the folder ``out``; returns what it is made of (sizes, forms, vectors).
+
+    examples: (title, inputs by name) shown on the page as samples; their answers and those of one made-up input are
+    stored for the page's own check.  engine: folder of the built browser engine (default: the installed one).
+
+    Raises InputError when ``out`` is something else than an earlier page, FormatError for a bad model, EngineError when
+    this installation holds no browser engine.  On any error ``out`` stays as it was.
+    """
+    _check_target(out)
+    page, blob = describe(model, title, labels, examples, input_shapes)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        work.chmod(0o755)
+        shutil.copyfile(model, work / "model.dk")
+        if blob:
+            (work / "vectors.bin").write_bytes(blob)
+        info = assemble(work, page, engine)
+        _replace(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return info
+
+
+def assemble(work: Path, page: dict[str, Any], engine: Path | None = None) -> dict[str, Any]:
+    """Add pages, engine and host files to a folder that holds the model; returns ``page`` completed with sizes."""
+    own, engine = sources(), engine or runtime()
+    for f in sorted(own.rglob("*")):
+        if f.is_file() and f.name not in PAGES:
+            _copy(f, work / f.relative_to(own))
+    for f in sorted(engine.rglob("*")):
+        if f.is_file() and f.suffix in (".js", ".wasm"):
+            _copy(f, work / "runtime" / f.relative_to(engine))
+    for name, text in headers.host_files().items():
+        (work / name).write_text(text, encoding="utf-8")
+    data = [n for n in ("model.dk", "vectors.bin") if (work / n).is_file()]
+    page = page | {"sizes": {p: (work / p).stat().st_size for p in [*data, *_scripts(work)]}}
+    version = _digest(work, json.dumps(page, sort_keys=True))
+    page["version"] = version
+    _render(own, work, page, data)
+    names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
+    mark = {"tool": _TOOL, "version": version, "files": [*names, MARK]}
+    (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+    return page
+
+
+def describe(
+    model: Path,
+    title: str | None,
+    labels: Sequence[str] | None,
+    examples: Sequence[tuple[str, vectors.Feeds]],
+    input_shapes: dict[str, list[int | str]] | None = None,
+) -> tuple[dict[str, Any], bytes]:
+    """What the page must know of the model, and the blob of its test vectors."""
+    from deploykit.interpreter import Interpreter
+
+    session = Interpreter(model)
+    metadata = session.metadata
+    if labels is not None:
+        metadata["labels"] = list(labels)
+    random = vectors.made_up(model, shapes=input_shapes)
+    cases = [*examples, ("made-up numbers", random)]
+    first = vectors.answers(session, cases[0][1])
+    shapes = {k: v.shape for k, v in cases[0][1].items()}
+    steady = vectors.deterministic(session, cases[0][1])
+    blob = b""
+    index: list[dict[str, Any]] = []
+    if steady:
+        blob, index = vectors.pack([(t, x, vectors.answers(session, x)) for t, x in cases])
+    inputs = forms.editors(session.inputs, shapes, metadata)
+    views = forms.views(first, inputs, metadata)
+    page = {
+        "title": title or forms.title(model.name, metadata),
+        "model": "model.dk",
+        "inputs": inputs,
+        "outputs": [{"name": k, "dtype": v.dtype.name} for k, v in first.items()],
+        "views": views,
+        "vectors": index,
+        "samples": len(examples) if steady else 0,
+        "card": card(model, metadata, session),
+    }
+    return page, blob
+
+
+def card(model: Path, metadata: dict[str, Any], session: Any) -> list[list[str]]:
+    """Rows of the model card: what the file says of itself."""
+    rows = [["file", model.name], ["sha256", hashlib.sha256(model.read_bytes()).hexdigest()]]
+    rows += [[f"input {s.name}", _spec(s)] for s in session.inputs]
+    rows += [[f"output {s.name}", _spec(s)] for s in session.outputs]
+    for key, value in metadata.items():
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        rows.append([key, text if len(text) <= 400 else text[:399] + "…"])
+    return rows
+
+
+def _spec(s: Any) -> str:
+    dims = "of any shape" if s.shape is None else " × ".join(map(str, s.shape)) or "scalar"
+    return f"{s.dtype} {dims}".strip()
+
+
+def _copy(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def _scripts(work: Path) -> list[str]:
+    return sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.suffix in (".js", ".css", ".wasm"))
+
+
+def _digest(work: Path, page: str) -> str:
+    h = hashlib.sha256(page.encode())
+    for p in sorted(work.rglob("*")):
+        if p.is_file():
+            h.update(p.relative_to(work).as_posix().encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
+    return h.hexdigest()[:16]
+
+
+def _render(own: Path, work: Path, page: dict[str, Any], data: list[str]) -> None:
+    """Fill the templates; every value is escaped for the place where it lands."""
+    # in a data block of HTML, no text of the model's may end the block or start a comment
+    text = json.dumps(page, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+    shell = ["./", *[n for n in _scripts(work) if not n.endswith(".wasm")], "icon.svg", "manifest.webmanifest"]
+    preload = "\n".join(f'<link rel="modulepreload" href="{escape(n)}">' for n in _modules(own))
+    values = {
+        "title": escape(page["title"]),
+        "description": escape(f"{page['title']}: runs in this browser"),
+        "csp": escape(headers.META_CSP, quote=True).replace("&#x27;", "'"),
+        "data": text,
+        "preload": preload,
+        "version": page["version"],
+        "shell": json.dumps(shell).replace("<", "\\u003c"),
+        "lazy": json.dumps([*data, *[n for n in _scripts(work) if n.endswith(".wasm")]]),
+    }
+    for name in PAGES:
+        template = Template((own / name).read_text(encoding="utf-8"))
+        (work / name).write_text(template.substitute(values), encoding="utf-8")
+
+
+def _modules(own: Path) -> list[str]:
+    return sorted(p.relative_to(own).as_posix() for p in own.rglob("*.js") if p.name not in PAGES)
+
+
+def _files(out: Path) -> set[str] | None:
+    """Names that an earlier run wrote into ``out``; None when it is not a page of ours."""
+    try:
+        mark = json.loads((out / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    if not isinstance(mark, dict) or mark.get("tool") != _TOOL or not isinstance(mark.get("files"), list):
+        return None
+    return set(map(str, mark["files"]))
+
+
+def _check_target(out: Path) -> None:
+    if not os.path.lexists(out):
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise InputError(f"{out} is there and is not a folder; give another -o.")
+    if any(out.iterdir()) and _files(out) is None:
+        raise InputError(f"{out} holds other things, not an earlier page of '{_TOOL}'; give an empty or a new folder.")
+
+
+def _replace(work: Path, out: Path) -> None:
+    """Put the finished folder in its place; what others put into the old one comes along."""
+    if not out.exists():
+        work.rename(out)
+        return
+    ours = _files(out) or set()
+    for p in sorted(out.rglob("*")):
+        name = p.relative_to(out).as_posix()
+        if (p.is_file() or p.is_symlink()) and name not in ours and not os.path.lexists(work / name):
+            (work / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(p, work / name, follow_symlinks=False)
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        out.rename(old / "site")
+        try:
+            work.rename(out)
+        except OSError:
+            (old / "site").rename(out)
+            raise
+    finally:
+        if out.exists():  # else the old folder is the only copy
+            shutil.rmtree(old, ignore_errors=True)

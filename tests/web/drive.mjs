@@ -1,0 +1,144 @@
+// Drives Chromium over one page: node drive.mjs URL SCENARIO FOLDER; prints what was seen as one JSON document.
+import { createRequire } from "node:module";
+import { join } from "node:path";
+import { chromium } from "playwright-core";
+
+const [url, scenario, folder, ...rest] = process.argv.slice(2);
+const axeFile = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"],
+});
+const seen = { errors: [], foreign: [], violations: [] };
+const wait = { timeout: 20000 };
+
+async function open(options = {}, watch = true) {
+  const context = await browser.newContext({ bypassCSP: false, permissions: ["camera", "microphone"], ...options });
+  const page = await context.newPage();
+  if (watch) {
+    page.on("console", (m) => { if (m.type() === "error" || m.type() === "warning") seen.errors.push(`${m.text()} (${m.location().url})`); });
+    page.on("pageerror", (e) => seen.errors.push(String(e)));
+  }
+  context.on("request", (r) => { if (new URL(r.url()).origin !== new URL(url).origin && !/^(blob|data):/.test(r.url())) seen.foreign.push(r.url()); });
+  await page.goto(url);
+  return page;
+}
+const ready = (page) => page.waitForSelector('#state[data-kind="good"]', wait);
+const text = (page, where) => page.locator(where).innerText();
+
+async function axe(page, what) {
+  const session = await page.context().newCDPSession(page); // evaluates past the page's policy, which stays strict
+  const { readFile } = await import("node:fs/promises");
+  await session.send("Runtime.evaluate", { expression: await readFile(axeFile, "utf8") });
+  const { result } = await session.send("Runtime.evaluate", {
+    expression: `axe.run({ resultTypes: ["violations"] }).then((r) => JSON.stringify(r.violations.map((v) => [v.id, v.nodes.map((n) => n.target.join(" ") + " " + n.failureSummary)])))`,
+    awaitPromise: true,
+    returnByValue: true,
+  });
+  for (const v of JSON.parse(result.value)) seen.violations.push([what, ...v]);
+}
+
+const shot = (page, name) => page.screenshot({ path: join(folder, `${name}.png`), fullPage: true });
+
+const scenarios = {
+  // a classifier of drawings: samples, check, speed, ops, keyboard, wrong use, three looks
+  async digits() {
+    const page = await open();
+    await ready(page);
+    await page.waitForSelector('#check [data-kind]', wait);
+    seen.check = await text(page, "#check [data-kind]");
+    seen.kind = await page.locator("#check [data-kind]").getAttribute("data-kind");
+    await page.click("#run"); // nothing drawn yet
+    seen.empty = await text(page, "#problem");
+    await page.getByRole("button", { name: "Close" }).click();
+    seen.samples = [];
+    for (const b of await page.locator("#samples button").all()) {
+      await page.evaluate(() => { document.getElementById("ran").textContent = ""; });
+      await b.click();
+      await page.waitForFunction(() => document.getElementById("ran").textContent !== "", null, wait);
+      seen.samples.push([await b.innerText(), await page.locator(".classes li .name").first().innerText()]);
+    }
+    await page.getByRole("button", { name: "Clear" }).click();
+    const box = await page.locator(".pad").boundingBox();
+    const stroke = async (...points) => {
+      await page.mouse.move(box.x + points[0][0], box.y + points[0][1]);
+      await page.mouse.down();
+      for (const [x, y] of points.slice(1)) await page.mouse.move(box.x + x, box.y + y, { steps: 12 });
+      await page.mouse.up();
+    };
+    const drawn = { 1: [[[140, 40], [140, 240]]], 7: [[[80, 50], [200, 50], [120, 240]]], 4: [[[100, 50], [80, 150], [200, 150]], [[170, 60], [165, 240]]],
+      0: [[...Array(25)].map((_, i) => [140 + 60 * Math.cos((i * Math.PI) / 12), 140 + 95 * Math.sin((i * Math.PI) / 12)])] };
+    seen.drawn = {};
+    for (const [digit, strokes] of Object.entries(drawn)) {
+      await page.getByRole("button", { name: "Clear" }).click();
+      for (const s of strokes) await stroke(...s);
+      await page.waitForTimeout(250);
+      seen.drawn[digit] = await page.locator(".classes li .name").first().innerText();
+    }
+    await page.getByRole("button", { name: "Run 50 times" }).click();
+    await page.waitForSelector(".chart svg", wait);
+    await page.waitForFunction(() => document.querySelector("#speed [role=status]").textContent.startsWith("50"), null, wait);
+    seen.speed = await text(page, "#speed > p:nth-of-type(2)");
+    await page.getByRole("button", { name: "Time every op" }).click();
+    await page.waitForFunction(() => document.querySelector("#speed [role=status]").textContent.includes("ops"), null, wait);
+    seen.ops = await page.locator("#speed tbody tr").count();
+    seen.isolated = await page.evaluate(() => crossOriginIsolated);
+    seen.size = await text(page, "#size");
+    await page.getByRole("button", { name: "Clear" }).click();
+    await page.locator(".pad").focus(); // by keys alone: a stroke downwards is a one
+    await page.keyboard.press("Space");
+    for (let i = 0; i < 12; ++i) await page.keyboard.press("ArrowDown");
+    await page.keyboard.press("Space");
+    await page.waitForTimeout(250);
+    seen.keys = await page.locator(".classes li .name").first().innerText();
+    await axe(page, "light");
+    await shot(page, "light");
+    for (const [name, options] of [["dark", { colorScheme: "dark" }], ["phone", { viewport: { width: 360, height: 740 }, hasTouch: true }]]) {
+      const other = await open(options);
+      await ready(other);
+      await other.locator("#samples button").first().click();
+      await other.waitForSelector(".classes li", wait);
+      await other.waitForSelector('#check [data-kind]', wait);
+      await axe(other, name);
+      seen[`${name} overflows`] = await other.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      await shot(other, name);
+    }
+  },
+
+  // loaded once, then without any network; the service worker isolates the page where the host does not
+  async offline() {
+    const page = await open();
+    await ready(page);
+    await page.waitForFunction(() => document.getElementById("offline").textContent.startsWith("Kept"), null, wait);
+    seen.isolated = await page.evaluate(() => crossOriginIsolated);
+    await page.waitForSelector('#check [data-kind]', wait);
+    await page.waitForTimeout(500);
+    await page.context().setOffline(true);
+    await page.reload();
+    await ready(page);
+    await page.locator("#samples button").first().click();
+    await page.waitForSelector(".classes li", wait);
+    seen.offline = await page.locator(".classes li .name").first().innerText();
+  },
+
+  // something is broken: the coded error is shown and the page stands
+  async broken() {
+    const page = await open({}, false);
+    await page.waitForSelector("#problem:not([hidden])", wait);
+    seen.problem = await text(page, "#problem");
+    seen.state = await text(page, "#state");
+    seen.card = await page.locator("#card tr").count();
+    await axe(page, "broken");
+    await shot(page, "broken");
+  },
+};
+scenarios.rest = rest;
+
+try {
+  await scenarios[scenario]();
+} catch (error) {
+  seen.failed = String(error.stack);
+}
+await browser.close();
+console.log(JSON.stringify(seen));

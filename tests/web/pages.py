@@ -1,0 +1,69 @@
+"""What tests of pages share: a built page served with our headers, and Chromium driven over it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deploykit.web import serve
+
+HERE = Path(__file__).resolve().parent
+FAKE = HERE / "fake_engine"
+CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+
+
+def need_browser() -> None:
+    """Skip outside CI when Chromium, Node or the npm packages of tests/web are missing."""
+    missing = [what for what, there in (
+        ("Chromium", Path(CHROMIUM).exists()),
+        ("Node", shutil.which("node") is not None),
+        ("npm packages (npm ci --prefix tests/web)", (HERE / "node_modules" / "playwright-core").is_dir()),
+    ) if not there]  # fmt: skip
+    if missing:
+        assert not os.environ.get("CI"), f"CI needs {', '.join(missing)}"
+        pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+@contextlib.contextmanager
+def served(folder: Path, headers: dict[str, str] | None = None) -> Iterator[str]:
+    """The address of a folder served by ``deploykit web --serve``; ``headers``: instead of ours, as a plain host does."""
+    httpd = serve.server(folder)
+    if headers is not None:
+
+        class Plain(serve.Handler):
+            headers_sent = headers
+
+        httpd.RequestHandlerClass = lambda *a, **k: Plain(*a, directory=str(folder), **k)  # type: ignore[assignment]
+    thread = threading.Thread(target=httpd.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{httpd.server_address[1]}/"
+    finally:
+        httpd.shutdown()
+        httpd.server_close()
+
+
+def drive(url: str, scenario: str, folder: Path) -> dict[str, Any]:
+    """Run a scenario of drive.mjs; returns what it saw."""
+    command = ["node", str(HERE / "drive.mjs"), url, scenario, str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=HERE)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    assert "failed" not in seen, seen
+    return seen
+
+
+def clean(seen: dict[str, Any]) -> None:
+    """No console error or warning, no request to another origin, no violation of accessibility rules."""
+    assert not seen["errors"], seen["errors"]
+    assert not seen["foreign"], seen["foreign"]
+    assert not seen["violations"], seen["violations"]
