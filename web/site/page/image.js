@@ -2,12 +2,14 @@
 import { make } from "./tensor.js";
 
 /**
- * Resize RGBA pixels with a triangle filter that widens when shrinking, 8 bits between the two passes: the method of
- * Pillow's BILINEAR, which `deploykit run` uses.
+ * Resize RGBA pixels with a triangle filter that widens when shrinking, 8 bits between the two passes: bit for bit what
+ * Pillow's BILINEAR gives, which `deploykit run` uses.
  */
 export function resize(pixels, w, h, toW, toH) {
   return vertical(horizontal(pixels, w, h, toW), toW, h, toH);
 }
+
+const ONE = 2 ** 22; // Pillow's fixed point; products stay whole numbers, which doubles hold exactly
 
 function weights(from, to) {
   const scale = from / to, reach = Math.max(1, scale);
@@ -20,7 +22,7 @@ function weights(from, to) {
       row[k] = Math.max(0, 1 - Math.abs((k + first - center + 0.5) / reach));
       sum += row[k];
     }
-    for (let k = 0; k < row.length; ++k) row[k] /= sum;
+    for (let k = 0; k < row.length; ++k) row[k] = Math.floor(0.5 + (row[k] / sum) * ONE);
     return { first, row };
   });
 }
@@ -31,13 +33,13 @@ function horizontal(pixels, w, h, toW) {
   for (let y = 0; y < h; ++y) {
     for (let x = 0; x < toW; ++x) {
       const { first, row } = table[x];
-      let r = 0, g = 0, b = 0, a = 0;
+      let r = ONE / 2, g = ONE / 2, b = ONE / 2, a = ONE / 2;
       for (let k = 0, at = (y * w + first) * 4; k < row.length; ++k, at += 4) {
         const f = row[k];
         r += f * pixels[at]; g += f * pixels[at + 1]; b += f * pixels[at + 2]; a += f * pixels[at + 3];
       }
       const to = (y * toW + x) * 4;
-      out[to] = Math.floor(r + 0.5); out[to + 1] = Math.floor(g + 0.5); out[to + 2] = Math.floor(b + 0.5); out[to + 3] = Math.floor(a + 0.5);
+      out[to] = Math.floor(r / ONE); out[to + 1] = Math.floor(g / ONE); out[to + 2] = Math.floor(b / ONE); out[to + 3] = Math.floor(a / ONE);
     }
   }
   return out;
@@ -48,12 +50,12 @@ function vertical(pixels, w, h, toH) {
   const out = new Uint8ClampedArray(w * toH * 4), table = weights(h, toH), line = new Float64Array(w * 4);
   for (let y = 0; y < toH; ++y) {
     const { first, row } = table[y];
-    line.fill(0.5);
+    line.fill(ONE / 2);
     for (let k = 0; k < row.length; ++k) {
       const f = row[k], from = (first + k) * w * 4;
       for (let i = 0; i < line.length; ++i) line[i] += f * pixels[from + i];
     }
-    for (let i = 0; i < line.length; ++i) out[y * w * 4 + i] = Math.floor(line[i]);
+    for (let i = 0; i < line.length; ++i) out[y * w * 4 + i] = Math.floor(line[i] / ONE);
   }
   return out;
 }
