@@ -16,6 +16,7 @@ from deploykit.cli.common import console, size
 SIZE = 128  # the detector's input
 # BlazeFace's anchors (Bazarevsky et al. 2019, section 3): 2 per cell of a 16 x 16 grid, 6 per cell of an 8 x 8 grid.
 GRIDS = ((16, 2), (8, 6))
+THRESHOLD, OVERLAP = 0.75, 0.3  # least score; boxes that overlap a better one by more are dropped
 
 
 @click.command(short_help="See the whole way on real data.")
@@ -69,7 +70,12 @@ def run(folder: Path, quiet: bool = False) -> dict[str, Any]:
     say(
         "\n[bold]2. Convert[/bold] BlazeFace (a MediaPipe face detector, ONNX, Apache-2.0) and check it against its source"
     )
-    meta = {"preprocessing": {"range": [-1.0, 1.0]}, "task": "face detection", "licence": "Apache-2.0"}
+    meta = {
+        "preprocessing": {"range": [-1.0, 1.0]},
+        "task": "face detection",
+        "licence": "Apache-2.0",
+        "detector": detector(source),
+    }
     report = dk.convert(source, model, metadata=meta)
     if not quiet:
         convert_cmd.show(report)
@@ -125,6 +131,24 @@ def run(folder: Path, quiet: bool = False) -> dict[str, Any]:
     }
 
 
+def detector(source: Path) -> dict[str, Any]:
+    """How the model's outputs become boxes, for ``deploykit web`` (docs/web.md): what :func:`decode` does."""
+    from deploykit.runners import open_runner
+
+    by_size = {tuple((o.shape or ())[1:]): o.name for o in open_runner(source, 1).outputs}
+    cells = [n * n * per_cell for n, per_cell in GRIDS]
+    return {
+        "kind": "anchors",
+        "name": "face",
+        "grids": [list(g) for g in GRIDS],
+        "size": SIZE,
+        "scores": [by_size[(n, 1)] for n in cells],
+        "boxes": [by_size[(n, 16)] for n in cells],
+        "threshold": THRESHOLD,
+        "overlap": OVERLAP,
+    }
+
+
 def faces_of(source: Path, x: np.ndarray) -> list[np.ndarray]:
     """The same detector run by the source's own tool."""
     from deploykit.runners import open_runner
@@ -143,7 +167,7 @@ def anchors() -> np.ndarray:
     return np.concatenate(out)
 
 
-def decode(outputs: dict[str, np.ndarray], threshold: float = 0.75, overlap: float = 0.3) -> list[np.ndarray]:
+def decode(outputs: dict[str, np.ndarray], threshold: float = THRESHOLD, overlap: float = OVERLAP) -> list[np.ndarray]:
     """Detector outputs to [(score, x0, y0, x1, y1)] in 0..1, best first, without duplicates."""
     by_size = {v.shape[1:]: v for v in outputs.values()}
     scores = np.concatenate([by_size[(512, 1)], by_size[(384, 1)]], 1)[0, :, 0]

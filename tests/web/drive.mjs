@@ -1,4 +1,5 @@
 // Drives Chromium over one page: node drive.mjs URL SCENARIO FOLDER; prints what was seen as one JSON document.
+import { readFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
@@ -29,7 +30,6 @@ const text = (page, where) => page.locator(where).innerText();
 
 async function axe(page, what) {
   const session = await page.context().newCDPSession(page); // evaluates past the page's policy, which stays strict
-  const { readFile } = await import("node:fs/promises");
   await session.send("Runtime.evaluate", { expression: await readFile(axeFile, "utf8") });
   const { result } = await session.send("Runtime.evaluate", {
     expression: `axe.run({ resultTypes: ["violations"] }).then((r) => JSON.stringify(r.violations.map((v) => [v.id, v.nodes.map((n) => n.target.join(" ") + " " + n.failureSummary)])))`,
@@ -106,6 +106,112 @@ const scenarios = {
     }
   },
 
+  // pictures: sample, file, camera, live, a file that is no picture
+  async image() {
+    const [picture] = rest;
+    const page = await open();
+    await ready(page);
+    const answer = async (act) => {
+      await page.evaluate(() => { document.getElementById("ran").textContent = ""; });
+      await act();
+      await page.waitForFunction(() => document.getElementById("ran").textContent !== "", null, wait);
+      return text(page, "#views");
+    };
+    seen.sample = await answer(() => page.locator("#samples button").first().click());
+    const choose = (file) => page.locator("#inputs input[type=file]").setInputFiles(file);
+    seen.file = await answer(() => choose(picture));
+    seen.drawn = await page.evaluate(() => { const c = document.querySelector("#views canvas"); return c ? [c.width, c.height] : null; });
+    await axe(page, "image, light");
+    await shot(page, "image-light");
+    await choose({ name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
+    await page.waitForSelector("#problem:not([hidden])", wait);
+    seen.notes = await text(page, "#problem");
+    await page.getByRole("button", { name: "Close" }).click();
+    const pasted = await readFile(picture);
+    seen.pasted = await answer(() => page.evaluate((data) => {
+      const clipboardData = new DataTransfer();
+      clipboardData.items.add(new File([Uint8Array.from(data)], "p.jpg", { type: "image/jpeg" }));
+      document.dispatchEvent(new ClipboardEvent("paste", { clipboardData }));
+    }, [...pasted]));
+    seen.dropped = await answer(() => page.evaluate((data) => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File([Uint8Array.from(data)], "p.jpg", { type: "image/jpeg" }));
+      document.querySelector(".zone").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }, [...pasted]));
+    await page.getByRole("button", { name: "Camera" }).click();
+    const live = page.getByLabel("live");
+    await live.waitFor(wait);
+    await answer(() => live.check());
+    for (let i = 0; i < 3; ++i) await answer(() => {}); // goes on by itself
+    await axe(page, "camera");
+    await live.uncheck();
+    seen.camera = await answer(() => page.getByRole("button", { name: "Take picture" }).click());
+    seen.stopped = await page.locator("video").isHidden();
+    for (const [name, options] of [["dark", { colorScheme: "dark" }], ["phone", { viewport: { width: 360, height: 740 } }]]) {
+      const other = await open(options);
+      await ready(other);
+      await other.locator("#samples button").first().click();
+      await other.waitForFunction(() => document.getElementById("ran").textContent !== "", null, wait);
+      await other.waitForSelector("#check [data-kind]", wait);
+      await axe(other, `image, ${name}`);
+      seen[`${name} overflows`] = await other.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      await shot(other, `image-${name}`);
+    }
+  },
+
+  // sound: a file, the microphone, a file that is no sound
+  async audio() {
+    const [sound] = rest;
+    const page = await open();
+    await ready(page);
+    await page.locator("#inputs input[type=file]").setInputFiles(sound);
+    await page.waitForSelector("#views table, #views ol", wait);
+    seen.file = await text(page, "#views");
+    seen.heard = await page.locator("#inputs canvas").getAttribute("aria-label");
+    await axe(page, "audio");
+    await shot(page, "audio");
+    await page.evaluate(() => { document.getElementById("ran").textContent = ""; });
+    await page.getByRole("button", { name: "Record" }).click();
+    await page.waitForTimeout(700);
+    const stop = page.getByRole("button", { name: "Stop recording" });
+    if (await stop.count()) await stop.click();
+    await page.waitForFunction(() => document.getElementById("ran").textContent !== "", null, wait);
+    seen.recorded = await page.locator("#inputs canvas").getAttribute("aria-label");
+    await page.locator("#inputs input[type=file]").setInputFiles({ name: "x.wav", mimeType: "audio/wav", buffer: Buffer.from("no sound") });
+    await page.waitForSelector("#problem:not([hidden])", wait);
+    seen.notes = await text(page, "#problem");
+  },
+
+  // numbers: fill, type, wrong use, an .npy file
+  async tensor() {
+    const [good, wrong] = rest;
+    const page = await open();
+    await ready(page);
+    await page.click("#run");
+    await page.waitForSelector("#views table", wait);
+    seen.random = await text(page, "#views");
+    const area = page.locator("#inputs textarea").first();
+    for (const [key, words] of [["short", "1, 2"], ["words", "1, 2, three, 4"]]) {
+      await area.fill(words);
+      await page.click("#run");
+      await page.waitForSelector("#problem:not([hidden])", wait);
+      seen[key] = await text(page, "#problem");
+      await page.getByRole("button", { name: "Close" }).click();
+    }
+    await area.fill("1 2 3 4");
+    await page.click("#run");
+    await page.waitForTimeout(200);
+    seen.typed = await page.locator("#problem").isHidden();
+    await page.locator("#inputs input[type=file]").first().setInputFiles(wrong);
+    await page.waitForSelector("#problem:not([hidden])", wait);
+    seen.wrong = await text(page, "#problem");
+    await page.locator("#inputs input[type=file]").first().setInputFiles(good);
+    await page.waitForSelector("#problem", { state: "hidden", ...wait });
+    seen.file = await area.inputValue();
+    await axe(page, "tensor");
+    await shot(page, "tensor");
+  },
+
   // loaded once, then without any network; the service worker isolates the page where the host does not
   async offline() {
     const page = await open();
@@ -133,8 +239,6 @@ const scenarios = {
     await shot(page, "broken");
   },
 };
-scenarios.rest = rest;
-
 try {
   await scenarios[scenario]();
 } catch (error) {

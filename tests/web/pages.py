@@ -52,9 +52,9 @@ def served(folder: Path, headers: dict[str, str] | None = None) -> Iterator[str]
         httpd.server_close()
 
 
-def drive(url: str, scenario: str, folder: Path) -> dict[str, Any]:
+def drive(url: str, scenario: str, folder: Path, *more: object) -> dict[str, Any]:
     """Run a scenario of drive.mjs; returns what it saw."""
-    command = ["node", str(HERE / "drive.mjs"), url, scenario, str(folder)]
+    command = ["node", str(HERE / "drive.mjs"), url, scenario, str(folder), *map(str, more)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=180, cwd=HERE)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)

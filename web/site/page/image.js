@@ -109,5 +109,5 @@ function scaling(spec) {
 export function paint(canvas, pixels, w, h) {
   canvas.width = w;
   canvas.height = h;
-  canvas.getContext("2d").putImageData(new ImageData(pixels, w, h), 0, 0);
+  canvas.getContext("2d", { willReadFrequently: true }).putImageData(new ImageData(pixels, w, h), 0, 0);
 }

@@ -50,11 +50,10 @@ function boxes(spec, picture) {
       const found = decode(outputs, spec.detector), source = picture();
       const name = (b) => spec.labels?.[b.label] ?? spec.detector.name ?? "object";
       if (source?.width) {
-        const k = Math.min(1, 640 / source.width);
+        const k = Math.min(640, Math.max(480, source.width)) / source.width; // small pictures grow, so that names are sharp
         canvas.width = Math.max(1, Math.round(source.width * k));
         canvas.height = Math.max(1, Math.round(source.height * k));
         const pen = canvas.getContext("2d");
-        pen.imageSmoothingEnabled = source.width >= 64;
         pen.drawImage(source, 0, 0, canvas.width, canvas.height);
         frame(pen, canvas, found, name);
       }
