@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from string import Template
@@ -21,7 +22,6 @@ from deploykit.errors import EngineError, InputError
 from deploykit.web import forms, headers, vectors
 
 MARK = "site.json"  # lists the files that we wrote
-PAGES = ("index.html", "sw.js")  # templates; everything else in web/site is copied as it is
 _TOOL = "deploykit web"
 
 
@@ -48,6 +48,16 @@ def _asset(name: str, member: str) -> Path:
     )
 
 
+@dataclass
+class Page:
+    """One page of a folder: its file name, template, what its script must know, and the files it brings along."""
+
+    name: str
+    template: Path
+    data: dict[str, Any]
+    files: dict[str, Path | bytes] = field(default_factory=dict)
+
+
 def build(
     model: Path,
     out: Path,
@@ -67,51 +77,64 @@ def build(
     this installation holds no browser engine.  On any error ``out`` stays as it was.
     """
     _check_target(out)
-    page, blob = describe(model, title, labels, examples, input_shapes)
+    page = model_page("index.html", model, "model", title, labels, examples, input_shapes)
+    write(out, [page], engine=engine)
+    return page.data
+
+
+def write(out: Path, pages: Sequence[Page], more: Sequence[Path] = (), engine: Path | None = None) -> None:
+    """Write pages that share one engine, style and service worker; ``more``: folders of further files.
+
+    Adds to each page's ``data`` the ``sizes`` of its files and the ``version`` of the whole.  Raises as :func:`build`.
+    """
+    _check_target(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         work.chmod(0o755)
-        shutil.copyfile(model, work / "model.dk")
-        if blob:
-            (work / "vectors.bin").write_bytes(blob)
-        info = assemble(work, page, engine)
+        _assemble(work, pages, [sources(), *more], engine or runtime())
         _replace(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    return info
 
 
-def assemble(work: Path, page: dict[str, Any], engine: Path | None = None) -> dict[str, Any]:
-    """Add pages, engine and host files to a folder that holds the model; returns ``page`` completed with sizes."""
-    own, engine = sources(), engine or runtime()
-    for f in sorted(own.rglob("*")):
-        if f.is_file() and f.name not in PAGES:
-            _copy(f, work / f.relative_to(own))
+def _assemble(work: Path, pages: Sequence[Page], folders: Sequence[Path], engine: Path) -> None:
+    templates = {"sw.js", *(p.template.name for p in pages)}
+    for folder in folders:
+        for f in sorted(folder.rglob("*")):
+            if f.is_file() and f.name not in templates:
+                _copy(f, work / f.relative_to(folder))
     for f in sorted(engine.rglob("*")):
         if f.is_file() and f.suffix in (".js", ".wasm"):
             _copy(f, work / "runtime" / f.relative_to(engine))
     for name, text in headers.host_files().items():
         (work / name).write_text(text, encoding="utf-8")
-    data = [n for n in ("model.dk", "vectors.bin") if (work / n).is_file()]
-    page = page | {"sizes": {p: (work / p).stat().st_size for p in [*data, *_scripts(work)]}}
-    version = _digest(work, json.dumps(page, sort_keys=True))
-    page["version"] = version
-    _render(own, work, page, data)
+    for page in pages:
+        for name, content in page.files.items():
+            if isinstance(content, bytes):
+                (work / name).write_bytes(content)
+            else:
+                shutil.copyfile(content, work / name)
+        page.data["sizes"] = {p: (work / p).stat().st_size for p in [*page.files, *_scripts(work)]}
+    version = _digest(work, json.dumps([p.data for p in pages], sort_keys=True))
+    for page in pages:
+        page.data["version"] = version
+    _render(folders[0], work, pages, version)
     names = sorted(p.relative_to(work).as_posix() for p in work.rglob("*") if p.is_file())
     mark = {"tool": _TOOL, "version": version, "files": [*names, MARK]}
     (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
-    return page
 
 
-def describe(
+def model_page(
+    name: str,
     model: Path,
-    title: str | None,
-    labels: Sequence[str] | None,
-    examples: Sequence[tuple[str, vectors.Feeds]],
+    stem: str,
+    title: str | None = None,
+    labels: Sequence[str] | None = None,
+    examples: Sequence[tuple[str, vectors.Feeds]] = (),
     input_shapes: dict[str, list[int | str]] | None = None,
-) -> tuple[dict[str, Any], bytes]:
-    """What the page must know of the model, and the blob of its test vectors."""
+) -> Page:
+    """The page ``name`` of a model: ``STEM.dk`` and the test vectors in ``STEM.bin``."""
     from deploykit.interpreter import Interpreter
 
     session = Interpreter(model)
@@ -122,24 +145,23 @@ def describe(
     cases = [*examples, ("made-up numbers", random)]
     first = vectors.answers(session, cases[0][1])
     shapes = {k: v.shape for k, v in cases[0][1].items()}
-    steady = vectors.deterministic(session, cases[0][1])
-    blob = b""
+    files: dict[str, Path | bytes] = {f"{stem}.dk": model}
     index: list[dict[str, Any]] = []
-    if steady:
-        blob, index = vectors.pack([(t, x, vectors.answers(session, x)) for t, x in cases])
+    if vectors.deterministic(session, cases[0][1]):
+        files[f"{stem}.bin"], index = vectors.pack([(t, x, vectors.answers(session, x)) for t, x in cases])
     inputs = forms.editors(session.inputs, shapes, metadata)
-    views = forms.views(first, inputs, metadata)
-    page = {
+    data = {
         "title": title or forms.title(model.name, metadata),
-        "model": "model.dk",
+        "model": f"{stem}.dk",
+        "blob": f"{stem}.bin" if index else None,
         "inputs": inputs,
         "outputs": [{"name": k, "dtype": v.dtype.name} for k, v in first.items()],
-        "views": views,
+        "views": forms.views(first, inputs, metadata),
         "vectors": index,
-        "samples": len(examples) if steady else 0,
+        "samples": len(examples) if index else 0,
         "card": card(model, metadata, session),
     }
-    return page, blob
+    return Page(name, sources() / "index.html", data, files)
 
 
 def card(model: Path, metadata: dict[str, Any], session: Any) -> list[list[str]]:
@@ -175,29 +197,40 @@ def _digest(work: Path, page: str) -> str:
     return h.hexdigest()[:16]
 
 
-def _render(own: Path, work: Path, page: dict[str, Any], data: list[str]) -> None:
+def _render(own: Path, work: Path, pages: Sequence[Page], version: str) -> None:
     """Fill the templates; every value is escaped for the place where it lands."""
-    # in a data block of HTML, no text of the model's may end the block or start a comment
-    text = json.dumps(page, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
-    shell = ["./", *[n for n in _scripts(work) if not n.endswith(".wasm")], "icon.svg", "manifest.webmanifest"]
-    preload = "\n".join(f'<link rel="modulepreload" href="{escape(n)}">' for n in _modules(own))
-    values = {
-        "title": escape(page["title"]),
-        "description": escape(f"{page['title']}: runs in this browser"),
+    names = ["./", *(p.name for p in pages if p.name != "index.html")]
+    shell = [*names, *[n for n in _scripts(work) if not n.endswith(".wasm")], "icon.svg", "manifest.webmanifest"]
+    lazy = [*(n for p in pages for n in p.files), *[n for n in _scripts(work) if n.endswith(".wasm")]]
+    common = {
         "csp": escape(headers.META_CSP, quote=True).replace("&#x27;", "'"),
-        "data": text,
-        "preload": preload,
-        "version": page["version"],
-        "shell": json.dumps(shell).replace("<", "\\u003c"),
-        "lazy": json.dumps([*data, *[n for n in _scripts(work) if n.endswith(".wasm")]]),
+        "version": version,
+        "home": '<p><a href="./">All demos</a></p>' if len(pages) > 1 else "",
     }
-    for name in PAGES:
-        template = Template((own / name).read_text(encoding="utf-8"))
-        (work / name).write_text(template.substitute(values), encoding="utf-8")
+    for page in pages:
+        title = page.data["title"]
+        # in a data block of HTML, no text of the model's may end the block or start a comment
+        data = json.dumps(page.data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
+        values = {"title": escape(title), "description": escape(f"{title}: runs in this browser"), "data": data}
+        preload = "\n".join(f'<link rel="modulepreload" href="{escape(n)}">' for n in _modules(own))
+        _fill(page.template, work / page.name, common | values | {"preload": preload})
+    worker = {"version": version, "shell": _literal(shell), "lazy": _literal(lazy)}
+    _fill(own / "sw.js", work / "sw.js", worker)
+
+
+def _fill(template: Path, target: Path, values: dict[str, str]) -> None:
+    target.write_text(Template(template.read_text(encoding="utf-8")).substitute(values), encoding="utf-8")
+
+
+def _literal(names: list[str]) -> str:
+    return json.dumps(names).replace("<", "\\u003c")
 
 
 def _modules(own: Path) -> list[str]:
-    return sorted(p.relative_to(own).as_posix() for p in own.rglob("*.js") if p.name not in PAGES)
+    """Modules that a page may load at once: not the plain script, not pages' own."""
+    return sorted(
+        n for p in own.rglob("*.js") if (n := p.relative_to(own).as_posix()) not in ("sw.js", "page/opened.js")
+    )
 
 
 def _files(out: Path) -> set[str] | None:

@@ -9,7 +9,7 @@ export class Model {
     onProgress?.(data.byteLength, data.byteLength);
     const model = new Model();
     model.page = JSON.parse(document.getElementById("page").textContent);
-    model.blob = await (await fetch("vectors.bin")).arrayBuffer();
+    model.blob = await (await fetch(model.page.blob)).arrayBuffer();
     return model;
   }
   async run(inputs) {

@@ -24,7 +24,7 @@ async function fetched(name) {
 }
 
 function vectors() {
-  vectors.blob ??= fetched("vectors.bin").catch((error) => {
+  vectors.blob ??= fetched(page.blob).catch((error) => {
     vectors.blob = null;
     throw error;
   });

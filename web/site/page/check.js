@@ -12,8 +12,9 @@ export function makeCheck(parent, page, load, fresh) {
     parent.append(el("p", { text: "This model gives other answers each time (it draws random numbers), so there is nothing to compare." }));
     return { start() {} };
   }
-  const size = page.sizes["vectors.bin"];
-  const verdict = el("p", { role: "status", text: `${page.vectors.length} inputs with Python's answers are stored beside the model (${bytes(size)}).` });
+  const many = page.vectors.length === 1 ? "1 input" : `${page.vectors.length} inputs`;
+  const size = page.sizes[page.blob];
+  const verdict = el("p", { role: "status", text: `${many} with Python's answers, stored beside the model (${bytes(size)}).` });
   const button = el("button", { text: "Compare", onclick: () => go().catch(show) });
   const rows = el("div", {});
   parent.append(verdict, el("p", {}, button), rows);
@@ -44,8 +45,8 @@ export function makeCheck(parent, page, load, fresh) {
       verdict.textContent = !same
         ? `NO: the answers differ by up to ${worst.toExponential(1)} of the largest value. Please report it with the model.`
         : exact
-          ? `Yes, to the last bit (${page.vectors.length} inputs).`
-          : `Yes: ${page.vectors.length} inputs, largest difference ${worst.toExponential(1)} of the largest value (allowed: 1e-5).`;
+          ? `Yes, to the last bit (${many}).`
+          : `Yes: ${many}, largest difference ${worst.toExponential(1)} of the largest value (allowed: 1e-5).`;
       rows.replaceChildren(table("Comparison with Python", ["input", "output", "difference", "same"], lines));
       button.textContent = "Compare again";
     } catch (error) {

@@ -64,7 +64,7 @@ export function unpack(blob, named) {
   const out = {};
   for (const [name, t] of Object.entries(named)) {
     const Kind = kind(t.dtype);
-    if (t.offset + t.bytes > blob.byteLength) throw new Problem("DK-FORMAT", "vectors.bin is cut short.");
+    if (t.offset + t.bytes > blob.byteLength) throw new Problem("DK-FORMAT", "the file of test vectors is cut short.");
     out[name] = { data: new Kind(blob.slice(t.offset, t.offset + t.bytes)), shape: t.shape, dtype: t.dtype };
   }
   return out;
