@@ -28,18 +28,32 @@ THRESHOLD, OVERLAP = 0.75, 0.3  # least score; boxes that overlap a better one b
     show_default=True,
     help="Folder for the results.",
 )
+@click.option(
+    "--site",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Then write a web demo of the models into this folder.",
+)
 @common.json_option
-def command(output: Path, as_json: bool) -> int:
+def command(output: Path, site: Path | None, as_json: bool) -> int:
     """Train a classifier of handwritten digits, export, check and quantize it; convert a real face detector, find a
     face, time it.
 
     Everything needed ships with Deploykit; nothing is downloaded.
 
     \b
-    Example:
+    Examples:
       deploykit demo
+      deploykit demo --site public
     """
     result = run(output, quiet=as_json)
+    if site is not None:
+        from deploykit.web import demo
+
+        result["web"] = demo.build(output, site)
+        if not as_json:
+            console.print(
+                f"\nweb demo in {site} ({size(result['web']['bytes'])}): serve it by any static host", markup=False
+            )
     if as_json:
         common.emit_json(result)
     ok = result["face_found"] and result["verification"]["status"] == "passed" and result["digits"]["same_answer"]

@@ -30,6 +30,11 @@ def sources() -> Path:
     return _asset("site", "index.html")
 
 
+def demo_sources() -> Path:
+    """The folder of the web demo's own pages."""
+    return _asset("demo", "profile.html")
+
+
 def runtime() -> Path:
     """The folder of the built engine for browsers."""
     return _asset("dist", "deploykit.js")

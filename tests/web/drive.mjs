@@ -212,6 +212,58 @@ const scenarios = {
     await shot(page, "tensor");
   },
 
+  // the web demo: every page from the first, and a model opened by hand
+  async demo() {
+    const page = await open();
+    await page.waitForFunction(() => document.getElementById("offline").textContent.startsWith("Kept"), null, wait);
+    await axe(page, "home");
+    await shot(page, "home");
+    const links = await page.locator(".cards a").all();
+    const targets = await Promise.all(links.map((a) => a.getAttribute("href")));
+    seen.pages = {};
+    for (const target of targets) {
+      await page.goto(new URL(target, url).href);
+      await ready(page);
+      if (target !== "profile.html") {
+        await page.waitForSelector("#check [data-kind]", wait);
+        seen.pages[target] = await text(page, "#check [data-kind]");
+      }
+    }
+    await page.getByRole("button", { name: "Take the digits" }).click();
+    await page.waitForSelector("#views table", wait);
+    await page.getByRole("button", { name: "Time every op" }).click();
+    await page.waitForFunction(() => document.querySelector("#speed [role=status]").textContent.includes("ops"), null, wait);
+    seen.ops = await page.locator("#speed tbody tr").count();
+    seen.card = await text(page, "#card");
+    await axe(page, "profile");
+    await shot(page, "profile");
+    await page.evaluate(() => {
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(new File(["<!doctype html>"], "bad.dk"));
+      document.querySelector("#zone").dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    });
+    await page.waitForSelector("#problem:not([hidden])", wait);
+    seen.bad = await text(page, "#problem");
+    seen.state = await text(page, "#state");
+    await page.click("#run");
+    await page.waitForSelector("#problem", { state: "hidden", ...wait });
+    await page.getByRole("link", { name: "All demos" }).click();
+    await page.waitForSelector(".cards");
+    for (const [name, options] of [["dark", { colorScheme: "dark" }], ["phone", { viewport: { width: 360, height: 740 } }]]) {
+      const other = await open(options);
+      await other.waitForFunction(() => document.getElementById("offline").textContent.startsWith("Kept"), null, wait);
+      await axe(other, `home, ${name}`);
+      await shot(other, `home-${name}`);
+      await other.goto(new URL("profile.html", url).href);
+      await ready(other);
+      await other.getByRole("button", { name: "Take the digits" }).click();
+      await other.waitForSelector("#views table", wait);
+      await axe(other, `profile, ${name}`);
+      seen[`${name} overflows`] = await other.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+      await shot(other, `profile-${name}`);
+    }
+  },
+
   // loaded once, then without any network; the service worker isolates the page where the host does not
   async offline() {
     const page = await open();

@@ -1,6 +1,7 @@
 // The service worker: offline use, and isolation where the host sends no headers.
 const FLAG = "deploykit-isolating";
 const NOT = "Not kept for offline use.";
+let registered = null;
 
 /**
  * Register the worker.  When the page is not isolated, the worker can make it so, which takes one reload: resolves to
@@ -17,7 +18,7 @@ export async function prepare() {
     // no storage: never reload, there would be no end
   }
   try {
-    const registered = navigator.serviceWorker.register("sw.js");
+    registered = navigator.serviceWorker.register("sw.js");
     registered.catch(() => {}); // keep() tells
     if (crossOriginIsolated || asked) return true;
     await registered;
@@ -33,8 +34,11 @@ export async function prepare() {
 /** After everything is loaded: have the worker keep what this visit fetched; resolves to a sentence for the visitor. */
 export async function keep() {
   if (!("serviceWorker" in navigator) || !isSecureContext) return `${NOT} Browsers allow that only over https.`;
-  const registration = await navigator.serviceWorker.getRegistration();
-  if (!registration) return NOT;
+  try {
+    await registered;
+  } catch {
+    return NOT;
+  }
   const { active } = await navigator.serviceWorker.ready;
   const urls = performance.getEntriesByType("resource").map((r) => r.name);
   const kept = await new Promise((done) => {
