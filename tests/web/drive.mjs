@@ -295,6 +295,7 @@ try {
   await scenarios[scenario]();
 } catch (error) {
   seen.failed = String(error.stack);
+  seen.shown = await Promise.all(browser.contexts().flatMap((c) => c.pages()).map((p) => p.locator("body").innerText()));
 }
 await browser.close();
 console.log(JSON.stringify(seen));

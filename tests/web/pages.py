@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ import pytest
 from deploykit.web import serve
 
 HERE = Path(__file__).resolve().parent
-FAKE = HERE / "fake_engine"
+BINDING = HERE / "engine"  # enough for tests that only look at files
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
@@ -31,6 +32,17 @@ def need_browser() -> None:
     if missing:
         assert not os.environ.get("CI"), f"CI needs {', '.join(missing)}"
         pytest.skip(f"not installed: {', '.join(missing)}")
+
+
+def engine() -> Path:
+    """The engine for browsers as tests build it (tests/web/engine); skips outside CI when zig is missing."""
+    need_browser()
+    if importlib.util.find_spec("ziglang") is None:
+        assert not os.environ.get("CI"), "CI needs ziglang"
+        pytest.skip("ziglang is not installed")
+    from tests.web.engine.build import build
+
+    return build()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
-"""The page in Chromium, with recorded answers in place of the engine: what it does itself."""
+"""The page in Chromium, on the engine built from the same sources (tests/web/engine)."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from tests.web.test_site import classifier
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pages.need_browser()
     folder = tmp_path_factory.mktemp("page")
     model = classifier(folder, labels=["a", "b", "c"], preprocessing={"range": [0.0, 16.0]})
     x = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1) % 17
-    site.build(model, folder / "site", examples=[("first", {"image": x})], engine=pages.FAKE)
+    site.build(model, folder / "site", examples=[("first", {"image": x})], engine=pages.engine())
     return folder / "site"
 
 
@@ -66,7 +66,6 @@ def serve_and_drive(site_folder: Path, scenario: str, folder: Path, *more: objec
 
 def test_pictures_and_boxes(tmp_path: Path) -> None:
     """The demo's face detector: sample, file, paste, drop, camera once and live; a file that is no picture."""
-    pages.need_browser()
     from importlib.resources import files
 
     import deploykit as dk
@@ -82,17 +81,24 @@ def test_pictures_and_boxes(tmp_path: Path) -> None:
     session = dk.Interpreter(tmp_path / "face.dk")
     x = {session.inputs[0].name: read_image(photo, session.inputs[0], prep)}
     (face,) = demo_cmd.decode(session.run(x))
-    site.build(tmp_path / "face.dk", tmp_path / "site", examples=[("astronaut", x)], engine=pages.FAKE)
+    site.build(tmp_path / "face.dk", tmp_path / "site", examples=[("astronaut", x)], engine=pages.engine())
     seen = serve_and_drive(tmp_path / "site", "image", tmp_path, photo)
-    want = f"face {100 * face[0]:.1f} %: x {face[1]:.2f} to {face[3]:.2f}, y {face[2]:.2f} to {face[4]:.2f}"
-    assert seen["sample"] == want
-    assert seen["file"] == seen["pasted"] == seen["dropped"] == seen["camera"] == want  # recorded answers
+
+    def numbers(text: str) -> list[float]:
+        (line,) = text.splitlines()
+        return [float(n) for n in re.findall(r"[0-9.]+", line)]
+
+    want = [100 * face[0], face[1], face[3], face[2], face[4]]
+    np.testing.assert_allclose(numbers(seen["sample"]), want, atol=0.051)
+    # the browser's JPEG decoder may differ from Pillow's by a level; resizing does not
+    np.testing.assert_allclose(numbers(seen["file"]), want, atol=1)
+    assert seen["file"] == seen["pasted"] == seen["dropped"]
+    assert seen["camera"] == "nothing found"  # Chromium's made-up camera shows no face
     assert seen["notes"].startswith("DK-FILE") and "notes.txt" in seen["notes"]
     assert seen["stopped"] and not seen["dark overflows"] and not seen["phone overflows"]
 
 
 def test_sound(tmp_path: Path) -> None:
-    pages.need_browser()
     import wave
 
     import deploykit as dk
@@ -103,7 +109,7 @@ def test_sound(tmp_path: Path) -> None:
     w = np.random.default_rng(0).standard_normal((8000, 2)).astype(np.float32)
     graph = b.output(b.op("matmul", x, b.constant(w)), "kind")
     dk.convert(graph, tmp_path / "m.dk", metadata={"preprocessing": {"sample_rate": 8000}, "labels": ["high", "low"]})
-    site.build(tmp_path / "m.dk", tmp_path / "site", engine=pages.FAKE)
+    site.build(tmp_path / "m.dk", tmp_path / "site", engine=pages.engine())
     with wave.open(str(tmp_path / "tone.wav"), "wb") as f:
         f.setnchannels(1)
         f.setsampwidth(2)
@@ -116,17 +122,39 @@ def test_sound(tmp_path: Path) -> None:
 
 
 def test_numbers(tmp_path: Path) -> None:
-    pages.need_browser()
     import deploykit as dk
     from deploykit.ops import GraphBuilder
 
     b = GraphBuilder()
     graph = b.output(b.op("relu", b.input("x", "float32", (4,))), "y")
     dk.convert(graph, tmp_path / "m.dk")
-    site.build(tmp_path / "m.dk", tmp_path / "site", engine=pages.FAKE)
+    site.build(tmp_path / "m.dk", tmp_path / "site", engine=pages.engine())
     np.save(tmp_path / "good.npy", np.array([1.5, 2, 3, -4], np.float32))
     np.save(tmp_path / "wrong.npy", np.zeros(5, np.float32))
     seen = serve_and_drive(tmp_path / "site", "tensor", tmp_path, tmp_path / "good.npy", tmp_path / "wrong.npy")
     assert "got 2 values, expected 4" in seen["short"] and "'three' is not a number" in seen["words"]
     assert seen["typed"] and "got shape [5], expected [4]" in seen["wrong"]
     assert seen["file"] == "1.5, 2, 3, -4"
+
+
+def test_digits(tmp_path: Path) -> None:
+    """The demo's classifier: samples, drawing by mouse and by keys, the check, speed, ops; in light, dark, phone size."""
+    import deploykit as dk
+    from deploykit.cli import demo_digits
+    from deploykit.data import digits
+
+    demo_digits.run(tmp_path, lambda text: None)
+    _, (x, y) = digits()
+    first = [int(np.flatnonzero(y == d)[0]) for d in range(10)]
+    examples = [(str(d), {"image": x[i : i + 1, ..., None].astype(np.float32)}) for d, i in enumerate(first)]
+    native = dk.Interpreter(tmp_path / "digits.dk")
+    want = [[t, str(native.run(feeds)["digit"].argmax())] for t, feeds in examples]
+    site.build(tmp_path / "digits.dk", tmp_path / "site", examples=examples, engine=pages.engine())
+    seen = serve_and_drive(tmp_path / "site", "digits", tmp_path)
+    assert seen["kind"] == "good" and seen["check"].startswith("Yes")
+    assert seen["samples"] == want
+    assert {d: seen["drawn"][d] for d in "017"} == {d: d for d in "017"} and seen["keys"] == "1"
+    assert "nothing is drawn yet" in seen["empty"]
+    assert seen["speed"].startswith("50 runs") and seen["ops"] >= 5
+    assert seen["isolated"] and "memory: arena" in seen["size"]
+    assert not seen["dark overflows"] and not seen["phone overflows"]

@@ -124,7 +124,7 @@ Status OpContext::make_state(size_t bytes, void** p) {
 }
 
 Status OpContext::need_scratch(size_t bytes) {
-  if (bytes > (size_t{1} << 62)) return fail(Code::memory, "scratch of %zu bytes", bytes);
+  if (bytes > SIZE_MAX / 4) return fail(Code::memory, "scratch of %zu bytes", bytes);
   if (bytes > op_->scratch) op_->scratch = bytes;
   return {};
 }

@@ -197,7 +197,7 @@ struct Planner {
 
   Status take(int64_t count, size_t* offset) {
     size_t bytes;
-    if (count < 0 || __builtin_mul_overflow(static_cast<size_t>(count), item, &bytes) || bytes > (size_t{1} << 60))
+    if (count < 0 || __builtin_mul_overflow(static_cast<size_t>(count), item, &bytes) || bytes > SIZE_MAX / 4)
       return c.fail(Code::memory, "an intermediate result is too large");
     *offset = at;
     at += align64(bytes + kSlack);

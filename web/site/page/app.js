@@ -58,7 +58,9 @@ async function run(quietly) {
     views ??= (byId("views").replaceChildren(), makeViews(byId("views"), page.views, () => (pictured ? editors.get(pictured.name).picture() : null)));
     byId("spoken").textContent = views.map((v) => v.show(outputs)).join("; ");
     byId("ran").textContent = `took ${time(ms)}`;
-    speed?.add(ms);
+    speed.add(ms);
+    if (!sizes.planned) sizes(); // memory is known once shapes are planned
+    sizes.planned = true;
   } catch (error) {
     const missing = quietly && explain(error).code === "DK-INPUT"; // another input is still empty: no reason to shout
     if (!missing) show(error);

@@ -1,0 +1,72 @@
+"""Compile the engine for WebAssembly in its plainest form (one thread, SIMD128), from the sources the package is made of.
+
+For tests of pages only: it shows that the sources compile for WebAssembly and that pages work on real answers.  Objects are
+kept in ``build/wasm-tests`` and made again when a source or header is newer.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[3]
+RUNTIME = ROOT / "runtime"
+KEPT = ROOT / "build" / "wasm-tests"
+FLAGS = (
+    "-target wasm32-wasi -std=gnu++20 -O2 -msimd128 -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-math-errno "
+    "-fno-trapping-math -ffp-contract=off -fvisibility=hidden -D_WASI_EMULATED_MMAN -DNDEBUG -w"
+).split()
+LINK = (
+    "-target wasm32-wasi -mexec-model=reactor -O2 -lwasi-emulated-mman -Wl,--export-dynamic -Wl,--export=malloc "
+    "-Wl,--export=free -Wl,--strip-all -Wl,--gc-sections -Wl,-z,stack-size=1048576"
+).split()
+
+
+def zig(*args: str | Path) -> None:
+    done = subprocess.run([sys.executable, "-m", "ziglang", "c++", *map(str, args)], capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(done.stderr[-4000:])
+
+
+def sources() -> list[Path]:
+    """Everything but the kernels of other instruction sets; relaxed SIMD needs a build of its own."""
+    other = ("_x86_", "_arm_", "_wasm_relaxed")
+    return [p for p in sorted((RUNTIME / "src").rglob("*.cc")) if not any(o in p.name for o in other)]
+
+
+def build() -> Path:
+    """The folder with ``deploykit.js`` and ``engine.wasm``; built once, however many processes ask."""
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        headers = [
+            *(RUNTIME / "src").rglob("*.h"),
+            *(RUNTIME / "include").rglob("*.h"),
+            *(RUNTIME / "schema").iterdir(),
+        ]
+        newest = max(p.stat().st_mtime for p in [*headers, Path(__file__)])
+        includes = [f"-I{RUNTIME / d}" for d in ("src", "include", "schema")]
+        jobs, objects = [], []
+        for source in sources():
+            target = KEPT / ("_".join(source.relative_to(RUNTIME / "src").parts) + ".o")
+            objects.append(target)
+            if not target.exists() or target.stat().st_mtime < max(newest, source.stat().st_mtime):
+                jobs.append((source, target))
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+            for _ in pool.map(lambda j: zig(*FLAGS, *includes, "-c", j[0], "-o", j[1]), jobs):
+                pass
+        out = KEPT / "dist"
+        out.mkdir(exist_ok=True)
+        if jobs or not (out / "engine.wasm").exists():
+            zig(*objects, *LINK, "-o", out / "engine.wasm")
+        shutil.copyfile(Path(__file__).with_name("deploykit.js"), out / "deploykit.js")
+    return out
+
+
+if __name__ == "__main__":
+    print(build())

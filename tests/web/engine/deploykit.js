@@ -1,0 +1,187 @@
+// A plain binding of the engine's C API (runtime/include/deploykit/dk.h) for tests of pages: the interface of the npm package
+// with one thread, on the page's own thread.
+
+const DTYPES = {
+  1: ["float32", Float32Array], 2: ["float64", Float64Array], 5: ["int8", Int8Array], 6: ["uint8", Uint8Array],
+  7: ["int16", Int16Array], 8: ["uint16", Uint16Array], 9: ["int32", Int32Array], 10: ["uint32", Uint32Array],
+  11: ["int64", BigInt64Array], 12: ["uint64", BigUint64Array], 13: ["bool", Uint8Array],
+};
+const IDS = Object.fromEntries(Object.entries(DTYPES).map(([id, [name]]) => [name, Number(id)]));
+const TENSOR = { dtype: 0, rank: 4, dims: 8, data: 72, bytes: 76, size: 80 }; // structs of dk.h with 32-bit pointers
+const SPEC = { name: 0, dtype: 4, rank: 8, dims: 16, size: 80 };
+const OPTIONS = { threads: 0, flags: 16, size: 32 };
+const ROW = { name: 0, op: 4, detail: 8, calls: 16, nanoseconds: 24, size: 40 };
+const MEMORY = { arena: 0, weights: 8, packed: 16, dynamic: 24, size: 48 };
+const PROFILE = 1, ALIGN = 64, READABLE = 64;
+
+let engine = null, starting = null;
+const view = () => new DataView(engine.memory.buffer);
+const raw = () => new Uint8Array(engine.memory.buffer);
+
+function text(at) {
+  if (!at) return "";
+  const bytes = raw();
+  let end = at;
+  while (bytes[end]) ++end;
+  return new TextDecoder().decode(bytes.slice(at, end));
+}
+
+function alloc(bytes) {
+  const at = engine.malloc(bytes);
+  if (!at) throw problem("DK-MEMORY", `no memory for ${bytes} bytes`);
+  return at;
+}
+
+function problem(code, message) {
+  return Object.assign(new Error(`${code}: ${message.replace(/^DK-[A-Z]+: /, "")}`), { code });
+}
+
+function check(status, message) {
+  if (status) throw problem(text(engine.dk_status_name(status)), text(message()));
+}
+
+async function start() {
+  const response = await fetch(new URL("./engine.wasm", import.meta.url));
+  const module = await WebAssembly.compile(await response.arrayBuffer());
+  const known = {
+    clock_time_get: (_id, _precision, at) => (view().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
+    environ_sizes_get: (a, b) => (view().setUint32(a, 0, true), view().setUint32(b, 0, true), 0),
+    environ_get: () => 0,
+  };
+  const BADF = 8; // no files, no entropy
+  const wasi = Object.fromEntries(WebAssembly.Module.imports(module).map(({ name }) => [name, known[name] ?? (() => BADF)]));
+  engine = (await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi })).exports;
+  engine._initialize();
+}
+
+export class Model {
+  static async load(source, { onProgress } = {}) {
+    await (starting ??= start());
+    let bytes = source;
+    if (!(source instanceof Uint8Array)) {
+      const response = await fetch(source);
+      if (!response.ok) throw problem("DK-IO", `${source}: the server answered ${response.status}`);
+      bytes = new Uint8Array(await response.arrayBuffer());
+    }
+    onProgress?.(bytes.length, bytes.length);
+    return new Model(bytes);
+  }
+
+  constructor(bytes) {
+    this.held = alloc(bytes.length + ALIGN + READABLE);
+    const at = (this.held + ALIGN - 1) & -ALIGN, out = alloc(4);
+    raw().set(bytes, at);
+    try {
+      check(engine.dk_model_from_bytes(at, bytes.length, 0, out), engine.dk_last_error);
+    } catch (error) {
+      engine.free(this.held);
+      throw error;
+    }
+    this.model = view().getUint32(out, true);
+    engine.free(out);
+    this.session = this.open(0);
+    this.inputs = this.specs("input");
+    this.outputs = this.specs("output");
+    const count = engine.dk_model_metadata_count(this.model), name = (i) => text(engine.dk_model_metadata_key(this.model, i));
+    this.metadata = Object.fromEntries(Array.from({ length: count }, (_, i) => [name(i), JSON.parse(text(engine.dk_model_metadata_value(this.model, i)))]));
+  }
+
+  open(flags) {
+    const options = alloc(OPTIONS.size + 4), out = options + OPTIONS.size;
+    raw().fill(0, options, out);
+    view().setInt32(options + OPTIONS.threads, 1, true);
+    view().setUint32(options + OPTIONS.flags, flags, true);
+    check(engine.dk_session_new(this.model, options, out), engine.dk_last_error);
+    const session = view().getUint32(out, true);
+    engine.free(options);
+    return session;
+  }
+
+  specs(side) {
+    const at = alloc(SPEC.size);
+    const specs = Array.from({ length: engine[`dk_session_${side}_count`](this.session) }, (_, i) => {
+      engine[`dk_session_${side}_spec`](this.session, i, at);
+      const rank = view().getInt32(at + SPEC.rank, true);
+      const dim = (k) => {
+        const d = view().getBigInt64(at + SPEC.dims + 8 * k, true);
+        return d < 0n ? text(engine.dk_dim_name(this.model, d)) || "?" : Number(d);
+      };
+      const shape = rank < 0 ? null : Array.from({ length: rank }, (_, k) => dim(k));
+      return { name: text(view().getUint32(at + SPEC.name, true)), dtype: DTYPES[view().getInt32(at + SPEC.dtype, true)]?.[0] ?? "", shape };
+    });
+    engine.free(at);
+    return specs;
+  }
+
+  async run(inputs, session = this.session) {
+    const held = [];
+    const message = () => engine.dk_session_error(session);
+    try {
+      this.inputs.forEach((spec, i) => {
+        const given = inputs[spec.name];
+        if (!given) throw problem("DK-INPUT", `run: input '${spec.name}' is missing`);
+        const data = given.data ?? given, shape = given.shape ?? spec.shape;
+        const block = alloc(TENSOR.size + data.byteLength + 2 * ALIGN + READABLE);
+        held.push(block);
+        const at = (block + ALIGN - 1) & -ALIGN, values = at + 2 * ALIGN;
+        raw().set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), values);
+        view().setInt32(at + TENSOR.dtype, IDS[spec.dtype], true);
+        view().setInt32(at + TENSOR.rank, shape.length, true);
+        shape.forEach((d, k) => view().setBigInt64(at + TENSOR.dims + 8 * k, BigInt(d), true));
+        view().setUint32(at + TENSOR.data, values, true);
+        view().setUint32(at + TENSOR.bytes, data.byteLength, true);
+        check(engine.dk_session_set_input(session, i, at), message);
+      });
+      check(engine.dk_session_run(session), message);
+      return Object.fromEntries(this.outputs.map((spec, i) => {
+        const at = engine.dk_session_output(session, i), v = view();
+        const [dtype, Kind] = DTYPES[v.getInt32(at + TENSOR.dtype, true)];
+        const shape = Array.from({ length: v.getInt32(at + TENSOR.rank, true) }, (_, k) => Number(v.getBigInt64(at + TENSOR.dims + 8 * k, true)));
+        const from = v.getUint32(at + TENSOR.data, true), bytes = v.getUint32(at + TENSOR.bytes, true);
+        return [spec.name, { dtype, shape, data: new Kind(engine.memory.buffer.slice(from, from + bytes)) }];
+      }));
+    } finally {
+      held.forEach((block) => engine.free(block));
+    }
+  }
+
+  async profile(inputs, runs = 20) {
+    const session = this.open(PROFILE), at = alloc(ROW.size);
+    try {
+      await this.run(inputs, session);
+      engine.dk_session_profile_clear(session);
+      for (let i = 0; i < runs; ++i) await this.run(inputs, session);
+      return Array.from({ length: engine.dk_session_profile_count(session) }, (_, i) => {
+        engine.dk_session_profile_row(session, i, at);
+        const word = (field) => text(view().getUint32(at + field, true));
+        const calls = Number(view().getBigUint64(at + ROW.calls, true));
+        const microseconds = Number(view().getBigUint64(at + ROW.nanoseconds, true)) / 1e3 / Math.max(1, calls);
+        return { name: word(ROW.name), op: word(ROW.op), detail: word(ROW.detail), calls, microseconds };
+      });
+    } finally {
+      engine.free(at);
+      engine.dk_session_free(session);
+    }
+  }
+
+  get memory() {
+    const at = alloc(MEMORY.size);
+    engine.dk_session_memory(this.session, at);
+    const read = (field) => Number(view().getBigUint64(at + MEMORY[field], true));
+    const out = { arena: read("arena"), weights: read("weights"), packed: read("packed"), dynamic: read("dynamic") };
+    engine.free(at);
+    return out;
+  }
+
+  reset() {
+    engine.dk_session_reset(this.session);
+  }
+
+  dispose() {
+    if (!this.session) return;
+    engine.dk_session_free(this.session);
+    engine.dk_model_free(this.model);
+    engine.free(this.held);
+    this.session = 0;
+  }
+}
