@@ -3,7 +3,8 @@
 //
 //   bench_layers [filter] [--threads N] [--seconds S]
 //
-// One line per distinct layer: name, how often the model has it, microseconds (minimum), GFLOP/s.  The name
+// One line per distinct layer: name, how often the model has it, microseconds (minimum), GFLOP/s, per cent of the
+// measured peak of the threads (above 100: Winograd does with fewer products).  The name
 // conv_H_C_O_K_S_G is what runtime/bench/layers.py reads to time onnxruntime on the same layer.
 #include <cstdio>
 #include <cstdlib>
@@ -15,6 +16,7 @@
 #include "engine/op_state.h"
 #include "engine/pool.h"
 #include "ops/registry.h"
+#include "peak.h"
 
 namespace {
 using namespace dk;
@@ -179,7 +181,8 @@ int main(int argc, char** argv) {
     else
       filter = argv[i];
   }
-  std::printf("# isa %s, %d threads\n", isa_name(best_isa()), threads);
+  const double peak = peak_fma() * threads;
+  std::printf("# isa %s, %d threads, peak %.0f GF\n", isa_name(best_isa()), threads, peak);
   const char* models[] = {"mobilenet_v2", "resnet50"};
   for (const char* model : models) {
     double total = 0;
@@ -191,7 +194,8 @@ int main(int argc, char** argv) {
       const double t = run(l, threads, seconds);
       const int out = (l.h + 2 * (l.k / 2) - l.k) / l.s + 1;
       const double flops = 2.0 * out * out * l.o * l.k * l.k * l.c / l.groups;
-      std::printf("%-13s %-26s %2d %9.1f us %6.1f GF\n", model, name, l.times, t * 1e6, flops / t * 1e-9);
+      std::printf("%-13s %-26s %2d %9.1f us %6.1f GF %5.1f %%\n", model, name, l.times, t * 1e6, flops / t * 1e-9,
+                  peak > 0 ? flops / t * 1e-7 / peak : 0.0);
       std::fflush(stdout);
       total += t * l.times;
     }

@@ -113,6 +113,7 @@ void* Bump::take(size_t bytes) {
   size_t cap = bytes + 64;
   if (cap < 4096) cap = 4096;
   if (head_ && cap < 2 * head_->cap && head_->cap < (size_t{1} << 18)) cap = 2 * head_->cap;
+  if (cap < wanted_) cap = wanted_;
   if (budget_ && !budget_->take(cap)) return nullptr;
   Block* b = static_cast<Block*>(mem_alloc(cap));
   if (!b) {
@@ -129,6 +130,8 @@ void* Bump::take(size_t bytes) {
 }
 
 void Bump::reset() {
+  // What took several blocks gets one for all of it next time, which is then kept: equal rounds soon allocate nothing.
+  if (head_ && head_->next) wanted_ = bytes_;
   while (head_ && head_->next) {
     Block* b = head_;
     head_ = b->next;
@@ -144,7 +147,7 @@ void Bump::release() {
   if (head_ && budget_) budget_->give(head_->cap);
   mem_free(head_);
   head_ = nullptr;
-  bytes_ = 0;
+  bytes_ = wanted_ = 0;
 }
 
 }  // namespace dk

@@ -115,7 +115,7 @@ class Bump {
   }
   // Blocks from now on are paid from it (null: from nothing); set before the first take, lives longer.
   void pay_from(Budget* budget) { budget_ = budget; }
-  void reset();    // forgets all objects, keeps one block for reuse
+  void reset();    // forgets all objects, keeps one block for reuse: after some rounds, one for all that a round takes
   void release();  // frees everything
   size_t bytes() const { return bytes_; }
 
@@ -128,6 +128,7 @@ class Bump {
   Block* head_ = nullptr;
   Budget* budget_ = nullptr;
   size_t bytes_ = 0;
+  size_t wanted_ = 0;  // least size of the next block
 };
 
 }  // namespace dk

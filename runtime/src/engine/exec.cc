@@ -99,6 +99,7 @@ Status run_dynamic(Plan& p, Step& step) {
     if (step.out[k]) *step.out[k] = Tensor();
   step.memory->reset();
   step.op.memory = step.memory;
+  step.op.dynamic = true;
   step.op.running = false;
   step.op.scratch = 0;
   OpAccess::set_run(step.context, nullptr, nullptr);

@@ -123,6 +123,17 @@ Status OpContext::make_state(size_t bytes, void** p) {
   return {};
 }
 
+bool OpContext::may_borrow() const { return op_->dynamic || op_->running; }
+
+void* OpContext::borrow(size_t bytes) const {
+  ++op_->env->borrowers;
+  return op_->env->borrowed.take(bytes);
+}
+
+void OpContext::give_back() const {
+  if (--op_->env->borrowers == 0) op_->env->borrowed.reset();
+}
+
 Status OpContext::need_scratch(size_t bytes) {
   if (bytes > SIZE_MAX / 4) return fail(Code::memory, "scratch of %zu bytes", bytes);
   if (bytes > op_->scratch) op_->scratch = bytes;

@@ -30,6 +30,8 @@ struct RunEnv {
   bool exact = false;
   uint64_t random_key = 0;  // drawn when first wanted
   uint64_t random_runs = 0;
+  Bump borrowed;  // see OpContext::borrow
+  int borrowers = 0;
 };
 
 struct OpState {
@@ -46,6 +48,7 @@ struct OpState {
   PackedList* packed = nullptr;
   Budget* packed_budget = nullptr;
   Bump* memory = nullptr;  // for make_state
+  bool dynamic = false;    // planned at every run
   size_t scratch = 0;
   uint64_t* node_runs = nullptr;  // of random nodes in this session
   const char* detail = "";        // for the profiler

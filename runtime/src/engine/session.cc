@@ -64,6 +64,7 @@ Status SessionState::init(ModelState* m, const SessionOptions& o) {
   options = o;
   env.error = &error;
   budget.limit = o.max_memory;
+  env.borrowed.pay_from(&budget);
   const ModelFile& f = m->file;
   int32_t signature = o.signature ? f.find_signature(o.signature) : 0;
   if (signature < 0) return error.set(Code::input, "the model has no signature '%s'", o.signature);

@@ -60,8 +60,8 @@ struct SessionState {
   ModelState* model = nullptr;
   const GraphDef* graph = nullptr;
   ErrorText error;
-  RunEnv env;
   Budget budget;
+  RunEnv env;
   Heap heap{&budget};
   Bump memory;
   SessionOptions options;

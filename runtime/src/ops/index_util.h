@@ -7,15 +7,23 @@
 namespace dk {
 
 // Ops whose output shape is found in the data (unique, non_max_suppression) need memory to find it.  Such nodes are
-// planned at run time and their outputs allocated then; this is one more allocation of that kind, freed on return.
+// planned at run time, and their memory is the session's and kept for the next run (OpContext::borrow); where nothing
+// runs it is freed on return.
 struct TempMemory {
   void* p = nullptr;
+  const OpContext* from = nullptr;  // null: p is ours
   TempMemory() = default;
   TempMemory(const TempMemory&) = delete;
   TempMemory& operator=(const TempMemory&) = delete;
-  ~TempMemory() { mem_free(p); }
+  ~TempMemory() {
+    if (from)
+      from->give_back();
+    else
+      mem_free(p);
+  }
   Status get(const OpContext& c, size_t bytes) {
-    p = mem_alloc(bytes);
+    if (c.may_borrow()) from = &c;
+    p = from ? c.borrow(bytes) : mem_alloc(bytes);
     if (!p) return c.fail(Code::memory, "cannot get %zu bytes to look at the data", bytes);
     return Code::ok;
   }

@@ -91,6 +91,12 @@ class OpContext {
     return make_state(sizeof(T), reinterpret_cast<void**>(p));
   }
   Status need_scratch(size_t bytes);  // temporary memory during run, from the arena; the largest request counts
+  // Memory of the session for what only the data tells the size of, in run, and in infer and prepare of nodes that are
+  // planned at every run; null when there is none left.  When all that was borrowed is given back, it is kept for the
+  // next node that asks: equal runs allocate nothing.  See TempMemory in ops/index_util.h.
+  bool may_borrow() const;
+  void* borrow(size_t bytes) const;
+  void give_back() const;
   // For the profiler: the kernel chosen (a static string) and the arithmetic per run, in infer or prepare.
   void note(const char* kernel, uint64_t flops = 0) const;
 

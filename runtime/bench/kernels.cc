@@ -1,0 +1,191 @@
+// Times the product kernels of the set in use by themselves, one thread, and says what share of the machine's measured
+// peak they reach.  Built by cmake -DDEPLOYKIT_BENCH=ON.
+//
+//   bench_kernels [filter] [--seconds S]        DK_ISA=x86_avx2 bench_kernels: another set
+//
+// One line per problem: kernel_M_N_K, microseconds (minimum), GOP/s, per cent of the peak.  `qgemm` makes bytes by one
+// rounding, `qgemm_add` adds a residual, `qgemm_float` gives float32.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/qgemm/qgemm.h"
+#include "peak.h"
+
+namespace {
+using namespace dk;
+
+struct Problem {
+  int m, n, k;
+};
+
+const Problem kProblems[] = {
+    // pointwise layers: MobileNetV2, ResNet-50
+    {12544, 16, 32},
+    {12544, 96, 16},
+    {3136, 24, 96},
+    {3136, 144, 24},
+    {784, 192, 32},
+    {784, 32, 192},
+    {196, 384, 64},
+    {196, 96, 576},
+    {49, 960, 160},
+    {49, 320, 960},
+    {3136, 64, 64},
+    {3136, 256, 64},
+    {3136, 64, 256},
+    {784, 512, 128},
+    {784, 128, 512},
+    {196, 1024, 256},
+    {196, 256, 1024},
+    {49, 2048, 512},
+    {49, 512, 2048},
+    // transformers, fully connected layers
+    {128, 384, 384},
+    {128, 1536, 384},
+    {128, 384, 1536},
+    {1, 1000, 1280},
+    {1, 1024, 512},
+    // tails
+    {197, 97, 67},
+    {5, 33, 129},
+};
+
+double now() {
+  timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<double>(t.tv_sec) + 1e-9 * static_cast<double>(t.tv_nsec);
+}
+
+// Memory that lives to the end of a problem.
+Bump g_memory;
+
+template <class T>
+T* filled(int64_t n, T (*value)(uint32_t)) {
+  T* p = static_cast<T*>(g_memory.take(static_cast<size_t>(n) * sizeof(T) + kReadable));
+  if (!p) std::exit(1);
+  for (int64_t i = 0; i < n; ++i) p[i] = value(static_cast<uint32_t>(i) * 2654435761u >> 8);
+  return p;
+}
+
+template <class F>
+double best_time(double seconds, F run) {
+  double best = 1e9;
+  int rounds = 0;
+  for (const double end = now() + seconds; now() < end || rounds < 5; ++rounds) {
+    const double t = now();
+    run();
+    const double d = now() - t;
+    if (d < best) best = d;
+  }
+  return best;
+}
+
+double time_gemm(const Problem& p, double seconds) {
+  const GemmKernels* kernels = gemm_kernels();
+  const GemmLayout layout = gemm_layout(kernels, p.k, p.n);
+  auto number = [](uint32_t h) { return static_cast<float>(static_cast<int>(h % 2001) - 1000) * 1e-3f; };
+  const float* a = filled<float>(int64_t{p.m} * p.k, number);
+  const float* b = filled<float>(int64_t{p.k} * p.n, number);
+  float* packed = filled<float>(static_cast<int64_t>(layout.bytes() / 4), number);
+  gemm_pack(kernels, layout, packed, b, p.n, 1, 0, layout.count());
+  GemmEpilogue e;
+  e.bias = filled<float>(layout.padded(), number);
+  e.low = 0;
+  const GemmMatrix rows(a, p.k);
+  GemmProblem g = {};
+  g.kernels = kernels;
+  g.layout = &layout;
+  g.m = p.m;
+  g.taps = 1;
+  g.k = p.k;
+  g.rows = &rows;
+  g.packed = packed;
+  g.c = filled<float>(int64_t{p.m} * p.n, number);
+  g.ldc = p.n;
+  g.epilogue = &e;
+  const GemmSplit split = gemm_split(g, 1);
+  return best_time(seconds, [&] { gemm_run_units(g, split, 0, split.units); });
+}
+
+enum class Finish { bytes, added, floats };
+
+double time_qgemm(const Problem& p, Finish how, double seconds) {
+  const QGemmKernels* kernels = qgemm_kernels();
+  const QGemmLayout layout = qgemm_layout(kernels, 1, p.k, p.n);
+  auto byte = [](uint32_t h) { return static_cast<uint8_t>(h); };
+  const uint8_t* a = filled<uint8_t>(int64_t{p.m} * p.k, byte);
+  const uint8_t* b = filled<uint8_t>(int64_t{p.k} * p.n, byte);
+  int8_t* packed = reinterpret_cast<int8_t*>(filled<uint8_t>(static_cast<int64_t>(layout.bytes()), byte));
+  int32_t* bias = filled<int32_t>(layout.padded(), [](uint32_t h) { return static_cast<int32_t>(h % 4001) - 2000; });
+  qgemm_pack(layout, {b, 0, p.n, 1, 0}, packed, bias, 0, layout.count());
+  QEpilogue e;
+  e.multiplier = filled<float>(layout.padded(), [](uint32_t) { return 1e-3f; });
+  e.small = true;
+  e.zero = 128;
+  e.floats = how == Finish::floats;
+  if (how == Finish::added) {
+    e.mid = true;
+    e.mid_scale = 0.5f;
+    e.mid_low = -128, e.mid_high = 127;
+    e.residual = filled<uint8_t>(int64_t{p.m} * p.n, byte);
+    e.ldr = p.n;
+    e.residual_scale = 0.5f;
+    e.residual_zero = 128;
+  }
+  const QGemmMatrix rows(a, p.k);
+  QGemmProblem g = {};
+  g.kernels = kernels;
+  g.layout = &layout;
+  g.m = p.m;
+  g.rows = &rows;
+  g.packed = packed;
+  g.bias = bias;
+  g.c = filled<float>(int64_t{p.m} * p.n, [](uint32_t) { return 0.0f; });
+  g.ldc = p.n;
+  g.epilogue = &e;
+  const QGemmSplit split = qgemm_split(g, 1);
+  return best_time(seconds, [&] { qgemm_run_units(g, split, 0, split.units); });
+}
+
+void report(const char* kernel, const Problem& p, double t, double peak) {
+  char name[80], share[32] = "";
+  std::snprintf(name, sizeof name, "%s_%d_%d_%d", kernel, p.m, p.n, p.k);
+  const double rate = 2e-9 * p.m * p.n * p.k / t;
+  if (peak > 0) std::snprintf(share, sizeof share, " %5.1f %%", 100 * rate / peak);
+  std::printf("%-28s %9.1f us %7.1f GOP/s%s\n", name, t * 1e6, rate, share);
+  std::fflush(stdout);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const char* filter = "";
+  double seconds = 0.05;
+  for (int i = 1; i < argc; ++i) {
+    if (!std::strcmp(argv[i], "--seconds") && i + 1 < argc)
+      seconds = std::atof(argv[++i]);
+    else
+      filter = argv[i];
+  }
+  const double fma = peak_fma(), dot = peak_dot();
+  std::printf("# sets %s, %s; peaks of one core: fp32 %.0f GFLOP/s, 8-bit %.0f GOP/s; reads %.0f, %.0f, %.0f GB/s of",
+              isa_name(best_isa()), dot_isa_name(best_dot_isa()), fma, dot, read_rate(16 << 10), read_rate(512 << 10),
+              read_rate(16 << 20));
+  std::printf(" 16 KB, 512 KB, 16 MB\n");
+  const struct {
+    const char* name;
+    Finish how;
+  } finishes[] = {{"qgemm", Finish::bytes}, {"qgemm_add", Finish::added}, {"qgemm_float", Finish::floats}};
+  if (std::strstr("gemm", filter) || !*filter)
+    for (const Problem& p : kProblems) report("gemm", p, time_gemm(p, seconds), fma), g_memory.release();
+  for (const auto& f : finishes) {
+    if (!std::strstr(f.name, filter)) continue;
+    for (const Problem& p : kProblems) report(f.name, p, time_qgemm(p, f.how, seconds), dot), g_memory.release();
+  }
+  return 0;
+}
