@@ -3,7 +3,7 @@
     python -m deploykit.ops.contract            print it
     python -m deploykit.ops.contract --write    rewrite the file in the checkout
 
-One line per op and per attr; ``tests/test_opset_contract.py`` holds file and passports together.
+One line per op and per attr; ``tests/ops/test_contract.py`` holds file and passports together.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import deploykit.ops  # noqa: F401
 from deploykit.ops import contract
 from deploykit.ops.core import REGISTRY
 
-FILE = Path(__file__).resolve().parents[1] / "runtime" / "schema" / "opset.inc"
+FILE = Path(__file__).resolve().parents[2] / "runtime" / "schema" / "opset.inc"
 
 
 def test_file_is_current() -> None:
