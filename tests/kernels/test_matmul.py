@@ -72,6 +72,16 @@ def test_batches(transpose_a, transpose_b):
         check("matmul", operands(rng, 40, 21, 14, batch_a, batch_b, attrs), attrs)
 
 
+def test_rows_4_kb_apart_give_the_same_numbers():
+    """They are taken in smaller tiles; a row alone, which is not, shows that the sums are the same."""
+    rng = np.random.default_rng(3)
+    for m, n, k in ((2, 40, 1024), (8, 33, 1024), (29, 70, 2048), (57, 16, 3072)):
+        a, b = operands(rng, m, n, k)
+        whole = check("matmul", [a, b])
+        rows = np.concatenate([run_op("matmul", [a[i : i + 2], b])[0] for i in range(m - 1)] + [whole[-1:]])
+        np.testing.assert_array_equal(whole[:-1], rows[: 2 * (m - 1) : 2])
+
+
 def test_vectors():
     rng = np.random.default_rng(3)
     check("matmul", [normal(rng, 9), normal(rng, 9)])

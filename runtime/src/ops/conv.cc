@@ -62,14 +62,6 @@ Algorithm choose(const ConvState& s) {
   return g.taps() <= kGemmMaxPointers ? Algorithm::taps : Algorithm::direct;
 }
 
-// A tile's rows that lie a multiple of 4 KB apart share one set of a typical L1 (8 ways, 64 sets of 64 bytes): more
-// than 8 of them throw each other out at every step.  One tap reads each number once per panel, so a copy pays soon
-// (measured at 14x14, 1024 to 256 channels: 89 GFLOP/s in place, 114 with the copy included, of 118).
-bool spread_rows(const ConvState& s) {
-  return s.groups == 1 && s.g.taps() == 1 && s.g.c * s.g.stride[2] % 1024 == 0 && s.g.out[2] > 1 && s.o >= 64;
-}
-int64_t spread_stride(int64_t c) { return c + 16; }
-
 // ---- packing
 
 // Weights [o, taps * cg] of all groups to panels, or to [taps][channels] for depthwise.
@@ -167,8 +159,6 @@ Status conv_prepare(OpContext& c) {
     s.padded = s.layout.padded();
     tag = 0x100u | static_cast<uint32_t>(s.gemm->main.nr);
   }
-  s.spread = (s.algorithm == Algorithm::pointwise || s.algorithm == Algorithm::taps) && spread_rows(s);
-  if (s.spread) s.spread_at = scratch.take(s.g.n * s.g.pixels() * spread_stride(s.g.c));
   if (s.algorithm == Algorithm::winograd) {
     winograd_plan(c, &s, &scratch);
     tag += static_cast<uint32_t>(s.winograd.r) << 16;
@@ -259,20 +249,6 @@ void run_gemm(const OpContext& c, const ConvState& s, const ConvPointers& p, con
       b += u1 - u0;
     }
   });
-}
-
-void run_spread(const OpContext& c, const ConvState& s, const ConvPointers& p, const GemmRows& rows, float* to) {
-  const int64_t m = s.g.n * s.g.pixels(), stride = spread_stride(s.g.c);
-  c.parallel(m, 1 + 16384 / s.g.c, [&](int64_t b, int64_t e, int) {
-    const float* from[64];
-    while (b < e) {
-      const int64_t n = e - b < 64 ? e - b : 64;
-      rows.fill(&rows, b, n, from, n);
-      for (int64_t i = 0; i < n; ++i) memcpy(to + (b + i) * stride, from[i], static_cast<size_t>(s.g.c) * 4);
-      b += n;
-    }
-  });
-  run_gemm(c, s, p, GemmMatrix(to, stride), 0, m, 1, s.cg);
 }
 
 constexpr int64_t kStripRows = 16;
@@ -422,18 +398,12 @@ Status conv_run(OpContext& c) {
   switch (s.algorithm) {
     case Algorithm::pointwise: {
       const GemmMatrix rows(p.x, g.c);
-      if (s.spread)
-        run_spread(c, s, p, rows, part(s.spread_at));
-      else
-        run_gemm(c, s, p, rows, 0, g.n * g.pixels(), 1, s.cg);
+      run_gemm(c, s, p, rows, 0, g.n * g.pixels(), 1, s.cg);
       break;
     }
     case Algorithm::taps: {
       const ConvTaps rows(&g, p.x, s.zero);
-      if (s.spread)
-        run_spread(c, s, p, rows, part(s.spread_at));
-      else
-        run_gemm(c, s, p, rows, 0, g.n * g.pixels(), g.taps(), s.cg);
+      run_gemm(c, s, p, rows, 0, g.n * g.pixels(), g.taps(), s.cg);
       break;
     }
     case Algorithm::winograd: {

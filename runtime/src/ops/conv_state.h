@@ -28,7 +28,6 @@ struct WinogradPlan {
 struct ConvState {
   Algorithm algorithm;
   bool convert;  // x is a narrow float: compute in f32 copies
-  bool spread;   // a single tap: rows copied apart, see spread_rows
   ConvGeometry g;
   int64_t o, groups, cg, og;
   int64_t multiplier;  // depthwise: output channels per input channel
@@ -43,7 +42,7 @@ struct ConvState {
   const float* bias;    // null: copy at run
   float* zero;
   // Bytes into scratch.
-  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at, spread_at;
+  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at;
 
   // Kernels that only clamp do so while storing; everything else is a pass of GemmKernels::finish behind them.
   bool clamps(const float* residual) const { return !epilogue.finish && !residual; }

@@ -77,6 +77,13 @@ static int64_t chunk_rows(const GemmProblem& p) {
   return rows;
 }
 
+// Rows per tile.  Rows that lie a multiple of 4 KB apart share one set of a typical L1 (8 ways of 64 sets): more than 8
+// of them throw each other out at every step, so such tiles stay below that.  Results do not depend on it.
+static int tile_rows(const GemmShape& shape, const float* const* a, int64_t rows) {
+  if (rows < 2 || shape.mr <= 8) return shape.mr;
+  return (reinterpret_cast<uintptr_t>(a[1]) - reinterpret_cast<uintptr_t>(a[0])) % 4096 ? shape.mr : 7;
+}
+
 void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const GemmLayout& l = *p.layout;
   const GemmEpilogue& e = *p.epilogue;
@@ -113,7 +120,8 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
         together = static_cast<int>(most < 4 ? most : 4);
       }
       t.n = together > 1 ? together * shape.nr : l.columns(panel);
-      const int64_t blocks = (rows + shape.mr - 1) / shape.mr;
+      const int mr = tile_rows(shape, pointers, rows);
+      const int64_t blocks = (rows + mr - 1) / mr;
       for (int64_t block = 0; block < blocks; ++block) {
         const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
         const int m = static_cast<int>(r1 - r0);
