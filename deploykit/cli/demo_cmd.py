@@ -45,10 +45,13 @@ def command(output: Path, site: Path | None, as_json: bool) -> int:
       deploykit demo
       deploykit demo --site public
     """
-    result = run(output, quiet=as_json)
     if site is not None:
         from deploykit.web import demo
+        from deploykit.web.site import runtime
 
+        runtime()  # say at once when there is no engine for browsers
+    result = run(output, quiet=as_json)
+    if site is not None:
         result["web"] = demo.build(output, site)
         if not as_json:
             console.print(

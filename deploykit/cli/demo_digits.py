@@ -73,7 +73,36 @@ def run(folder: Path, say: Callable[[str], None]) -> dict[str, Any]:
         f"   exported and checked against the model: {sizes}; the same answers on all test images: {_yes(figures['same_answer'])}"
     )
     figures["int8"] = quantized(folder, x, tx, ty, say)
+    figures["tunable"] = tunable(model, folder / "digits-tune.dk", metadata)
+    say(
+        f"   and with its training step inside, to teach the last layer anywhere: {figures['tunable']['bytes'] / 1e3:.1f} kB"
+    )
     return figures
+
+
+def tunable(trained: Any, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """The classifier with a frozen body and the step that trains its last layer, as one file with two signatures.
+
+    Layers that only act in training (shifts, dropout) are left out, so that a step depends on its examples alone.  The
+    output is raw scores: behind a softmax, the loss has no slope where the model is sure and wrong.
+    """
+    from deploykit import keras
+
+    layers = [
+        layer
+        for layer in trained.layers
+        if not isinstance(layer, (keras.layers.RandomTranslation, keras.layers.Dropout))
+    ]
+    copies = [type(layer).from_config(layer.get_config()) for layer in layers]
+    copies[-1].activation = keras.activations.linear
+    model = keras.Sequential([keras.Input((8, 8, 1), name="image"), *copies], name="digits")
+    for old, new in zip(layers, copies, strict=True):
+        new.set_weights(old.get_weights())
+        new.trainable = new is copies[-1]
+    loss: Any = keras.losses.SparseCategoricalCrossentropy  # takes its arguments at run time
+    model.compile(keras.optimizers.Adam(0.03), loss(from_logits=True), metrics=["accuracy"])
+    report = model.export(path, signatures=("infer", "train"), metadata=metadata)
+    return {"bytes": path.stat().st_size, "verified": report.verification["status"]}
 
 
 def quantized(

@@ -9,6 +9,7 @@ import numpy as np
 
 from deploykit.web import site
 
+TRAINED = ("digit/kernel", "digit/bias")  # what the training step of digits-tune.dk changes
 SAMPLES = 10  # one test image of each digit
 
 
@@ -25,6 +26,10 @@ def build(folder: Path, out: Path, engine: Path | None = None) -> dict[str, Any]
     faces = Interpreter(folder / "blazeface.dk")
     spec = faces.inputs[0]
     photo = read_image(folder / "astronaut.jpg", spec, faces.metadata["preprocessing"])
+    tune = folder / "digits-tune.dk"
+    teach = site.model_page("teach.html", tune, "digits-tune", "Teach the digit network", examples=digits)
+    teach.template = demo / "teach.html"
+    teach.data["trained"] = list(TRAINED)
     pages = [
         site.Page("index.html", demo / "index.html", {"title": "Deploykit in the browser"}),
         site.model_page("digits.html", folder / "digits.dk", "digits", "Handwritten digits", examples=digits),
@@ -34,6 +39,7 @@ def build(folder: Path, out: Path, engine: Path | None = None) -> dict[str, Any]
         site.model_page(
             "faces.html", folder / "blazeface.dk", "faces", "Faces", examples=[("astronaut", {spec.name: photo})]
         ),
+        teach,
         site.Page("profile.html", demo / "profile.html", {"title": "Your own model", "sample": "digits.dk"}),
     ]
     site.write(out, pages, [demo], engine)

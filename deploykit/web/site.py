@@ -6,11 +6,14 @@ The folder is made beside its place and moved there when complete.  A folder tha
 
 from __future__ import annotations
 
+import atexit
+import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -26,7 +29,7 @@ _TOOL = "deploykit web"
 
 
 def sources() -> Path:
-    """The folder of the page's own files: installed beside this module, or ``web/site`` of a checkout."""
+    """The folder of the page's own files: from ``pages.zip`` of an installed wheel, or ``web/site`` of a checkout."""
     return _asset("site", "index.html")
 
 
@@ -42,15 +45,25 @@ def runtime() -> Path:
 
 def _asset(name: str, member: str) -> Path:
     here = Path(__file__).resolve().parent
-    places = [here / "assets" / name, here.parents[1] / "web" / name]
-    for place in places:
-        if (place / member).is_file():
-            return place
+    packed, checkout = here / "pages.zip", here.parents[1] / "web"
+    for folder in (_unpacked(packed) if packed.is_file() else None, checkout):
+        if folder is not None and (folder / name / member).is_file():
+            return folder / name
     raise EngineError(
-        f"this installation holds no '{name}/{member}' for browsers (looked in {', '.join(map(str, places))}). "
-        "Install a wheel, or build web/ as web/README.md tells.",
+        f"this installation holds no '{name}/{member}' for browsers (looked in {packed} and {checkout}). "
+        "Take a wheel that was built with it, or build it as web/README.md tells.",
         code="DK-ENGINE",
     )
+
+
+@functools.cache
+def _unpacked(packed: Path) -> Path:
+    """The files of pages.zip in a folder that lives as long as the process."""
+    folder = tempfile.mkdtemp(prefix="deploykit-pages-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with zipfile.ZipFile(packed) as z:
+        z.extractall(folder)
+    return Path(folder)
 
 
 @dataclass

@@ -224,7 +224,7 @@ const scenarios = {
     for (const target of targets) {
       await page.goto(new URL(target, url).href);
       await ready(page);
-      if (target !== "profile.html") {
+      if (!["profile.html", "teach.html"].includes(target)) {
         await page.waitForSelector("#check [data-kind]", wait);
         seen.pages[target] = await text(page, "#check [data-kind]");
       }
@@ -262,6 +262,36 @@ const scenarios = {
       seen[`${name} overflows`] = await other.evaluate(() => document.documentElement.scrollWidth > innerWidth);
       await shot(other, `profile-${name}`);
     }
+  },
+
+  // twenty examples with labels one too high, taught, saved
+  async teach() {
+    const page = await open();
+    await ready(page);
+    const buttons = await page.locator("#samples button").all();
+    for (let round = 0; round < 2; ++round) {
+      for (const [i, b] of buttons.entries()) {
+        await b.click();
+        await page.locator("#label").selectOption(String((i + 1) % 10));
+        await page.getByRole("button", { name: "Add this example" }).click();
+      }
+    }
+    seen.count = await text(page, "#count");
+    await page.getByRole("button", { name: "Teach" }).click();
+    await page.waitForSelector("#save:not([disabled])", wait);
+    seen.taught = await text(page, "#taught");
+    await buttons[3].click();
+    await page.waitForFunction(() => document.querySelector(".classes li .name")?.textContent === "4", null, wait);
+    const download = page.waitForEvent("download");
+    await page.getByRole("button", { name: "Save the model" }).click();
+    await (await download).saveAs(join(folder, "taught.dk"));
+    await axe(page, "teach");
+    await shot(page, "teach");
+    const phone = await open({ viewport: { width: 360, height: 740 }, colorScheme: "dark" });
+    await ready(phone);
+    await axe(phone, "teach, phone, dark");
+    seen.overflows = await phone.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+    await shot(phone, "teach-phone");
   },
 
   // loaded once, then without any network; the service worker isolates the page where the host does not

@@ -5,19 +5,29 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import deploykit as dk
 from deploykit.cli import demo_cmd
+from deploykit.data import digits
 from deploykit.web import demo
 from tests.web import pages
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("demo")
+    folder = tmp_path_factory.mktemp("demo")  # models beside the site
     demo_cmd.run(folder / "models", quiet=True)
     info = demo.build(folder / "models", folder / "site", engine=pages.engine())
-    assert info["pages"] == ["index.html", "digits.html", "digits-int8.html", "faces.html", "profile.html"]
+    assert info["pages"] == [
+        "index.html",
+        "digits.html",
+        "digits-int8.html",
+        "faces.html",
+        "teach.html",
+        "profile.html",
+    ]
     return folder / "site"
 
 
@@ -42,3 +52,29 @@ def test_in_chromium(built: Path, tmp_path: Path) -> None:
     assert seen["ops"] > 0 and "digits.dk" in seen["card"]
     assert seen["bad"].startswith("DK-FORMAT") and seen["state"] == "The file before is still open"
     assert not seen["dark overflows"] and not seen["phone overflows"]
+
+
+def test_fine_tuning_gives_the_native_weights(built: Path, tmp_path: Path) -> None:
+    """Twenty examples in Chromium and on the native engine, a hundred steps: the same last layer; the body is untouched."""
+    with pages.served(built) as url:
+        seen = pages.drive(url + "teach.html", "teach", tmp_path)
+    pages.clean(seen)
+    assert seen["count"] == "20 examples" and not seen["overflows"]
+    assert "Right before: 0 of 20" in seen["taught"] and "now: 20" in seen["taught"]
+
+    source = built.parent / "models" / "digits-tune.dk"
+    _, (x, y) = digits()
+    first = [int(np.flatnonzero(y == d)[0]) for d in range(10)] * 2
+    feeds = {"image": x[first][..., None].astype(np.float32), "y": ((y[first] + 1) % 10).astype(np.int32)}
+    native = dk.Interpreter(source, signature="train")
+    for _ in range(100):
+        native.run(feeds)
+    saved, before = dk.Interpreter(tmp_path / "taught.dk"), dk.Interpreter(source)
+    for name in demo.TRAINED:
+        got, want = saved.variable(name), native.variable(name)
+        assert np.abs(want - before.variable(name)).max() > 0.1
+        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), name
+    np.testing.assert_array_equal(saved.variable("conv2d/kernel"), before.variable("conv2d/kernel"))
+    right = saved.run({"image": feeds["image"]})["digit"].argmax(1) == feeds["y"]
+    assert right.all()
+    dk.Interpreter(tmp_path / "taught.dk", signature="train").run(feeds)  # and it can go on

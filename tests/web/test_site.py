@@ -215,6 +215,23 @@ def test_missing_engine_is_named(model: Path, tmp_path: Path, monkeypatch: pytes
     assert e.value.code == "DK-ENGINE"
 
 
+def test_a_wheel_carries_the_pages_packed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The build packs web/ into pages.zip beside site.py; a page made from it is the page made from the checkout."""
+    import zipfile
+
+    root = Path(__file__).resolve().parents[2] / "web"
+    folder = tmp_path / "deploykit" / "web"
+    folder.mkdir(parents=True)
+    with zipfile.ZipFile(folder / "pages.zip", "w") as z:
+        for p in sorted([*(root / "site").rglob("*"), *(root / "demo").rglob("*")]):
+            z.write(p, p.relative_to(root))
+    site.build(model, tmp_path / "a", engine=BINDING)
+    monkeypatch.setattr(site, "__file__", str(folder / "site.py"))
+    assert site.sources() != root / "site" and site.demo_sources().name == "demo"
+    site.build(model, tmp_path / "b", engine=BINDING)
+    assert (tmp_path / "a" / "index.html").read_bytes() == (tmp_path / "b" / "index.html").read_bytes()
+
+
 def test_a_model_that_draws_random_numbers_has_no_check(tmp_path: Path) -> None:
     b = GraphBuilder()
     x = b.input("x", "float32", (4,))

@@ -9,7 +9,7 @@ const DTYPES = {
 const IDS = Object.fromEntries(Object.entries(DTYPES).map(([id, [name]]) => [name, Number(id)]));
 const TENSOR = { dtype: 0, rank: 4, dims: 8, data: 72, bytes: 76, size: 80 }; // structs of dk.h with 32-bit pointers
 const SPEC = { name: 0, dtype: 4, rank: 8, dims: 16, size: 80 };
-const OPTIONS = { threads: 0, flags: 16, size: 32 };
+const OPTIONS = { threads: 0, signature: 4, flags: 16, size: 32 };
 const ROW = { name: 0, op: 4, detail: 8, calls: 16, nanoseconds: 24, size: 40 };
 const MEMORY = { arena: 0, weights: 8, packed: 16, dynamic: 24, size: 48 };
 const PROFILE = 1, ALIGN = 64, READABLE = 64;
@@ -40,6 +40,27 @@ function check(status, message) {
   if (status) throw problem(text(engine.dk_status_name(status)), text(message()));
 }
 
+function chars(word) {
+  const bytes = new TextEncoder().encode(word + "\0"), at = alloc(bytes.length);
+  raw().set(bytes, at);
+  return at;
+}
+
+/** A tensor of the engine's as typed array, shape and dtype. */
+function read(at) {
+  const v = view(), [dtype, Kind] = DTYPES[v.getInt32(at + TENSOR.dtype, true)];
+  const shape = Array.from({ length: v.getInt32(at + TENSOR.rank, true) }, (_, k) => Number(v.getBigInt64(at + TENSOR.dims + 8 * k, true)));
+  const from = v.getUint32(at + TENSOR.data, true), bytes = v.getUint32(at + TENSOR.bytes, true);
+  return { dtype, shape, data: new Kind(engine.memory.buffer.slice(from, from + bytes)) };
+}
+
+function bind(session, name, tensor) {
+  const word = chars(name);
+  const status = engine.dk_session_bind_variable(session, word, tensor);
+  engine.free(word);
+  check(status, () => engine.dk_session_error(session));
+}
+
 async function start() {
   const response = await fetch(new URL("./engine.wasm", import.meta.url));
   const module = await WebAssembly.compile(await response.arrayBuffer());
@@ -68,6 +89,7 @@ export class Model {
   }
 
   constructor(bytes) {
+    this.bytes = bytes;
     this.held = alloc(bytes.length + ALIGN + READABLE);
     const at = (this.held + ALIGN - 1) & -ALIGN, out = alloc(4);
     raw().set(bytes, at);
@@ -86,9 +108,10 @@ export class Model {
     this.metadata = Object.fromEntries(Array.from({ length: count }, (_, i) => [name(i), JSON.parse(text(engine.dk_model_metadata_value(this.model, i)))]));
   }
 
-  open(flags) {
+  open(flags, signature = 0) {
     const options = alloc(OPTIONS.size + 4), out = options + OPTIONS.size;
     raw().fill(0, options, out);
+    view().setUint32(options + OPTIONS.signature, signature, true);
     view().setInt32(options + OPTIONS.threads, 1, true);
     view().setUint32(options + OPTIONS.flags, flags, true);
     check(engine.dk_session_new(this.model, options, out), engine.dk_last_error);
@@ -134,11 +157,7 @@ export class Model {
       });
       check(engine.dk_session_run(session), message);
       return Object.fromEntries(this.outputs.map((spec, i) => {
-        const at = engine.dk_session_output(session, i), v = view();
-        const [dtype, Kind] = DTYPES[v.getInt32(at + TENSOR.dtype, true)];
-        const shape = Array.from({ length: v.getInt32(at + TENSOR.rank, true) }, (_, k) => Number(v.getBigInt64(at + TENSOR.dims + 8 * k, true)));
-        const from = v.getUint32(at + TENSOR.data, true), bytes = v.getUint32(at + TENSOR.bytes, true);
-        return [spec.name, { dtype, shape, data: new Kind(engine.memory.buffer.slice(from, from + bytes)) }];
+        return [spec.name, read(engine.dk_session_output(session, i))];
       }));
     } finally {
       held.forEach((block) => engine.free(block));
@@ -162,6 +181,42 @@ export class Model {
       engine.free(at);
       engine.dk_session_free(session);
     }
+  }
+
+  /** Another entry point of the same model, on the same variables. */
+  async signature(name) {
+    const other = Object.create(Model.prototype), word = chars(name);
+    other.model = this.model;
+    other.session = this.open(0, word);
+    engine.free(word);
+    other.inputs = other.specs("input");
+    other.outputs = other.specs("output");
+    const { variables } = await import("../page/dkfile.js"); // names of variables, which the C API does not list
+    this.names ??= variables(this.bytes).map((v) => v.name);
+    this.shared ??= new Map(this.names.map((v) => [v, this.share(v)]));
+    for (const [v, tensor] of this.shared) bind(other.session, v, tensor);
+    return other;
+  }
+
+  /** Memory of its own for a variable, holding its value: the tensor that describes it. */
+  share(name) {
+    const word = chars(name), own = engine.dk_session_variable(this.session, word);
+    engine.free(word);
+    const from = view().getUint32(own + TENSOR.data, true), bytes = view().getUint32(own + TENSOR.bytes, true);
+    const tensor = alloc(TENSOR.size), block = alloc(bytes + ALIGN + READABLE), at = (block + ALIGN - 1) & -ALIGN;
+    raw().copyWithin(tensor, own, own + TENSOR.size);
+    raw().copyWithin(at, from, from + bytes);
+    view().setUint32(tensor + TENSOR.data, at, true);
+    bind(this.session, name, tensor);
+    return tensor;
+  }
+
+  /** The present value of a variable. */
+  async variable(name) {
+    const word = chars(name), at = engine.dk_session_variable(this.session, word);
+    engine.free(word);
+    if (!at) throw problem("DK-INPUT", `the model has no variable '${name}'`);
+    return read(at);
   }
 
   get memory() {
