@@ -18,7 +18,7 @@ import pytest
 from deploykit.web import serve
 
 HERE = Path(__file__).resolve().parent
-BINDING = HERE / "engine"  # enough for tests that only look at files
+ENGINE = HERE.parents[1] / "web" / "engine"  # also stands for a built one in tests that only look at files
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 
 
@@ -35,14 +35,16 @@ def need_browser() -> None:
 
 
 def engine() -> Path:
-    """The engine for browsers as tests build it (tests/web/engine); skips outside CI when zig is missing."""
+    """The engine for browsers, built from this checkout (web/engine); skips outside CI when zig is missing."""
     need_browser()
     if importlib.util.find_spec("ziglang") is None:
         assert not os.environ.get("CI"), "CI needs ziglang"
         pytest.skip("ziglang is not installed")
-    from tests.web.engine.build import build
-
-    return build()
+    spec = importlib.util.spec_from_file_location("web_engine_build", ENGINE / "build.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.build(ENGINE.parents[1] / "build" / "wasm" / "dist")
 
 
 @contextlib.contextmanager

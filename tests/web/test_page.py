@@ -1,4 +1,4 @@
-"""The page in Chromium, on the engine built from the same sources (tests/web/engine)."""
+"""The page in Chromium, on the engine built from the same sources (web/engine)."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def test_offline_and_isolated(built: Path, headers: dict[str, str] | None, tmp_p
         ("model.dk", None, "DK-"),
         ("runtime/deploykit.js", None, "DK-IO"),
         ("runtime/deploykit.js", b"<!doctype html>", "DK-IO"),
+        ("runtime/engine.wasm", b"<!doctype html>", "DK-IO"),
     ],
-    ids=["html for the model", "no model", "no engine", "html for the engine"],
+    ids=["html for the model", "no model", "no engine", "html for the engine", "html for its code"],
 )
 def test_broken_sites_say_so(built: Path, file: str, content: bytes | None, code: str, tmp_path: Path) -> None:
     import shutil

@@ -21,7 +21,7 @@ from deploykit.graph.dims import Dim
 from deploykit.ops import GraphBuilder
 from deploykit.web import forms, headers, serve, site, vectors
 from tests.support import small
-from tests.web.pages import BINDING, served
+from tests.web.pages import ENGINE, served
 
 
 def classifier(folder: Path, size: int = 8, **metadata: object) -> Path:
@@ -47,7 +47,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def built(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("s") / "site"
     x = np.arange(64, dtype=np.float32).reshape(1, 8, 8, 1) % 17
-    site.build(model, out, examples=[("first", {"image": x})], engine=BINDING)
+    site.build(model, out, examples=[("first", {"image": x})], engine=ENGINE)
     return out
 
 
@@ -136,7 +136,7 @@ def test_host_files_parse_and_say_every_header() -> None:
 def test_names_cannot_break_out(tmp_path: Path) -> None:
     evil = "</script><script>alert(1)</script>$title ${x}\u2028"
     path = classifier(tmp_path, labels=[evil, "b", "c"], title=evil)
-    site.build(path, tmp_path / "out", engine=BINDING)
+    site.build(path, tmp_path / "out", engine=ENGINE)
     text = (tmp_path / "out" / "index.html").read_text()
     assert "<script>alert" not in text
     assert page_of(tmp_path / "out")["title"] == evil.strip()
@@ -145,7 +145,7 @@ def test_names_cannot_break_out(tmp_path: Path) -> None:
 
 def test_same_model_same_page(model: Path, tmp_path: Path) -> None:
     for name in "ab":
-        site.build(model, tmp_path / name, engine=BINDING)
+        site.build(model, tmp_path / name, engine=ENGINE)
     for p in (tmp_path / "a").rglob("*"):
         if p.is_file():
             assert p.read_bytes() == (tmp_path / "b" / p.relative_to(tmp_path / "a")).read_bytes(), p
@@ -157,26 +157,26 @@ def test_foreign_folders_are_refused(model: Path, tmp_path: Path) -> None:
     (thesis / "thesis.txt").write_text("years of work")
     (thesis / "site.json").write_text('{"tool": "something else"}')
     with pytest.raises(InputError, match="holds other things"):
-        site.build(model, thesis, engine=BINDING)
+        site.build(model, thesis, engine=ENGINE)
     assert (thesis / "thesis.txt").read_text() == "years of work" and len(list(thesis.iterdir())) == 2
     file = tmp_path / "file"
     file.write_text("x")
     with pytest.raises(InputError, match="not a folder"):
-        site.build(model, file, engine=BINDING)
+        site.build(model, file, engine=ENGINE)
     link = tmp_path / "link"
     link.symlink_to(thesis)
     with pytest.raises(InputError):
-        site.build(model, link, engine=BINDING)
+        site.build(model, link, engine=ENGINE)
 
 
 def test_an_earlier_page_is_replaced_and_guests_stay(model: Path, tmp_path: Path) -> None:
     out = tmp_path / "site"
-    site.build(model, out, title="first", engine=BINDING)
+    site.build(model, out, title="first", engine=ENGINE)
     (out / "CNAME").write_text("example.org")
     (out / "extra").mkdir()
     (out / "extra" / "a.txt").write_text("mine")
     (out / "page" / "old.js").write_text("left by a user")
-    site.build(model, out, title="second", engine=BINDING)
+    site.build(model, out, title="second", engine=ENGINE)
     assert page_of(out)["title"] == "second"
     assert (out / "CNAME").read_text() == "example.org" and (out / "extra" / "a.txt").read_text() == "mine"
     assert (out / "page" / "old.js").exists()
@@ -186,7 +186,7 @@ def test_an_earlier_page_is_replaced_and_guests_stay(model: Path, tmp_path: Path
 def test_a_failure_leaves_the_earlier_page(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever breaks, at the first write or at the last rename: the old page is whole and nothing lies beside it."""
     out = tmp_path / "site"
-    site.build(model, out, engine=BINDING)
+    site.build(model, out, engine=ENGINE)
     before = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
     rename, calls = Path.rename, []
 
@@ -203,7 +203,7 @@ def test_a_failure_leaves_the_earlier_page(model: Path, tmp_path: Path, monkeypa
         with monkeypatch.context() as m:
             m.setattr(site if name == "_render" else Path, name, broken)
             with pytest.raises(OSError):
-                site.build(model, out, title="other", engine=BINDING)
+                site.build(model, out, title="other", engine=ENGINE)
         assert {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
     assert [p.name for p in tmp_path.iterdir()] == ["site"]
 
@@ -225,10 +225,10 @@ def test_a_wheel_carries_the_pages_packed(model: Path, tmp_path: Path, monkeypat
     with zipfile.ZipFile(folder / "pages.zip", "w") as z:
         for p in sorted([*(root / "site").rglob("*"), *(root / "demo").rglob("*")]):
             z.write(p, p.relative_to(root))
-    site.build(model, tmp_path / "a", engine=BINDING)
+    site.build(model, tmp_path / "a", engine=ENGINE)
     monkeypatch.setattr(site, "__file__", str(folder / "site.py"))
     assert site.sources() != root / "site" and site.demo_sources().name == "demo"
-    site.build(model, tmp_path / "b", engine=BINDING)
+    site.build(model, tmp_path / "b", engine=ENGINE)
     assert (tmp_path / "a" / "index.html").read_bytes() == (tmp_path / "b" / "index.html").read_bytes()
 
 
@@ -239,7 +239,7 @@ def test_a_model_that_draws_random_numbers_has_no_check(tmp_path: Path) -> None:
     b.output(b.op("add", x, noise), "y")
     path = tmp_path / "noise.dk"
     dk.convert(b.graph, path, verify=False)
-    site.build(path, tmp_path / "out", engine=BINDING)
+    site.build(path, tmp_path / "out", engine=ENGINE)
     assert page_of(tmp_path / "out")["vectors"] == []
     assert not (tmp_path / "out" / "model.bin").exists()
 
@@ -332,7 +332,7 @@ def test_a_taken_port_is_named(built: Path) -> None:
 
 PROGRAM = (
     "from pathlib import Path; from deploykit.web import site; from deploykit.cli import main;"
-    f"site.runtime = lambda: Path({str(BINDING)!r}); main()"
+    f"site.runtime = lambda: Path({str(ENGINE)!r}); main()"
 )
 
 

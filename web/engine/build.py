@@ -1,7 +1,8 @@
-"""Compile the engine for WebAssembly in its plainest form (one thread, SIMD128), from the sources the package is made of.
+"""Compile the engine for WebAssembly, from the sources the package is made of: ``python web/engine/build.py``.
 
-For tests of pages only: it shows that the sources compile for WebAssembly and that pages work on real answers.  Objects are
-kept in ``build/wasm-tests`` and made again when a source or header is newer.
+Plain: one thread, SIMD128, all kernels.  Needs ``pip install ziglang``.  The result goes to ``web/dist``, where ``deploykit
+web`` of this checkout finds it and where a wheel built afterwards takes it from.  Objects are kept in ``build/wasm`` and made
+again when a source or header is newer.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
-KEPT = ROOT / "build" / "wasm-tests"
+KEPT = ROOT / "build" / "wasm"
 FLAGS = (
     "-target wasm32-wasi -std=gnu++20 -O2 -msimd128 -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-math-errno "
     "-fno-trapping-math -ffp-contract=off -fvisibility=hidden -D_WASI_EMULATED_MMAN -DNDEBUG -w"
@@ -39,8 +40,8 @@ def sources() -> list[Path]:
     return [p for p in sorted((RUNTIME / "src").rglob("*.cc")) if not any(o in p.name for o in other)]
 
 
-def build() -> Path:
-    """The folder with ``deploykit.js`` and ``engine.wasm``; built once, however many processes ask."""
+def build(out: Path) -> Path:
+    """Put ``deploykit.js`` and ``engine.wasm`` into ``out``; compiled once, however many processes ask."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -60,13 +61,15 @@ def build() -> Path:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             for _ in pool.map(lambda j: zig(*FLAGS, *includes, "-c", j[0], "-o", j[1]), jobs):
                 pass
-        out = KEPT / "dist"
-        out.mkdir(exist_ok=True)
-        if jobs or not (out / "engine.wasm").exists():
-            zig(*objects, *LINK, "-o", out / "engine.wasm")
-        shutil.copyfile(Path(__file__).with_name("deploykit.js"), out / "deploykit.js")
+        linked = KEPT / "engine.wasm"
+        if jobs or not linked.exists():
+            zig(*objects, *LINK, "-o", linked)
+        out.mkdir(parents=True, exist_ok=True)
+        for file in (linked, Path(__file__).with_name("deploykit.js")):
+            shutil.copyfile(file, out / file.name)
     return out
 
 
 if __name__ == "__main__":
-    print(build())
+    folder = build(ROOT / "web" / "dist")
+    print(*(f"{p}  {p.stat().st_size:,} bytes" for p in sorted(folder.iterdir())), sep="\n")

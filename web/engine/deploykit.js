@@ -1,5 +1,10 @@
-// A plain binding of the engine's C API (runtime/include/deploykit/dk.h) for tests of pages: the interface of the npm package
-// with one thread, on the page's own thread.
+// A plain binding of the engine's C API (runtime/include/deploykit/dk.h): one thread, on the thread of the caller.
+//
+//   import { Model } from "./deploykit.js";
+//   const model = await Model.load("model.dk", { onProgress: (loaded, total) => {} });
+//   const { y } = await model.run({ x: { data: new Float32Array(4), shape: [1, 4] } });      // {data, shape, dtype}
+//
+// Errors carry the code that Python and C give (docs/errors.md).
 
 const DTYPES = {
   1: ["float32", Float32Array], 2: ["float64", Float64Array], 5: ["int8", Int8Array], 6: ["uint8", Uint8Array],
@@ -61,9 +66,46 @@ function bind(session, name, tensor) {
   check(status, () => engine.dk_session_error(session));
 }
 
+async function bytesOf(url, onProgress, signal) {
+  let response;
+  try {
+    response = await fetch(url, { signal });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw problem("DK-IO", `${url}: could not be fetched (${error.message}).`);
+  }
+  if (!response.ok) throw problem("DK-IO", `${url}: the server answered ${response.status}.`);
+  const total = response.headers.has("Content-Encoding") ? 0 : Number(response.headers.get("Content-Length")); // 0: not known
+  const parts = [];
+  let loaded = 0;
+  for (const source = response.body.getReader(); ; ) {
+    const { done, value } = await source.read();
+    if (done) break;
+    parts.push(value);
+    loaded += value.length;
+    onProgress?.(loaded, total);
+  }
+  const out = new Uint8Array(loaded);
+  let at = 0;
+  for (const part of parts) {
+    out.set(part, at);
+    at += part.length;
+  }
+  return out;
+}
+
 async function start() {
-  const response = await fetch(new URL("./engine.wasm", import.meta.url));
-  const module = await WebAssembly.compile(await response.arrayBuffer());
+  const code = await bytesOf(new URL("./engine.wasm", import.meta.url));
+  if (String.fromCharCode(...code.subarray(0, 4)) !== "\0asm") {
+    const html = /^\s*</.test(new TextDecoder().decode(code.subarray(0, 64)));
+    throw problem("DK-IO", `the server sent ${html ? "an HTML page" : "something else"} for engine.wasm. Put the file beside deploykit.js.`);
+  }
+  let module;
+  try {
+    module = await WebAssembly.compile(code);
+  } catch (error) {
+    throw problem("DK-ENGINE", `this browser does not run the engine (it needs WebAssembly SIMD): ${error.message}`);
+  }
   const known = {
     clock_time_get: (_id, _precision, at) => (view().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
     environ_sizes_get: (a, b) => (view().setUint32(a, 0, true), view().setUint32(b, 0, true), 0),
@@ -76,16 +118,14 @@ async function start() {
 }
 
 export class Model {
-  static async load(source, { onProgress } = {}) {
-    await (starting ??= start());
-    let bytes = source;
-    if (!(source instanceof Uint8Array)) {
-      const response = await fetch(source);
-      if (!response.ok) throw problem("DK-IO", `${source}: the server answered ${response.status}`);
-      bytes = new Uint8Array(await response.arrayBuffer());
-    }
-    onProgress?.(bytes.length, bytes.length);
-    return new Model(bytes);
+  /** From an address or bytes; rejects with DK-IO, DK-FORMAT, DK-VERSION, DK-MEMORY or, when `signal` fires, AbortError. */
+  static async load(source, { onProgress, signal } = {}) {
+    starting ??= start().catch((error) => {
+      starting = null; // the next call tries again
+      throw error;
+    });
+    await starting;
+    return new Model(source instanceof Uint8Array ? source : await bytesOf(source, onProgress, signal));
   }
 
   constructor(bytes) {
