@@ -44,6 +44,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.quantization",),
     ("deploykit.trace",),
     ("deploykit.api",),
+    ("deploykit.peers",),
     ("deploykit.web",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]
@@ -68,6 +69,8 @@ FOREIGN = {
         "deploykit.onnx_source",
     ),
     "onnxruntime": ("deploykit.runners",),
+    "openvino": ("deploykit.peers",),
+    "ncnn": ("deploykit.peers",),
     "ai_edge_litert": ("deploykit.runners",),
     "torch": ("deploykit.converters.importers.pytorch", "deploykit.runners"),
     "tensorflow": (),

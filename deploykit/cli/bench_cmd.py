@@ -12,9 +12,9 @@ import numpy as np
 
 from deploykit.cli import common
 from deploykit.cli.common import console, size
-from deploykit.errors import InputError, UnsupportedError
+from deploykit.errors import InputError
 
-PEERS = ("onnxruntime", "litert")
+PEERS = ("onnxruntime", "litert", "openvino", "ncnn")
 
 
 @click.command(short_help="Measure speed.")
@@ -41,16 +41,18 @@ def command(
     as_json: bool,
 ) -> int:
     """Time MODEL (.dk; other formats are converted first).  With --against, the runtimes take turns run by run in one process
-    with the same threads and inputs, so a busy machine disturbs all alike; ratios are medians of paired runs.
+    with the same threads and inputs, so a busy machine disturbs all alike; before each timed run a contender waits for
+    the other's threads to go to sleep and warms up.  Ratios are medians of paired runs.
 
     \b
     Examples:
       deploykit bench model.dk --threads 1
       deploykit bench model.onnx --against onnxruntime --threads 2
       deploykit bench model.tflite --against litert --threads 1
+      deploykit bench model.onnx --against onnxruntime,litert,openvino,ncnn --threads 2
       deploykit bench model.dk --profile
     """
-    from deploykit import formats, runners
+    from deploykit import formats, peers, runners
     from deploykit.interpreter import Interpreter
 
     if model.suffix in formats.IMPORTERS:
@@ -66,8 +68,12 @@ def command(
     load = time.perf_counter() - started
     n = threads or 0
     contenders: dict[str, Any] = {"deploykit": ours}
-    for name in filter(None, (a.strip() for a in against.split(","))):
-        contenders[name] = _peer(name, source, n)
+    names = [a.strip() for a in against.split(",") if a.strip()]
+    for name in names:
+        if name not in PEERS:
+            raise InputError(f"--against: no runtime '{name}'; allowed: {', '.join(PEERS)}.")
+    if "onnxruntime" in names:  # it also says which made-up sizes the model accepts
+        contenders["onnxruntime"] = peers.open_peer("onnxruntime", source, threads, {}, {})
 
     runner = runners.DkRunner(data, threads)
     if inputs:
@@ -79,6 +85,10 @@ def command(
         if found is None:
             raise InputError("no sizes for the symbolic dims were found that the model accepts; give --input-shape.")
         feeds = found[0]
+    outputs = ours.run(feeds)
+    for name in names:
+        if name not in contenders:
+            contenders[name] = peers.open_peer(name, source, threads, feeds, outputs)
     result = measure(contenders, feeds, runs)
     result |= {
         "threads": n,
@@ -98,46 +108,15 @@ def command(
     return 0 if all(r.get("agrees", True) for r in result["runtimes"].values()) else 1
 
 
-def _peer(name: str, source: Path | None, threads: int) -> Any:
-    from deploykit import runners
-
-    if name not in PEERS:
-        raise InputError(f"--against: no runtime '{name}'; allowed: {', '.join(PEERS)}.")
-    if name == "litert":
-        if not runners.have_litert():
-            raise UnsupportedError("LiteRT is not installed: pip install ai-edge-litert.")
-        if source is None:
-            raise InputError("--against litert needs the model's source too: give --source model.tflite.")
-        if source.suffix == ".tflite":
-            return runners.LiteRtRunner(source, threads or None)
-        from deploykit.api import convert
-        from deploykit.formats import to_bytes
-
-        report = convert(source, verify=False)  # the same network, as our exporter writes it
-        return runners.LiteRtRunner(to_bytes(report.graph, ".tflite"), threads or None)
-    if source is None or source.suffix != ".onnx":
-        raise InputError("--against onnxruntime needs the .onnx model too: give --source model.onnx.")
-    if not runners.have_onnxruntime():
-        raise UnsupportedError("onnxruntime is not installed: pip install 'deploykit[bench]'.")
-    return runners.OnnxRuntimeRunner(source, threads or None)
-
-
 def measure(contenders: dict[str, Any], feeds: dict[str, np.ndarray], runs: int) -> dict[str, Any]:
     """Times in milliseconds of each contender, taken in turn; ratios to the first, pair by pair."""
-    from deploykit.runners import difference
+    from deploykit import peers
 
     outputs = {k: c.run(feeds) for k, c in contenders.items()}
-    for c in contenders.values():
-        c.run(feeds)
-    times: dict[str, list[float]] = {k: [] for k in contenders}
     names = list(contenders)
     gc.disable()
     try:
-        for i in range(runs):
-            for k in names if i % 2 == 0 else reversed(names):
-                t = time.perf_counter()
-                contenders[k].run(feeds)
-                times[k].append((time.perf_counter() - t) * 1e3)
+        times = peers.race(contenders, feeds, runs)
     finally:
         gc.enable()
     first = names[0]
@@ -147,12 +126,7 @@ def measure(contenders: dict[str, Any], feeds: dict[str, np.ndarray], runs: int)
         rows[k] = {"min_ms": ms.min(), "median_ms": np.median(ms), "p90_ms": np.percentile(ms, 90)}
         if k != first:
             rows[k]["ratio"] = float(np.median(ms / np.array(times[first])))
-            worst = 0.0
-            for name, v in outputs[first].items():
-                other = outputs[k].get(name)
-                if other is not None:
-                    d, scale = difference(other, v)
-                    worst = max(worst, d / scale if scale else d)
+            worst = peers.agreement(outputs[first], outputs[k])
             rows[k]["largest_difference"] = worst
             rows[k]["agrees"] = bool(worst <= 1e-3)
     return {"runtimes": rows}

@@ -127,7 +127,118 @@ def _head(net: Net, x: str, c: int, batch: int | str, size: int) -> onnx.ModelPr
     return net.model("x", [batch, 3, size, size], x, [batch, 1000])
 
 
-ZOO: dict[str, Callable[..., onnx.ModelProto]] = {"mobilenetv2": mobilenetv2, "resnet50": resnet50}
+def ds_cnn() -> onnx.ModelProto:
+    """Keyword spotting on 49 x 10 coefficients: the small DS-CNN of Zhang et al. 2017, "Hello Edge"; 12 classes."""
+    net, c = Net(), 64
+    w = net.weight(net.rng.normal(0, 0.2, (c, 1, 10, 4)), "w")
+    x = net.node("Relu", net.node("Conv", "x", w, kernel_shape=[10, 4], strides=[2, 2], pads=[4, 1, 5, 1]))
+    for _ in range(4):
+        x = net.node("Relu", net.conv(x, c, c, 3, groups=c))
+        x = net.node("Relu", net.conv(x, c, c))
+    x = net.node("Flatten", net.node("GlobalAveragePool", x))
+    x = net.node("Gemm", x, net.weight(net.rng.normal(0, 0.1, (12, c)), "fc"), transB=1)
+    return net.model("x", [1, 1, 49, 10], x, [1, 12])
+
+
+def yolo(size: int = 320) -> onnx.ModelProto:
+    """A detector of YOLOv8n's kind and size: SiLU, split blocks with residuals, pooled pyramid, three scales of raw boxes
+    and classes as one tensor of 144 numbers per place."""
+    net = Net()
+
+    def cbs(x: str, cin: int, cout: int, k: int = 1, stride: int = 1) -> str:
+        y = net.conv(x, cin, cout, k, stride)
+        return net.node("Mul", y, net.node("Sigmoid", y))
+
+    def split_block(x: str, cin: int, cout: int, n: int, add: bool) -> str:
+        half = cout // 2
+        parts = [cbs(x, cin, half), cbs(x, cin, half)]
+        for _ in range(n):
+            y = cbs(cbs(parts[-1], half, half, 3), half, half, 3)
+            parts.append(net.node("Add", parts[-1], y) if add else y)
+        return cbs(net.node("Concat", *parts, axis=1), half * (2 + n), cout)
+
+    def double(x: str) -> str:
+        return net.node("Resize", x, "", net.weight(np.array([1, 1, 2, 2]), "scales"), mode="nearest",
+                        coordinate_transformation_mode="asymmetric", nearest_mode="floor")  # fmt: skip
+
+    x = split_block(cbs(cbs("x", 3, 16, 3, 2), 16, 32, 3, 2), 32, 32, 1, True)
+    p3 = split_block(cbs(x, 32, 64, 3, 2), 64, 64, 2, True)
+    p4 = split_block(cbs(p3, 64, 128, 3, 2), 128, 128, 2, True)
+    x = split_block(cbs(p4, 128, 256, 3, 2), 256, 256, 1, True)
+    pools = [cbs(x, 256, 128)]
+    for _ in range(3):
+        pools.append(net.node("MaxPool", pools[-1], kernel_shape=[5, 5], strides=[1, 1], pads=[2] * 4))
+    p5 = cbs(net.node("Concat", *pools, axis=1), 512, 256)
+    m4 = split_block(net.node("Concat", double(p5), p4, axis=1), 384, 128, 1, False)
+    n3 = split_block(net.node("Concat", double(m4), p3, axis=1), 192, 64, 1, False)
+    n4 = split_block(net.node("Concat", cbs(n3, 64, 64, 3, 2), m4, axis=1), 192, 128, 1, False)
+    n5 = split_block(net.node("Concat", cbs(n4, 128, 128, 3, 2), p5, axis=1), 384, 256, 1, False)
+    flat, shape = [], net.name("shape")
+    net.weights.append(numpy_helper.from_array(np.array([1, 144, -1], np.int64), shape))
+    for p, c in ((n3, 64), (n4, 128), (n5, 256)):
+        box = net.conv(cbs(cbs(p, c, 64, 3), 64, 64, 3), 64, 64, bn=False)
+        kind = net.conv(cbs(cbs(p, c, 80, 3), 80, 80, 3), 80, 80, bn=False)
+        flat.append(net.node("Reshape", net.node("Concat", box, kind, axis=1), shape))
+    places = sum((size // s) ** 2 for s in (8, 16, 32))
+    return net.model("x", [1, 3, size, size], net.node("Concat", *flat, axis=2), [1, 144, places])
+
+
+def transformer(tokens: int = 128, d: int = 384, heads: int = 12, layers: int = 6) -> onnx.ModelProto:
+    """An encoder of MiniLM-L6's sizes on embedded tokens x [1, tokens, d]: attention, GELU by Erf, layer norms."""
+    net, each = Net(), d // heads
+    form, back = net.name("shape"), net.name("shape")
+    net.weights.append(numpy_helper.from_array(np.array([1, tokens, heads, each], np.int64), form))
+    net.weights.append(numpy_helper.from_array(np.array([1, tokens, d], np.int64), back))
+
+    def linear(x: str, cin: int, cout: int) -> str:
+        w = net.weight(net.rng.normal(0, 1 / np.sqrt(cin), (cin, cout)), "w")
+        return net.node("Add", net.node("MatMul", x, w), net.weight(net.rng.normal(0, 0.02, cout), "b"))
+
+    def norm(x: str) -> str:
+        scale, bias = net.weight(np.ones(d), "scale"), net.weight(np.zeros(d), "bias")
+        return net.node("LayerNormalization", x, scale, bias, axis=-1, epsilon=1e-12)
+
+    def split(x: str, perm: list[int]) -> str:
+        return net.node("Transpose", net.node("Reshape", linear(x, d, d), form), perm=perm)
+
+    x = norm("x")
+    for _ in range(layers):
+        q, k, v = split(x, [0, 2, 1, 3]), split(x, [0, 2, 3, 1]), split(x, [0, 2, 1, 3])
+        scores = net.node("Softmax", net.node("Div", net.node("MatMul", q, k), net.scalar(np.sqrt(each))), axis=-1)
+        y = net.node("Reshape", net.node("Transpose", net.node("MatMul", scores, v), perm=[0, 2, 1, 3]), back)
+        x = norm(net.node("Add", linear(y, d, d), x))
+        y = linear(x, d, 4 * d)
+        half = net.node("Add", net.node("Erf", net.node("Div", y, net.scalar(np.sqrt(2)))), net.scalar(1))
+        y = net.node("Mul", net.node("Mul", y, half), net.scalar(0.5))
+        x = norm(net.node("Add", linear(y, 4 * d, d), x))
+    return net.model("x", [1, tokens, d], x, [1, tokens, d])
+
+
+def lstm(steps: int = 64, width: int = 128, hidden: int = 256) -> onnx.ModelProto:
+    """Two LSTM layers over x [steps, 1, width], then 1000 classes of the last step."""
+    net, x, cin = Net(), "x", width
+    one = net.name("axes")
+    net.weights.append(numpy_helper.from_array(np.array([1], np.int64), one))
+    for _ in range(2):
+        w, r, b = (net.weight(net.rng.normal(0, 0.08, s), "w") for s in
+                   ((1, 4 * hidden, cin), (1, 4 * hidden, hidden), (1, 8 * hidden)))  # fmt: skip
+        x = net.node("Squeeze", net.node("LSTM", x, w, r, b, hidden_size=hidden), one)
+        cin = hidden
+    last = net.name("last")
+    net.weights.append(numpy_helper.from_array(np.array(steps - 1, np.int64), last))
+    x = net.node("Gather", x, last, axis=0)
+    x = net.node("Gemm", x, net.weight(net.rng.normal(0, 0.05, (1000, hidden)), "fc"), transB=1)
+    return net.model("x", [steps, 1, width], x, [1, 1000])
+
+
+ZOO: dict[str, Callable[..., onnx.ModelProto]] = {
+    "mobilenetv2": mobilenetv2,
+    "resnet50": resnet50,
+    "yolo": yolo,
+    "transformer": transformer,
+    "lstm": lstm,
+    "ds_cnn": ds_cnn,
+}
 
 
 def main() -> None:
