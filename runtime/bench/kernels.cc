@@ -1,7 +1,7 @@
 // Times the product kernels of the set in use by themselves, one thread, and says what share of the machine's measured
 // peak they reach.  Built by cmake -DDEPLOYKIT_BENCH=ON.
 //
-//   bench_kernels [filter] [--seconds S]        DK_ISA=x86_avx2 bench_kernels: another set
+//   bench_kernels [part of a name] [--seconds S]        DK_ISA=x86_avx2 bench_kernels: another set
 //
 // One line per problem: kernel_M_N_K, microseconds (minimum), GOP/s, per cent of the peak.  `qgemm` makes bytes by one
 // rounding, `qgemm_add` adds a residual, `qgemm_float` gives float32.
@@ -152,13 +152,19 @@ double time_qgemm(const Problem& p, Finish how, double seconds) {
   return best_time(seconds, [&] { qgemm_run_units(g, split, 0, split.units); });
 }
 
-void report(const char* kernel, const Problem& p, double t, double peak) {
-  char name[80], share[32] = "";
-  std::snprintf(name, sizeof name, "%s_%d_%d_%d", kernel, p.m, p.n, p.k);
-  const double rate = 2e-9 * p.m * p.n * p.k / t;
-  if (peak > 0) std::snprintf(share, sizeof share, " %5.1f %%", 100 * rate / peak);
-  std::printf("%-28s %9.1f us %7.1f GOP/s%s\n", name, t * 1e6, rate, share);
-  std::fflush(stdout);
+// Times `kernel` on the problems whose name holds the filter.
+template <class F>
+void run_all(const char* kernel, const char* filter, double peak, F time) {
+  for (const Problem& p : kProblems) {
+    char name[80], share[32] = "";
+    std::snprintf(name, sizeof name, "%s_%d_%d_%d", kernel, p.m, p.n, p.k);
+    if (!std::strstr(name, filter)) continue;
+    const double t = time(p), rate = 2e-9 * p.m * p.n * p.k / t;
+    if (peak > 0) std::snprintf(share, sizeof share, " %5.1f %%", 100 * rate / peak);
+    std::printf("%-28s %9.1f us %7.1f GOP/s%s\n", name, t * 1e6, rate, share);
+    std::fflush(stdout);
+    g_memory.release();
+  }
 }
 
 }  // namespace
@@ -177,15 +183,9 @@ int main(int argc, char** argv) {
               isa_name(best_isa()), dot_isa_name(best_dot_isa()), fma, dot, read_rate(16 << 10), read_rate(512 << 10),
               read_rate(16 << 20));
   std::printf(" 16 KB, 512 KB, 16 MB\n");
-  const struct {
-    const char* name;
-    Finish how;
-  } finishes[] = {{"qgemm", Finish::bytes}, {"qgemm_add", Finish::added}, {"qgemm_float", Finish::floats}};
-  if (std::strstr("gemm", filter) || !*filter)
-    for (const Problem& p : kProblems) report("gemm", p, time_gemm(p, seconds), fma), g_memory.release();
-  for (const auto& f : finishes) {
-    if (!std::strstr(f.name, filter)) continue;
-    for (const Problem& p : kProblems) report(f.name, p, time_qgemm(p, f.how, seconds), dot), g_memory.release();
-  }
+  run_all("gemm", filter, fma, [&](const Problem& p) { return time_gemm(p, seconds); });
+  run_all("qgemm", filter, dot, [&](const Problem& p) { return time_qgemm(p, Finish::bytes, seconds); });
+  run_all("qgemm_add", filter, dot, [&](const Problem& p) { return time_qgemm(p, Finish::added, seconds); });
+  run_all("qgemm_float", filter, dot, [&](const Problem& p) { return time_qgemm(p, Finish::floats, seconds); });
   return 0;
 }
