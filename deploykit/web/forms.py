@@ -91,8 +91,14 @@ def views(answers: dict[str, np.ndarray], inputs: list[dict], metadata: dict[str
         taken = set(used)
     for name, array in answers.items():
         if name not in taken:
-            out.append({"outputs": [name]} | _view(array.dtype.name, array.shape, inputs, metadata))
+            scores = len(answers) == 1 or _shares(array)
+            out.append({"outputs": [name]} | _view(array.dtype.name, array.shape, scores, inputs, metadata))
     return out
+
+
+def _shares(a: np.ndarray) -> bool:
+    """Whether the numbers of an answer are shares of one."""
+    return a.dtype.kind == "f" and bool((a >= 0).all()) and abs(float(a.sum()) - 1) < 0.01
 
 
 def _detector_outputs(detector: dict[str, Any], names: list[str]) -> list[str]:
@@ -113,14 +119,16 @@ def _detector_outputs(detector: dict[str, Any], names: list[str]) -> list[str]:
     return used
 
 
-def _view(dtype: str, shape: tuple[int, ...], inputs: list[dict], metadata: dict[str, Any]) -> dict[str, Any]:
+def _view(
+    dtype: str, shape: tuple[int, ...], scores: bool, inputs: list[dict], metadata: dict[str, Any]
+) -> dict[str, Any]:
     labels = metadata.get("labels")
     n = shape[-1] if shape else 0
     flat = math.prod(shape) == n
     if isinstance(labels, list) and n == len(labels) and flat:
         return {"view": "classes", "labels": [str(label) for label in labels]}
     seen = any(i["editor"] in ("draw", "image") for i in inputs)
-    if flat and 2 <= n <= MOST_CLASSES and seen and dtype in ("float32", "uint8", "int8"):
+    if scores and flat and 2 <= n <= MOST_CLASSES and seen and dtype in ("float32", "uint8", "int8"):
         return {"view": "classes", "labels": None}
     layout = image_layout(shape)
     if layout and seen and not layout["first"]:

@@ -294,6 +294,41 @@ const scenarios = {
     await shot(phone, "teach-phone");
   },
 
+  // a picture in, a picture out
+  async map() {
+    const [picture] = rest;
+    const page = await open();
+    await ready(page);
+    await page.locator("#samples button").first().click();
+    await page.waitForSelector("#views canvas", wait);
+    seen.note = await text(page, "#views");
+    const pixel = (x) => page.evaluate((at) => {
+      const pen = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+      pen.drawImage(document.querySelector("#views canvas"), -at, -5);
+      return Array.from(pen.getImageData(0, 0, 1, 1).data);
+    }, x);
+    [seen.left, seen.right] = [await pixel(3), await pixel(40)];
+    await page.evaluate(() => { document.getElementById("ran").textContent = ""; });
+    await page.locator("#inputs input[type=file]").setInputFiles(picture);
+    await page.waitForFunction(() => document.getElementById("ran").textContent !== "", null, wait);
+    seen.red = await pixel(20);
+    await axe(page, "map");
+  },
+
+  // any page: the check alone
+  async check() {
+    const page = await open();
+    await ready(page);
+    const compare = page.getByRole("button", { name: /^Compare/ });
+    await page.waitForTimeout(300);
+    if ((await page.locator("#check [data-kind]").count()) === 0 && (await compare.isEnabled())) await compare.click();
+    await page.waitForSelector("#check [data-kind]", { timeout: 60000 });
+    seen.check = await text(page, "#check [data-kind]");
+    await page.waitForFunction(() => document.getElementById("offline").textContent !== "", null, { timeout: 60000 });
+    await axe(page, "check");
+    await shot(page, "check");
+  },
+
   // loaded once, then without any network; the service worker isolates the page where the host does not
   async offline() {
     const page = await open();

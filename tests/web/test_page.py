@@ -159,3 +159,35 @@ def test_digits(tmp_path: Path) -> None:
     assert seen["speed"].startswith("50 runs") and seen["ops"] >= 5
     assert seen["isolated"] and "memory: arena" in seen["size"]
     assert not seen["dark overflows"] and not seen["phone overflows"]
+
+
+def test_a_real_model_gives_the_native_answer(tmp_path: Path) -> None:
+    """Silero's voice detector: control flow, LSTM, three inputs, 1.3 MB."""
+    import deploykit as dk
+    from tests.support import assets
+
+    engine = pages.engine()
+    dk.convert(assets.file("models/silero-vad/silero_vad_16k_op15.onnx"), tmp_path / "m.dk", verify=False)
+    site.build(tmp_path / "m.dk", tmp_path / "site", engine=engine)
+    seen = serve_and_drive(tmp_path / "site", "check", tmp_path)
+    assert seen["check"].startswith("Yes"), seen["check"]
+
+
+def test_maps(tmp_path: Path) -> None:
+    """A picture in, a picture out: the answer is drawn."""
+    import deploykit as dk
+    from deploykit.ops import GraphBuilder
+
+    b = GraphBuilder()
+    graph = b.output(b.op("relu", b.input("x", "float32", (1, 32, 48, 3))), "y")
+    dk.convert(graph, tmp_path / "m.dk")
+    x = np.zeros((1, 32, 48, 3), np.float32)
+    x[:, :, :24] = 1
+    site.build(tmp_path / "m.dk", tmp_path / "site", examples=[("half", {"x": x})], engine=pages.engine())
+    from PIL import Image
+
+    Image.new("RGB", (48, 32), (255, 0, 0)).save(tmp_path / "red.png")
+    seen = serve_and_drive(tmp_path / "site", "map", tmp_path, tmp_path / "red.png")
+    assert "48 × 32, black is 0, white is 1" in seen["note"]
+    assert seen["left"] == [255, 255, 255, 255] and seen["right"] == [0, 0, 0, 255]
+    assert seen["red"] == [255, 0, 0, 255]

@@ -277,6 +277,23 @@ def test_text_needs_metadata() -> None:
     assert forms.editors([spec], {}, text)[0]["editor"] == "text"
 
 
+def test_view_from_answer() -> None:
+    """Landmarks beside a score are numbers; one row alone, or one that sums to one, is classes."""
+    rng = np.random.default_rng(0)
+    inputs = [{"editor": "image"}]
+    points = rng.normal(size=(1, 63)).astype(np.float32)
+    shares = np.full((1, 5), 0.2, np.float32)
+
+    def kinds(**answers: np.ndarray) -> list[str]:
+        return [v["view"] for v in forms.views(answers, inputs, {})]
+
+    assert kinds(points=points, there=np.zeros((1, 1), np.float32)) == ["tensor", "tensor"]
+    assert kinds(scores=points) == ["classes"]
+    assert kinds(shares=shares, points=points) == ["classes", "tensor"]
+    assert kinds(mask=np.zeros((1, 64, 64, 1), np.float32)) == ["map"]
+    assert forms.views({"shares": shares}, [{"editor": "tensor"}], {})[0]["view"] == "tensor"
+
+
 def test_detector_metadata_is_checked() -> None:
     inputs = [{"editor": "image"}]
     out = {"boxes": np.zeros((1, 10, 4), np.float32), "scores": np.zeros((1, 10), np.float32)}
