@@ -92,6 +92,26 @@ def _times(path: Path) -> dict[str, float]:
     return {r.name: r.microseconds / 1e3 for r in runner.session.profile(found[0])}
 
 
+def _in_integers(n: Any) -> list[str]:
+    """What an integer product does besides: it rounds to bytes (else gives floats), clamps, adds.
+
+    An activation such as ReLU left nothing but bounds; where its bound is the end of the dtype's own range, as with a
+    zero point of 0 in uint8, the zero point tells (as it does where calibration saw one sign only).
+    """
+    from deploykit import dtypes
+    from deploykit.ops.core import get
+
+    attrs = get(n.op).complete(n.attrs)
+    dtype = dtypes.dtype(attrs["dtype"]) if attrs["dtype"] else n.inputs[0].dtype
+    does = ["residual"] if len(n.inputs) > 4 and n.inputs[4] is not None else []
+    if dtype is None or dtype.kind not in "iu":
+        return does
+    first, last = (0, 255) if dtype.kind == "u" else (-128, 127)
+    if attrs["low"] > first or attrs["high"] < last or attrs["y_zero_point"] in (first, last):
+        does.append("clamp")
+    return [*does, "requantize"]
+
+
 def describe(path: Path, graph: Any) -> dict[str, Any]:
     """Everything the command prints, as data."""
     ops: Counter[str] = Counter()
@@ -110,6 +130,8 @@ def describe(path: Path, graph: Any) -> dict[str, Any]:
                     fused[n.attrs["act"]] += 1
                 if n.op != "conv_transpose" and len(n.inputs) > 3 and n.inputs[3] is not None:
                     fused["residual"] += 1
+            elif n.op in ("qconv", "qmatmul"):
+                fused.update(_in_integers(n))
 
     def specs(values: list[Any], names: list[str]) -> list[dict[str, str]]:
         return [{"name": k, "type": spec_text(v)} for k, v in zip(names, values, strict=True)]

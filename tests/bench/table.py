@@ -38,7 +38,7 @@ REAL = {
     "ocr-detect": "models/ppocr-v4/ch_PP-OCRv4_det_infer.onnx",
 }
 INT8 = ["mobilenetv2-int8", "resnet50-int8"]
-MODELS = [*zoo.ZOO, *REAL, *INT8]
+MODELS = [*zoo.ZOO, *INT8, *REAL]
 Row = dict[str, Any]
 
 
@@ -150,7 +150,7 @@ def plot(rows: list[Row], to: Path) -> None:
     figure.savefig(to, metadata={"Date": None})
 
 
-def page(rows: list[Row], names: list[str], rounds: int) -> str:
+def page(rows: list[Row], names: list[str], rounds: int, note: str = "") -> str:
     """The text of docs/performance.md."""
     missing = dict.fromkeys(f"* {r['model']}: {why}" for r in rows for why in r["missing"].values())
     lines = [
@@ -159,6 +159,7 @@ def page(rows: list[Row], names: list[str], rounds: int) -> str:
         "Made by `python -m tests.bench.table --write`; do not edit.",
         "",
         f"{machine()}. {versions(names)}. Python {platform.python_version()}, {datetime.date.today()}.",
+        *([note] if note else []),
         "",
         f"Milliseconds: median (minimum) of {rounds} rounds. Contenders take turns in one process; before its timed run each",
         "waits until the threads of the one before have gone to sleep, and runs twice. float32 arithmetic everywhere but in",
@@ -183,6 +184,7 @@ def main() -> None:
     p.add_argument("--rounds", type=int, default=30)
     p.add_argument("--peers", default=",".join(peers.PEERS))
     p.add_argument("--write", action="store_true")
+    p.add_argument("--note", default="", help="a sentence for the page, such as what else ran on the machine")
     p.add_argument("--one", action="store_true", help="measure one model here and print JSON")
     a = p.parse_args()
     names = a.peers.split(",")
@@ -200,9 +202,9 @@ def main() -> None:
                 raise SystemExit(f"{name}, {threads} threads: {done.stderr[-2000:]}")
             rows.append(json.loads(found[0][4:]))
             print(table(rows[-1:], names).splitlines()[-1], flush=True)
-    if a.write:
-        (ROOT / "docs" / "performance.md").write_text(page(rows, names, a.rounds))
-        plot(rows, ROOT / "docs" / "performance.svg")
+        if a.write:
+            (ROOT / "docs" / "performance.md").write_text(page(rows, names, a.rounds, a.note))
+            plot(rows, ROOT / "docs" / "performance.svg")
 
 
 if __name__ == "__main__":

@@ -105,7 +105,10 @@ def test_quantize(tmp_path: Path) -> None:
     out = tmp_path / "m.dk"
     done = deploykit("convert", source, "-o", out, "--quantize", "int8", "--calibration", tmp_path / "c.npz")
     assert "quantized (int8)" in done.stdout and "20 calibration samples" in done.stdout and "dB" in done.stdout
-    assert json.loads(deploykit("inspect", out, "--json").stdout)["ops"]["qconv"]["count"] == 1
+    info = json.loads(deploykit("inspect", out, "--json").stdout)
+    assert info["ops"]["qconv"]["count"] == 1
+    # the ReLU behind the convolution; the product, all of whose numbers are positive, clamps at zero too
+    assert info["fused"] == {"clamp": 2, "requantize": 2}
 
 
 def test_quantize_needs_data(tmp_path: Path) -> None:
