@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 from deploykit.errors import InputError
 
 _CUSTOM: dict[str, Any] = {}  # "package>name" or name -> class or function
-_KNOWN: dict[str, type] = {}  # class name -> our class
+_KNOWN: dict[str, type] = {}  # class name, also as "layers.Identity" -> our class
 
 
 _BASE = {"name", "trainable", "dtype", "activity_regularizer", "autocast"}  # what **kwargs of a layer may hold
@@ -27,6 +28,7 @@ class Configurable:
         super().__init_subclass__(**kwargs)
         if cls.__module__.startswith("deploykit."):
             _KNOWN.setdefault(cls.__name__, cls)
+            _KNOWN[f"{cls.__module__.split('.')[2]}.{cls.__name__}"] = cls
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
@@ -68,7 +70,8 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
 def module_of(x: Any) -> str:
     """The public module of one of our classes, under Keras' name."""
-    special = {"Functional": "keras.src.models.functional", "InputLayer": "keras.layers"}
+    special = {"Functional": "keras.src.models.functional", "InputLayer": "keras.layers", "LayerScale": "keras.src.applications.convnext",
+               "CustomScaleLayer": "keras.src.applications.inception_resnet_v2"}  # fmt: skip
     if type(x).__name__ in special:
         return special[type(x).__name__]
     if type(x).__module__.endswith("keras.schedules"):
@@ -87,10 +90,16 @@ def serialize(x: Any) -> Any:
         return [serialize(v) for v in x]
     if isinstance(x, dict):
         return {str(k): serialize(v) for k, v in x.items()}
+    if isinstance(x, slice):
+        return {"class_name": "__slice__", "config": {"start": x.start, "stop": x.stop, "step": x.step}}
+    if x is ...:
+        return {"class_name": "__ellipsis__", "config": {}}
     if isinstance(x, np.generic):
         return x.item()
     if isinstance(x, np.ndarray):
         return {"class_name": "__numpy__", "config": {"value": x.tolist(), "dtype": str(x.dtype)}}
+    if hasattr(x, "keras_form"):
+        return x.keras_form()
     if hasattr(x, "get_config"):
         registered = next((k for k, v in _CUSTOM.items() if v is type(x)), None)
         return {
@@ -112,6 +121,17 @@ def serialize(x: Any) -> Any:
     return str(x)
 
 
+def _ours(name: str, module: str = "") -> type | None:
+    """Our class of that name; Keras' module decides where two have one name (a layer and an initializer: Identity).
+    Classes are known once their module is imported, and the package imports late: a file may name one that nobody has
+    touched yet."""
+    part = module.split(".")[1] if module.startswith("keras.") else ""
+    if name not in _KNOWN or (part and f"{part}.{name}" not in _KNOWN):
+        for m in ("models", "layers", "losses", "metrics", "optimizers", "schedules", "layers.foreign", "initializers", "regularizers", "constraints"):  # fmt: skip
+            importlib.import_module(f"deploykit.keras.{m}")
+    return _KNOWN.get(f"{part}.{name}") or _KNOWN.get(name)
+
+
 def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     """Back from :func:`serialize` (and from Keras' own files).  Unknown classes raise InputError."""
     if isinstance(x, list):
@@ -125,11 +145,22 @@ def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
         return np.array(config["value"], config["dtype"])
     if name == "__tuple__":
         return tuple(deserialize(v, custom_objects) for v in x["config"]["value"])
+    if name == "__slice__":
+        return slice(*(config.get(k) for k in ("start", "stop", "step")))
+    if name == "__ellipsis__":
+        return ...
     if name == "DTypePolicy":
         return config["name"]
     if name == "function":
         return (custom_objects or {}).get(config, _CUSTOM.get(x.get("registered_name") or "", config))
-    cls: Any = (custom_objects or {}).get(name) or _CUSTOM.get(x.get("registered_name") or "") or _KNOWN.get(name)
+    if str(x.get("module", "")).startswith(("keras.src.ops", "keras.ops")):
+        options = {k: deserialize(v, custom_objects) for k, v in config.items() if k != "name"}
+        return _ours("KerasOp")(name, x["module"], options, config.get("name"))  # type: ignore[misc]
+    cls: Any = (
+        (custom_objects or {}).get(name)
+        or _CUSTOM.get(x.get("registered_name") or "")
+        or _ours(name, str(x.get("module", "")))
+    )
     if cls is None:
         cls = next((v for k, v in _CUSTOM.items() if k.split(">")[-1] == name), None)
     if cls is None:

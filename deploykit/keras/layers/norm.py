@@ -134,17 +134,21 @@ class RMSNormalization(Layer):
 
     supports_masking = True
 
-    def __init__(self, axis: int = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
+    def __init__(self, axis: Any = -1, epsilon: float = 1e-6, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.axis, self.epsilon = axis, epsilon
+        self.axis, self.epsilon = axis, epsilon  # Keras' files hold the axis as a list
+
+    def _axes(self, rank: int) -> list[int]:
+        return sorted(a % rank for a in (self.axis if isinstance(self.axis, (list, tuple)) else [self.axis]))
 
     def build(self, input_shape: Any) -> None:
-        self.scale = self.add_weight((input_shape[self.axis],), "ones", name="scale")
+        axes = self._axes(len(input_shape))
+        self.scale = self.add_weight(tuple(input_shape[a] for a in axes), "ones", name="scale")
 
     def call(self, inputs: Any) -> Any:
-        axis = self.axis % inputs.ndim
-        y = inputs * N.rsqrt(N.mean(N.square(inputs), axis, keepdims=True) + self.epsilon)
-        return y * N.reshape(self.scale, [int(inputs.shape[i]) if i == axis else 1 for i in range(inputs.ndim)])
+        axes = self._axes(inputs.ndim)
+        y = inputs * N.rsqrt(N.mean(N.square(inputs), axes, keepdims=True) + self.epsilon)
+        return y * N.reshape(self.scale, [int(inputs.shape[i]) if i in axes else 1 for i in range(inputs.ndim)])
 
 
 class GroupNormalization(Layer):

@@ -67,13 +67,7 @@ class Functional(Model):
             if wrong:
                 raise InputError(f"Model: {what} must be symbolic tensors (of keras.Input and layers), got {wrong[0]}.")
         self._order = self._sorted()
-        seen: dict[int, Layer] = {}
-        for t in self._inputs:
-            if t.node is not None:
-                seen.setdefault(id(t.node.layer), t.node.layer)
-        for n in self._order:
-            seen.setdefault(id(n.layer), n.layer)
-        self._layers = list(seen.values())
+        self._layers = self._by_depth()
         self.built = True
 
     def _sorted(self) -> list[CallNode]:
@@ -100,9 +94,37 @@ class Functional(Model):
                     stack.append((t.node, False))
         return order
 
+    def _by_depth(self) -> list[Layer]:
+        """The layers in Keras' order, by which its files name weights: the longest way to an output first; where that is
+        equal, as a walk from the outputs up meets them."""
+        given = {id(t) for t in self._inputs}
+        depth: dict[int, int] = {}  # of calls
+        longest: dict[int, int] = {}  # of layers: of their calls
+        layers: dict[int, Layer] = {}
+        inputs = [t.node for t in self._inputs if t.node is not None and isinstance(t.node.layer, InputLayer)]
+        for node in [*reversed(self._order), *inputs]:
+            key = id(node.layer)
+            layers[key] = node.layer
+            d = depth[id(node)] = longest[key] = max(depth.get(id(node), 0), longest.get(key, 0))
+            for t in node.inputs():
+                if t.node is not None and (id(t) not in given or isinstance(t.node.layer, InputLayer)):
+                    depth[id(t.node)] = max(depth.get(id(t.node), 0), d + 1)
+        met: dict[int, int] = {}
+        visited: set[int] = set()
+        stack = list(reversed(self._outputs))
+        while stack:
+            t = stack.pop()
+            node = t.node
+            if node is None or id(node) in visited or (id(t) in given and not isinstance(node.layer, InputLayer)):
+                continue
+            visited.add(id(node))
+            met.setdefault(id(node.layer), len(met))
+            stack += reversed(node.inputs())
+        return [layers[k] for k in sorted(layers, key=lambda k: (-longest[k], met.get(k, -1)))]
+
     @property
     def layers(self) -> list[Layer]:
-        """The layers in order of first call, inputs first."""
+        """The layers in Keras' order: those farthest from the outputs first."""
         return list(self._layers)
 
     @property
