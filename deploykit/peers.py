@@ -194,7 +194,7 @@ def open_peer(name: str, source: Path | None, threads: int | None, feeds: Feeds,
         return PEERS[name](source, threads, feeds, outputs)
     except RuntimeError as e:  # how OpenVINO and LiteRT say that they do not know an op
         lines = str(e).strip().splitlines() or [type(e).__name__]
-        raise UnsupportedError(f"{name} cannot load {source}: {lines[-1]}") from None
+        raise UnsupportedError(f"{name} cannot load {source.name if source else 'it'}: {lines[-1]}") from None
 
 
 def race(contenders: dict[str, Any], feeds: Feeds, rounds: int) -> dict[str, list[float]]:

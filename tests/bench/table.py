@@ -152,7 +152,11 @@ def plot(rows: list[Row], to: Path) -> None:
 
 def page(rows: list[Row], names: list[str], rounds: int, note: str = "") -> str:
     """The text of docs/performance.md."""
-    missing = dict.fromkeys(f"* {r['model']}: {why}" for r in rows for why in r["missing"].values())
+    missing = dict.fromkeys(
+        f"* {r['model']} on {peer}: {why.splitlines()[0].rstrip(';:')}"
+        for r in rows
+        for peer, why in r["missing"].items()
+    )
     lines = [
         "# Performance",
         "",

@@ -77,8 +77,12 @@ def test_page_names_the_fastest_peer_what_differs_and_what_is_missing(tmp_path: 
         "threads": 1,
         "ms": {"deploykit": [2.0, 1.0], "onnxruntime": [3.0, 2.5], "litert": [5.0, 2.0]},
         "differs": {"onnxruntime": 1e-6, "litert": 0.5},
-        "missing": {"ncnn": "ncnn cannot run it."},
+        "missing": {"ncnn": "ncnn cannot run it.\nsecond line"},
     }
     text = table.page([row], ["onnxruntime", "litert"], 30)
     assert "| ds_cnn | 1 | 2.00 (1.00) | 3.00 (2.50) | 5.00 (2.00) ! | 1.50 (2.00) |" in text
-    assert "* ds_cnn: ncnn cannot run it." in text and "30 rounds" in text
+    assert (
+        "* ds_cnn on ncnn: ncnn cannot run it\n" in text.replace("it.", "it")
+        and "second line" not in text
+        and "30 rounds" in text
+    )
