@@ -11,6 +11,7 @@ from tests.support.onnx_node_tests import (
     DOCS,
     EXCEPTIONS,
     PASSED,
+    UNSUPPORTED,
     Result,
     collect,
     engine_runner,
@@ -54,6 +55,24 @@ def test_more_than_onnxruntime(results):
     theirs = sum(r.status == PASSED for r in run_all(onnxruntime_runner, counted))
     assert ours >= 0.97 * len(counted)
     assert ours > theirs
+
+
+def test_the_whole_suite(results):
+    """Strings, sequences, optionals and narrow types included; what is refused is refused with a reason."""
+    need_onnxruntime()
+    others = collect(others=True)
+    assert len(collect()) + len(others) == 1884
+    ours = [*results.values(), *run_all(engine_runner, others)]
+    odd = [
+        r
+        for r in ours[len(results) :]
+        if r.status not in (PASSED, UNSUPPORTED) or (not r.reason) != (r.status == PASSED)
+    ]
+    assert not odd, odd
+    theirs = run_all(onnxruntime_runner, [*collect(), *others])
+    passed = [sum(r.status == PASSED for r in side) for side in (ours, theirs)]
+    assert passed[0] >= 0.92 * 1884
+    assert passed[0] > passed[1]
 
 
 def test_the_published_table_is_true(results):

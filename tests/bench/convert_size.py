@@ -1,0 +1,75 @@
+"""What converting large ONNX files takes: seconds and peak memory, each in a process of its own.
+
+    python -m tests.bench.convert_size [--large]      100 MB of weights inside; --large: 2.3 GB as external data too
+
+Peak is the resident memory of the process, mapped pages of the file included; private is what no file stands behind, at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+
+def write(path: Path, layers: int, width: int, external: bool) -> None:
+    """A chain of ``layers`` square products and ReLUs with seeded weights."""
+    nodes, weights, x = [], [], "x"
+    with open(path.with_suffix(".data"), "wb") as data:
+        for i in range(layers):
+            w = np.random.default_rng(i).standard_normal((width, width), dtype=np.float32) / np.float32(width**0.5)
+            if external:
+                t = TensorProto(name=f"w{i}", data_type=TensorProto.FLOAT, dims=w.shape)
+                t.data_location = TensorProto.EXTERNAL
+                for key, value in (("location", Path(data.name).name), ("offset", data.tell()), ("length", w.nbytes)):
+                    t.external_data.add(key=key, value=str(value))
+                data.write(w.tobytes())
+            else:
+                t = numpy_helper.from_array(w, f"w{i}")
+            weights.append(t)
+            nodes += [
+                helper.make_node("MatMul", [x, t.name], [f"y{i}"]),
+                helper.make_node("Relu", [f"y{i}"], [f"z{i}"]),
+            ]
+            x = f"z{i}"
+    ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", width]) for n in ("x", x)]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:], weights)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+
+
+def convert(source: str, result: str) -> None:
+    """Convert without comparing against a peer, which would load the model itself; print the figures."""
+    import deploykit as dk
+
+    start = time.perf_counter()
+    dk.convert(source, result, verify=False)
+    seconds = time.perf_counter() - start
+    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
+    peak, private = (int(status[k].split()[0]) / 1024 for k in ("VmHWM", "RssAnon"))
+    size = os.path.getsize(result) / 2**20
+    print(f"{size:.0f} MB: {seconds:.2f} s, peak {peak:.0f} MB, private {private:.0f} MB at the end")
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    p.add_argument("--large", action="store_true")
+    p.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
+    a = p.parse_args()
+    if a.paths:
+        convert(*a.paths)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            for layers, width, external in [(25, 1024, False), (36, 4096, True)][: 1 + a.large]:
+                model = Path(folder) / "m.onnx"
+                write(model, layers, width, external)
+                subprocess.run(
+                    [sys.executable, "-m", "tests.bench.convert_size", model, Path(folder) / "m.dk"], check=True
+                )
