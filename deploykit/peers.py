@@ -186,7 +186,7 @@ def open_peer(name: str, source: Path | None, threads: int | None, feeds: Feeds,
 
     >>> open_peer("abacus", None, 1, {}, {})
     Traceback (most recent call last):
-    deploykit.errors.InputError: --against: no runtime 'abacus'; allowed: onnxruntime, litert, openvino, ncnn.
+    deploykit.errors.InputError: DK-INPUT: --against: no runtime 'abacus'; allowed: onnxruntime, litert, openvino, ncnn.
     """
     if name not in PEERS:
         raise InputError(f"--against: no runtime '{name}'; allowed: {', '.join(PEERS)}.")
