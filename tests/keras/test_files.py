@@ -81,3 +81,26 @@ def test_an_operation_that_is_missing_is_named(tmp_path) -> None:
         assert b"Logaddexp" in z.read("config.json")
     with pytest.raises(InputError, match=r"Logaddexp.*not here"):
         dk.keras.models.load_model(tmp_path / "m.keras")
+
+
+# layers of several inputs, of other layers, of integers
+COMBINED = {
+    **{n: lambda k, a, b, n=n: getattr(k.layers, n)()([a, b]) for n in ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract", "Attention", "AdditiveAttention")},
+    "Dot": lambda k, a, b: k.layers.Dot(axes=(2, 2))([a, b]),
+    "MultiHeadAttention": lambda k, a, b: k.layers.MultiHeadAttention(2, 3)(a, b),
+    "Bidirectional": lambda k, a, b: k.layers.Bidirectional(k.layers.GRU(3))(k.layers.Add()([a, b])),
+    "TimeDistributed": lambda k, a, b: k.layers.TimeDistributed(k.layers.Dense(3))(k.layers.Add()([a, b])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", COMBINED)
+def test_combining_layer_file(tmp_path, name: str) -> None:
+    a, b = (theirs.Input((5, 4), name=n) for n in "ab")
+    model = theirs.Model([a, b], COMBINED[name](theirs, a, b))
+    randomize(model)
+    model.save(tmp_path / "m.keras")
+    feeds = {n: rng(i).standard_normal((2, 5, 4)).astype(np.float32) for i, n in enumerate("ab")}
+    want = model(list(feeds.values()), training=False).detach().numpy()
+    dk.convert(tmp_path / "m.keras", tmp_path / "m.dk", verify=False)
+    (got,) = dk.Interpreter(tmp_path / "m.dk").run(feeds).values()
+    assert got.shape == want.shape and np.abs(got - want).max() <= 1e-4 * max(1.0, np.abs(want).max())
