@@ -41,7 +41,7 @@ def test_a_file_loads_where_nothing_of_the_package_was_used(tmp_path) -> None:
     """Classes are found by name although the package imports its modules late."""
     save("MobileNetV2", tmp_path / "m.keras")
     code = "import sys, deploykit as dk; dk.convert(sys.argv[1], sys.argv[2], verify=False)"
-    subprocess.run([sys.executable, "-c", code, tmp_path / "m.keras", tmp_path / "m.dk"], check=True)
+    subprocess.run([sys.executable, "-P", "-c", code, tmp_path / "m.keras", tmp_path / "m.dk"], check=True)
 
 
 @pytest.mark.parametrize(("name", "how", "shape"), LAYERS, ids=str)
