@@ -294,6 +294,18 @@ def test_the_training_step_ships_in_the_file(tmp_path) -> None:
         close(run.variable(v.path), v.numpy(), v.path)
 
 
+def test_the_training_step_of_a_loss_given_by_name(tmp_path) -> None:
+    """A sparse loss takes whole numbers as labels however compile() got to know it."""
+    x, y = data(32)
+    for loss in ("sparse_categorical_crossentropy", ours.losses.sparse_categorical_crossentropy):
+        m = ours.Sequential([ours.Input(x.shape[1:]), ours.layers.Flatten(), ours.layers.Dense(10, "softmax")])
+        m.compile("sgd", loss)
+        m.export(tmp_path / "m.dk", signatures=("infer", "train"))
+        run = dk.Interpreter(tmp_path / "m.dk", signature="train")
+        logs = run.run({m.inputs[0].name: x, "y": y.astype(np.int32)})
+        close(logs["loss"], np.float32(m.train_on_batch(x, y, return_dict=True)["loss"]), str(loss))
+
+
 def test_preprocessing_ships_inside(tmp_path) -> None:
     norm = ours.layers.Normalization()
     norm.adapt(floats(50, 4) * 3 + 1)

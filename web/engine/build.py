@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
 KEPT = ROOT / "build" / "wasm"
 FLAGS = (
-    "-target wasm32-wasi -std=gnu++20 -O2 -msimd128 -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-math-errno "
+    "-target wasm32-wasi -std=gnu++20 -msimd128 -fno-exceptions -fno-rtti -fno-threadsafe-statics -fno-math-errno "
     "-fno-trapping-math -ffp-contract=off -fvisibility=hidden -D_WASI_EMULATED_MMAN -DNDEBUG -w"
 ).split()
 LINK = (
@@ -52,14 +52,16 @@ def build(out: Path) -> Path:
         ]
         newest = max(p.stat().st_mtime for p in [*headers, Path(__file__)])
         includes = [f"-I{RUNTIME / d}" for d in ("src", "include", "schema")]
-        jobs, objects = [], []
+        jobs: list[tuple[str, Path, Path]] = []
+        objects = []
         for source in sources():
             target = KEPT / ("_".join(source.relative_to(RUNTIME / "src").parts) + ".o")
             objects.append(target)
             if not target.exists() or target.stat().st_mtime < max(newest, source.stat().st_mtime):
-                jobs.append((source, target))
+                # only kernels spend time that a page would notice; the rest is downloaded, so it is made small
+                jobs.append(("-O2" if "kernels" in source.parts else "-Oz", source, target))
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(lambda j: zig(*FLAGS, *includes, "-c", j[0], "-o", j[1]), jobs):
+            for _ in pool.map(lambda j: zig(*FLAGS, j[0], *includes, "-c", j[1], "-o", j[2]), jobs):
                 pass
         linked = KEPT / "engine.wasm"
         if jobs or not linked.exists():

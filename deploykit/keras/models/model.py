@@ -448,7 +448,8 @@ class Model(Layer):
         assert self._compile_loss is not None
         out = []
         for t, loss in zip(self.outputs, self._compile_loss.for_outputs(self.outputs), strict=True):
-            sparse = isinstance(loss, losses_module.SparseCategoricalCrossentropy)
+            fn = losses_module.sparse_categorical_crossentropy  # what compile(loss="sparse_...") comes to
+            sparse = isinstance(loss, losses_module.SparseCategoricalCrossentropy) or getattr(loss, "fn", None) is fn
             out.append((t.shape[1:-1], "int32") if sparse else (t.shape[1:], "float32"))
         return out
 
