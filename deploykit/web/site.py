@@ -51,7 +51,8 @@ def _asset(name: str, member: str) -> Path:
             return folder / name
     raise EngineError(
         f"this installation holds no '{name}/{member}' for browsers (looked in {packed} and {checkout}). "
-        "Take a wheel that was built with it, or build it as web/README.md tells.",
+        "Install again with it, `DEPLOYKIT_WEB=1 pip install --force-reinstall --no-deps .` in a checkout "
+        "(a minute or two), or take a wheel that was built so.",
         code="DK-ENGINE",
     )
 

@@ -1,7 +1,13 @@
-"""PEP 517 backend: scikit-build-core, plus ziglang as a build requirement when the machine has no C++ compiler."""
+"""PEP 517 backend: scikit-build-core, plus ziglang as a build requirement when the machine has no C++ compiler.
+
+``DEPLOYKIT_WEB=1`` also compiles the engine for browsers (with ziglang, a minute or two), so that the wheel carries it.
+"""
 
 import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 from scikit_build_core import build as _base
 from scikit_build_core.build import *  # noqa: F403
@@ -9,8 +15,12 @@ from scikit_build_core.build import *  # noqa: F403
 ZIG = "ziglang==0.17.1"
 
 
+def _asked(name: str) -> bool:
+    return os.environ.get(name, "") not in ("", "0")
+
+
 def _zig() -> list[str]:
-    if os.environ.get("DEPLOYKIT_ZIG", "") not in ("", "0"):
+    if _asked("DEPLOYKIT_ZIG"):
         return [ZIG]
     if os.name == "nt" or os.environ.get("CXX") or any(map(shutil.which, ("c++", "g++", "clang++"))):
         return []
@@ -21,7 +31,7 @@ def _zig() -> list[str]:
 
 
 def get_requires_for_build_wheel(config_settings=None):
-    return _base.get_requires_for_build_wheel(config_settings) + _zig()
+    return _base.get_requires_for_build_wheel(config_settings) + (_zig() or [ZIG] * _asked("DEPLOYKIT_WEB"))
 
 
 def get_requires_for_build_editable(config_settings=None):
@@ -30,6 +40,9 @@ def get_requires_for_build_editable(config_settings=None):
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
     _zig()
+    if _asked("DEPLOYKIT_WEB"):
+        root = Path(__file__).resolve().parents[2]
+        subprocess.run([sys.executable, root / "web" / "engine" / "build.py"], check=True)
     return _base.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 
