@@ -12,18 +12,19 @@ import click
 
 from deploykit.cli import common
 from deploykit.cli.common import console
+from deploykit.errors import EngineError
 
 OPTIONAL = {
     "onnxruntime": ("pip install 'deploykit[bench]'", "verification by a second runtime, bench --against onnxruntime"),
     "ai_edge_litert": ("pip install ai-edge-litert", "a yardstick for .tflite models"),
-    "torch": ("pip install torch", "exporting PyTorch models to ONNX"),
+    "torch": ("pip install torch", "reading and exporting PyTorch models"),
 }
 
 
 @click.command(short_help="Check this installation.")
 @common.json_option
 def command(as_json: bool) -> int:
-    """Tell CPU features, kernel set, threads, optional packages, and what to install for what.
+    """Tell CPU features, kernel set, threads, the browser engine, optional packages, and what to install for what.
 
     Exit code 1 when the native engine is missing.
 
@@ -42,6 +43,11 @@ def command(as_json: bool) -> int:
         console.print(f"CPU features: {e['features']}")
     else:
         console.print(f"engine [red]missing[/red]: {e['error']}")
+    browser = info["browser_engine"]
+    if browser["ok"]:
+        console.print(f"engine for browsers [green]ok[/green], {browser['bytes'] / 1e6:.2f} MB")
+    else:
+        console.print(f"engine for browsers [yellow]not installed[/yellow]; to get it: {browser['install']}")
     for k, v in info["environment"].items():
         console.print(f"{k}={v} (from the environment)")
     t = common.table("package", "version", "used for", "to get it")
@@ -67,6 +73,13 @@ def collect() -> dict[str, Any]:
         engine = {"ok": True, **native.describe()}
     except Exception as e:  # whatever is wrong with the library: the doctor says it, and does not die of it
         engine = {"ok": False, "error": str(e)}
+    browser: dict[str, Any]
+    from deploykit.web import site
+
+    try:
+        browser = {"ok": True, "bytes": sum(p.stat().st_size for p in site.runtime().iterdir())}
+    except EngineError as e:
+        browser = {"ok": False, "error": str(e), "install": site.INSTALL}
     packages: dict[str, dict[str, str | None]] = {}
     for name in ("numpy", "onnx", "flatbuffers", "pillow"):
         packages[name] = {"version": importlib.metadata.version(name), "use": "always needed", "install": ""}
@@ -79,6 +92,7 @@ def collect() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "engine": engine,
+        "browser_engine": browser,
         "environment": {k: v for k, v in os.environ.items() if k.startswith("DK_")},
         "packages": packages,
     }

@@ -26,6 +26,7 @@ from deploykit.web import forms, headers, vectors
 
 MARK = "site.json"  # lists the files that we wrote
 _TOOL = "deploykit web"
+INSTALL = "DEPLOYKIT_WEB=1 pip install --force-reinstall --no-deps ."  # in a checkout
 
 
 def sources() -> Path:
@@ -51,8 +52,7 @@ def _asset(name: str, member: str) -> Path:
             return folder / name
     raise EngineError(
         f"this installation holds no '{name}/{member}' for browsers (looked in {packed} and {checkout}). "
-        "Install again with it, `DEPLOYKIT_WEB=1 pip install --force-reinstall --no-deps .` in a checkout "
-        "(a minute or two), or take a wheel that was built so.",
+        f"Install again with it, `{INSTALL}` in a checkout (a minute or two), or take a wheel that was built so.",
         code="DK-ENGINE",
     )
 

@@ -212,6 +212,19 @@ def test_names_in_brackets_are_shown(tmp_path: Path) -> None:
     assert shape and shape[1].count(",") == 3
 
 
+def test_doctor_tells_how_to_get_the_browser_engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from deploykit.cli import doctor_cmd
+    from deploykit.web import site
+
+    monkeypatch.setattr(site, "__file__", str(tmp_path / "deploykit" / "web" / "site.py"))  # a package without it
+    assert not doctor_cmd.collect()["browser_engine"]["ok"]
+    assert "DEPLOYKIT_WEB=1" in doctor_cmd.collect()["browser_engine"]["install"]
+    dist = tmp_path / "web" / "dist"
+    dist.mkdir(parents=True)
+    (dist / "deploykit.js").write_bytes(b"12345")
+    assert doctor_cmd.collect()["browser_engine"] == {"ok": True, "bytes": 5}
+
+
 def test_doctor_tells_what_to_type() -> None:
     """Extras in brackets are text, not markup."""
     from deploykit.cli.doctor_cmd import OPTIONAL
