@@ -51,6 +51,7 @@ def command(as_json: bool) -> int:
     for k, v in info["environment"].items():
         console.print(f"{k}={v} (from the environment)")
     t = common.table("package", "version", "used for", "to get it")
+    t.columns[-1].no_wrap = True  # to be copied
     for name, p in info["packages"].items():
         t.add_row(
             name,
