@@ -30,22 +30,30 @@ def _zig() -> list[str]:
     return [ZIG]
 
 
+def _requires() -> list[str]:
+    return [ZIG] if _zig() or _asked("DEPLOYKIT_WEB") else []
+
+
+def _prepare() -> None:
+    _zig()
+    if _asked("DEPLOYKIT_WEB"):
+        build = Path(__file__).resolve().parents[2] / "web" / "engine" / "build.py"
+        subprocess.run([sys.executable, build], check=True)
+
+
 def get_requires_for_build_wheel(config_settings=None):
-    return _base.get_requires_for_build_wheel(config_settings) + (_zig() or [ZIG] * _asked("DEPLOYKIT_WEB"))
+    return _base.get_requires_for_build_wheel(config_settings) + _requires()
 
 
 def get_requires_for_build_editable(config_settings=None):
-    return _base.get_requires_for_build_editable(config_settings) + _zig()
+    return _base.get_requires_for_build_editable(config_settings) + _requires()
 
 
 def build_wheel(wheel_directory, config_settings=None, metadata_directory=None):
-    _zig()
-    if _asked("DEPLOYKIT_WEB"):
-        root = Path(__file__).resolve().parents[2]
-        subprocess.run([sys.executable, root / "web" / "engine" / "build.py"], check=True)
+    _prepare()
     return _base.build_wheel(wheel_directory, config_settings, metadata_directory)
 
 
 def build_editable(wheel_directory, config_settings=None, metadata_directory=None):
-    _zig()
+    _prepare()
     return _base.build_editable(wheel_directory, config_settings, metadata_directory)
