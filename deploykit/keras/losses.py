@@ -360,7 +360,7 @@ def _loss_class(name: str, fn: Callable[..., Any], **defaults: Any) -> type[Loss
     def call(self: Any, y_true: Any, y_pred: Any) -> Any:
         return fn(y_true, y_pred, **self._extra)
 
-    body = {"__init__": init, "call": call, "__doc__": fn.__doc__, "__module__": __name__}
+    body = {"__init__": init, "fn": staticmethod(fn), "call": call, "__doc__": fn.__doc__, "__module__": __name__}
     return type(name, (Loss,), body)
 
 

@@ -448,8 +448,7 @@ class Model(Layer):
         assert self._compile_loss is not None
         out = []
         for t, loss in zip(self.outputs, self._compile_loss.for_outputs(self.outputs), strict=True):
-            fn = losses_module.sparse_categorical_crossentropy  # what compile(loss="sparse_...") comes to
-            sparse = isinstance(loss, losses_module.SparseCategoricalCrossentropy) or getattr(loss, "fn", None) is fn
+            sparse = getattr(loss, "fn", None) is losses_module.sparse_categorical_crossentropy
             out.append((t.shape[1:-1], "int32") if sparse else (t.shape[1:], "float32"))
         return out
 
