@@ -100,7 +100,7 @@ function sizes() {
     ["model", bytes(page.sizes[page.model])],
     ["engine offered (each visitor fetches one variant)", bytes(group((n) => n.startsWith("runtime/")))],
     ["page", bytes(group((n) => n.startsWith("page/")))],
-    ["fetched for this visit, compressed as the host does", came ? bytes(came) : "nothing: all of it was kept from before"],
+    ["fetched for this visit, compressed as the host does", came ? bytes(came) : "0 B, all kept"],
   ];
   const memory = model.memory ?? {};
   for (const [key, value] of Object.entries(memory)) if (typeof value === "number") rows.push([`memory: ${key}`, bytes(value)]);
