@@ -21,6 +21,7 @@ from deploykit.errors import InputError
 from deploykit.graph.dims import Dim, Shape
 
 PRECISIONS = ("default", "exact")
+_LONGEST = 1e9  # seconds that a timeout may have: 30 years
 
 
 @dataclass(frozen=True)
@@ -64,13 +65,18 @@ class ProfileRow:
 
 
 class Interpreter:
-    """A loaded model with its memory: set up once, run often, from one thread at a time.
+    """A loaded model with its memory: set up once, run often, from one thread at a time (only :meth:`cancel` may come
+    from others).
 
     model: path of a ``.dk`` file (memory-mapped), or its bytes.  threads: default DK_THREADS, else the CPUs this
     process may use.  signature: name of another entry point.  keep_values: keep every intermediate tensor readable
     through :meth:`value` after a run (no buffer is reused: for debugging).  precision: "exact" computes float
     convolutions by plain sums only; by default 3x3 ones may use Winograd's algorithm, which is faster and as near, but
     spreads NaN, infinity and numbers near the largest float over whole tiles of 4 x 4 outputs.
+
+    For models of strangers: max_memory is the number of bytes that plans, arena, packed weights and tensors may take
+    (DK-MEMORY beyond); max_ops the number of nodes and loop iterations per run (DK-LIMIT beyond); 0 is no limit.
+    :meth:`run` takes a timeout.  After each of these errors the interpreter can be used again.
 
     Raises FormatError for damaged or foreign files, InputError for a signature the file does not have.
     """
@@ -84,15 +90,20 @@ class Interpreter:
         keep_values: bool = False,
         profile: bool = False,
         max_memory: int = 0,
+        max_ops: int = 0,
         precision: str = "default",
     ) -> None:
         if precision not in PRECISIONS:
             raise InputError(f"precision: got {precision!r}, expected one of {', '.join(PRECISIONS)}.")
+        for what, limit in (("max_memory", max_memory), ("max_ops", max_ops)):
+            if not 0 <= limit < 1 << 64:
+                raise InputError(f"{what}: got {limit}, expected a number of 0 (no limit) or more.")
         self._model = native.NativeModel(model)
         self._options: dict[str, Any] = {
             "signature": signature,
             "threads": threads or 0,
             "max_memory": max_memory,
+            "max_steps": max_ops,
             "exact": precision == "exact",
         }
         self._session = native.NativeSession(self._model, profile=profile, keep_values=keep_values, **self._options)
@@ -126,16 +137,31 @@ class Interpreter:
         """Memory of this session in bytes."""
         return Memory(**self._session.memory())
 
-    def run(self, *args: Any, **named: Any) -> dict[str, np.ndarray]:
+    def run(self, *args: Any, timeout: float | None = None, **named: Any) -> dict[str, np.ndarray]:
         """Outputs by name for inputs given as one dict, positionally, or by keyword.
 
         Arrays must have the dtype of the spec (Python numbers and lists are converted when nothing is lost).  Raises
         InputError that lists every wrong name, shape and dtype.
+
+        timeout: seconds after which the run ends with DK-LIMIT.  Time is looked at between nodes and loop iterations:
+        one long node is finished first, and variables keep what nodes wrote until then.  (In a model with an input of
+        the name "timeout" the keyword is that input.)
         """
+        if timeout is not None and "timeout" in self._index:
+            named["timeout"], timeout = timeout, None
+        if timeout is not None and not timeout > 0:
+            raise InputError(f"timeout: got {timeout}, expected seconds above 0, or None for no limit.")
         feeds = self._feeds(args, named)
         arrays = self._check(feeds)
+        milliseconds = 0 if timeout is None else max(1, round(min(timeout, _LONGEST) * 1000))
+        self._session.set_time_limit(milliseconds)
         outs = self._session(*arrays)
         return {spec.name: array for spec, array in zip(self.outputs, outs, strict=True)}
+
+    def cancel(self) -> None:
+        """End the run in progress on another thread: it raises EngineError (DK-CANCELLED) before its next node or loop
+        iteration.  Nothing happens when none is in progress."""
+        self._session.cancel()
 
     def _feeds(self, args: tuple[Any, ...], named: dict[str, Any]) -> Mapping[str, Any]:
         if len(args) == 1 and isinstance(args[0], Mapping):

@@ -132,6 +132,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "dk_session_set_input": (_I32, [_P, _I32, _T]),
     "dk_session_prepare": (_I32, [_P]),
     "dk_session_run": (_I32, [_P]),
+    "dk_session_set_time_limit": (None, [_P, c.c_uint64]),
+    "dk_session_cancel": (None, [_P]),
     "dk_session_output": (_T, [_P, _I32]),
     "dk_session_value": (_T, [_P, _STR]),
     "dk_session_reset": (None, [_P]),
@@ -492,6 +494,14 @@ class NativeSession:
     def run(self) -> None:
         """Run on the inputs set."""
         self._ok(self._lib.dk_session_run(self._handle))
+
+    def set_time_limit(self, milliseconds: int) -> None:
+        """Runs that take longer end with DK-LIMIT; 0: no limit."""
+        self._lib.dk_session_set_time_limit(self._handle, milliseconds)
+
+    def cancel(self) -> None:
+        """End the run in progress on another thread with DK-CANCELLED."""
+        self._lib.dk_session_cancel(self._handle)
 
     def output(self, i: int, *, copy: bool = True) -> np.ndarray:
         """Output ``i`` of the last run; without ``copy`` a view that the next run overwrites."""

@@ -193,21 +193,6 @@ def test_memory_limit() -> None:
     s(floats(1, 16, 16, 3))  # and goes on
 
 
-def test_step_limit_ends_an_endless_loop() -> None:
-    b = GraphBuilder()
-    x = b.input("x", "float32", (2,))
-    body = GraphBuilder()
-    body.input("i", "int64", ())
-    c = body.input("c", "bool", ())
-    acc = body.input("acc", "float32", (2,))
-    body.output(c, "go")
-    body.output(body.op("neg", acc), "next")
-    (y,) = b.op("loop", None, None, x, outputs=1, body=body.graph, carried=1)
-    b.output(y, "y")
-    with pytest.raises(DeploykitError, match="limit of 1000 steps"):
-        session(b.graph, max_steps=1000)(F32([1, 2]))
-
-
 # ---- shapes that depend on data
 def test_data_dependent_shapes() -> None:
     s = session(fuzz_seeds.data_dependent())

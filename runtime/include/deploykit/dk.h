@@ -83,9 +83,9 @@ enum { DK_SKIP_WEIGHT_CHECKSUM = 1 };
 typedef struct dk_session_options {
   int32_t threads;       /* 0: DK_THREADS from the environment, else the allowed CPUs */
   const char* signature; /* NULL: "main" */
-  uint64_t max_memory;   /* bytes for arena, packed weights and dynamic tensors; 0: no limit */
-  uint32_t flags;        /* DK_PROFILE, DK_KEEP_VALUES, DK_EXACT */
-  uint64_t max_steps;    /* nodes and loop iterations per run, for files that nobody vouches for; 0: no limit */
+  uint64_t max_memory; /* bytes for plans, arena, packed weights, dynamic tensors, beyond them DK-MEMORY; 0: no limit */
+  uint32_t flags;      /* DK_PROFILE, DK_KEEP_VALUES, DK_EXACT */
+  uint64_t max_steps;  /* nodes and loop iterations per run, beyond them DK-LIMIT; 0: no limit */
 } dk_session_options;
 enum {
   DK_PROFILE = 1,     /* collect time per node */
@@ -131,6 +131,13 @@ DK_API dk_status dk_session_set_input(dk_session* session, int32_t i, const dk_t
 /* Plan for the shapes set so far (data may be NULL here) without running: what run would do first. */
 DK_API dk_status dk_session_prepare(dk_session* session);
 DK_API dk_status dk_session_run(dk_session* session);
+/* From now on a run or prepare that takes longer than this ends with DK-LIMIT (0: no limit).  Looked at between nodes
+ * and loop iterations, so one long node is finished first.  The session can be used again afterwards; variables keep
+ * what the nodes before wrote. */
+DK_API void dk_session_set_time_limit(dk_session* session, uint64_t milliseconds);
+/* The only call allowed from other threads while the session is in use: ends the run or prepare in progress in the same
+ * way, with DK-CANCELLED.  Nothing happens when none is in progress. */
+DK_API void dk_session_cancel(dk_session* session);
 /* Valid until the next run, prepare or free. */
 DK_API const dk_tensor* dk_session_output(const dk_session* session, int32_t i);
 /* An intermediate tensor by its name in the file (sessions with DK_KEEP_VALUES, after run); NULL if there is none. */

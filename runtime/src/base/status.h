@@ -12,10 +12,12 @@ enum class Code : int32_t {
   shape = 3,         // DK-SHAPE: shapes or dtypes of an op do not fit
   input = 4,         // DK-INPUT: a wrong name, shape or dtype given by the caller
   index = 5,         // DK-INDEX: an index in the data is out of range
-  memory = 6,        // DK-MEMORY: an allocation failed or a limit was reached
+  memory = 6,        // DK-MEMORY: an allocation failed or the limit of memory was reached
   unsupported = 7,   // DK-UNSUPPORTED: no kernel for this op, dtype or attr
   io = 8,            // DK-IO: the operating system refused
   internal = 9,      // DK-INTERNAL: a bug in the engine
+  limit = 10,        // DK-LIMIT: the run took more steps or time than the caller allows
+  cancelled = 11,    // DK-CANCELLED: the caller stopped the run
   need_value = 100,  // only inside planning: the shape depends on data that is not known yet
 };
 

@@ -54,8 +54,9 @@ const char* dk_last_error(void) { return last_error().text; }
 int32_t dk_cpu_count(void) { return cpu_count(); }
 
 const char* dk_status_name(dk_status status) {
-  static const char* const names[] = {"DK-OK",    "DK-FORMAT", "DK-VERSION",     "DK-SHAPE", "DK-INPUT",
-                                      "DK-INDEX", "DK-MEMORY", "DK-UNSUPPORTED", "DK-IO",    "DK-INTERNAL"};
+  static const char* const names[] = {"DK-OK",    "DK-FORMAT",   "DK-VERSION", "DK-SHAPE",
+                                      "DK-INPUT", "DK-INDEX",    "DK-MEMORY",  "DK-UNSUPPORTED",
+                                      "DK-IO",    "DK-INTERNAL", "DK-LIMIT",   "DK-CANCELLED"};
   return status >= 0 && status < static_cast<int>(sizeof names / sizeof *names) ? names[status] : "DK-ERROR";
 }
 

@@ -71,6 +71,7 @@ void plan_early(SessionState& s) {
     }
     if (!s.input_set[i] && !s.set_input(i, t).ok()) return;
   }
+  s.begin();
   (void)s.prepare().ok();
 }
 
@@ -229,7 +230,16 @@ dk_status dk_session_set_input(dk_session* session, int32_t i, const dk_tensor* 
   return to_c(status);
 }
 
-dk_status dk_session_prepare(dk_session* session) { return to_c(session->state.prepare()); }
+dk_status dk_session_prepare(dk_session* session) {
+  session->state.begin();
+  return to_c(session->state.prepare());
+}
+
+void dk_session_set_time_limit(dk_session* session, uint64_t milliseconds) {
+  session->state.time_limit = milliseconds < UINT64_MAX / 2'000'000 ? milliseconds * 1'000'000 : 0;
+}
+
+void dk_session_cancel(dk_session* session) { __atomic_store_n(&session->state.cancelled, 1, __ATOMIC_RELAXED); }
 
 dk_status dk_session_run(dk_session* session) {
   SessionState& s = session->state;

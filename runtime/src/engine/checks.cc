@@ -1,5 +1,7 @@
 #include "engine/checks.h"
 
+#include "base/os.h"
+
 namespace dk {
 
 const uint64_t kNothing[8] = {0};
@@ -58,6 +60,25 @@ Status stacked(SessionState& s, const NodeDef& n, const Tensor& piece, int64_t c
   *to = t;
   return {};
 }
+
+Status check_stop(SessionState& s, const NodeDef& n) {
+  if (__atomic_load_n(&s.cancelled, __ATOMIC_RELAXED))
+    return s.error.set(Code::cancelled, "%s '%s': the run was cancelled before this node", n.op->name, n.name);
+  if (s.deadline && now_ns() > s.deadline)
+    return s.error.set(Code::limit, "%s '%s': the time limit of %llu ms was reached before this node", n.op->name,
+                       n.name, static_cast<unsigned long long>(s.time_limit / 1'000'000));
+  return {};
+}
+
+Status count_step(SessionState& s, const NodeDef& n) {
+  DK_TRY(check_stop(s, n));
+  if (s.options.max_steps && ++s.steps > s.options.max_steps)
+    return s.error.set(Code::limit, "%s '%s': the limit of %llu steps per run is reached", n.op->name, n.name,
+                       static_cast<unsigned long long>(s.options.max_steps));
+  return {};
+}
+
+bool is_final(Code c) { return c == Code::memory || c == Code::internal || c == Code::limit || c == Code::cancelled; }
 
 Status check_assign(SessionState& s, const Step& step) {
   const Tensor& variable = s.variables[step.node->variable];

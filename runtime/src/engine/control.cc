@@ -128,13 +128,6 @@ Trip first_trip(const Step& step) {
   return t;
 }
 
-Status count_iteration(SessionState& s, const NodeDef& n) {
-  if (s.options.max_steps && ++s.steps > s.options.max_steps)
-    return s.error.set(Code::memory, "%s '%s': the limit of %llu steps per run is reached", n.op->name, n.name,
-                       static_cast<unsigned long long>(s.options.max_steps));
-  return {};
-}
-
 // Carried value k is written to its two buffers in turn, the first of which is the node's output.  A body that hands a
 // value on unchanged costs no copy.
 Status run_loop_static(Plan& p, Step& step) {
@@ -158,7 +151,7 @@ Status run_loop_static(Plan& p, Step& step) {
   auto now = [&](int32_t k) { return c.values[body.inputs[2 + k].value].t.data; };
   int64_t i = 0;
   for (; i < trip.count && trip.go; ++i) {
-    DK_TRY(count_iteration(s, n));
+    DK_TRY(count_step(s, n));
     *iteration = i;
     *condition = 1;
     for (int32_t k = 0; k < carried; ++k) bind_output(c, 1 + k, buffer(k, now(k) == buffer(k, 0)));
@@ -257,7 +250,7 @@ struct DynamicLoop {
   }
 
   Status iterate(Trip* trip) {
-    DK_TRY(count_iteration(s, n));
+    DK_TRY(count_step(s, n));
     Plan* c;
     DK_TRY(plan(&c));
     bind_input(*c, 0, &iteration);
@@ -286,14 +279,17 @@ struct DynamicLoop {
   }
 
   // The body's own outputs tell the shape of slices that never came; dims that only a run would show are 0.
-  void piece_without_runs(int32_t k, Tensor* piece) {
+  Status piece_without_runs(int32_t k, Tensor* piece) {
     Plan* c;
-    if (plan(&c).ok()) {
+    Status status = plan(&c);
+    if (is_final(status.code)) return status;
+    if (status.ok()) {
       *piece = c->values[body.outputs[1 + k]].t;
-      if (c->values[body.outputs[1 + k]].fixed) return;
+      if (c->values[body.outputs[1 + k]].fixed) return {};
     }
     *piece = Tensor();
     piece->dtype = DType::f32;
+    return {};
   }
 
   Status finish() {
@@ -313,7 +309,7 @@ struct DynamicLoop {
         continue;
       }
       Tensor piece = scans[k].piece;
-      if (piece.dtype == DType::none) piece_without_runs(k, &piece);
+      if (piece.dtype == DType::none) DK_TRY(piece_without_runs(k, &piece));
       DK_TRY(stacked(s, n, piece, iteration, &y.t));
       if (!scans[k].block) scans[k].block = s.heap.take(0);
       if (!scans[k].block) return no_memory(s, n, 0);

@@ -148,9 +148,7 @@ Status run_plan(Plan& p) {
   NodeTime* times = p.state->times;
   for (int32_t i = 0; i < p.n_steps; ++i) {
     Step& step = p.steps[i];
-    if (s.options.max_steps && ++s.steps > s.options.max_steps)
-      return s.error.set(Code::memory, "%s '%s': the limit of %llu steps per run is reached", step.node->op->name,
-                         step.node->name, static_cast<unsigned long long>(s.options.max_steps));
+    DK_TRY(count_step(s, *step.node));
     uint64_t start = times || s.trace ? now_ns() : 0;
     Status status = step.dynamic ? run_dynamic(p, step) : run_static(p, step);
     if (times || s.trace) {

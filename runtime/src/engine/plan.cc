@@ -25,10 +25,16 @@ class Planner {
     p_.top = r_.top;
     p_.state = &s_.graphs[g_.index];
     DK_TRY(start());
-    for (int32_t i = 0; i < g_.n_nodes; ++i) DK_TRY(infer(i));
+    for (int32_t i = 0; i < g_.n_nodes; ++i) {
+      DK_TRY(check_stop(s_, g_.nodes[i]));
+      DK_TRY(infer(i));
+    }
     DK_TRY(lifetimes());
     for (int32_t i = 0; i < g_.n_nodes; ++i)
-      if (needed_[i]) DK_TRY(place(i));
+      if (needed_[i]) {
+        DK_TRY(check_stop(s_, g_.nodes[i]));
+        DK_TRY(place(i));
+      }
     DK_TRY(outputs());
     DK_TRY(layout());
     return compact();
@@ -200,13 +206,32 @@ class Planner {
     // Weights that the file stores narrow are widened here, whatever their size, once for all plans of the model.
     const bool widens = constant && n.n_out == 1 && step.out[0] &&
                         (is(n, Opcode::cast_) || is(n, Opcode::dequantize_) || is(n, Opcode::transpose_));
-    bool done = false;
     size_t total = 0;
     for (int32_t k = 0; k < n.n_out; ++k)
       if (step.out[k]) {
         size_t bytes = step.out[k]->bytes();
         if ((bytes > kKnownBytes || (total += bytes) > kKnownBytes) && !widens) return {};
       }
+    PackedList::Item* mark = step.op.packed->first;
+    Status s = compute_into(step);
+    if (!s.ok()) {
+      step.op.packed->drop_until(mark, &s_.budget);  // the widened constant was not filled
+      return s;
+    }
+    for (int32_t k = 0; k < n.n_out; ++k) {
+      if (!step.out[k]) continue;
+      PlanValue& v = value(n.outputs[k]);
+      v.known = v.t.data;
+      v.constant = constant;
+      v.place = Place::known;
+    }
+    removed_[i] = 1;
+    return {};
+  }
+
+  Status compute_into(Step& step) {
+    const NodeDef& n = *step.node;
+    bool done = false;
     for (int32_t k = 0; k < n.n_out; ++k) {
       if (!step.out[k]) continue;
       const size_t bytes = step.out[k]->bytes();
@@ -223,10 +248,11 @@ class Planner {
     }
     DK_TRY(prepare(step));
     Status s = Code::memory;
-    void* scratch = step.op.scratch ? mem_alloc(step.op.scratch) : nullptr;
+    const bool paid = s_.budget.take(step.op.scratch);
+    void* scratch = paid && step.op.scratch ? mem_alloc(step.op.scratch) : nullptr;
     if (done) {
       s = Status();
-    } else if (scratch || !step.op.scratch) {
+    } else if (paid && (scratch || !step.op.scratch)) {
       OpAccess::set_run(step.context, OpAccess::state(step.context), scratch);
       step.op.running = true;
       ThreadPool* pool = s_.env.pool;
@@ -237,17 +263,8 @@ class Planner {
       step.op.running = false;
     }
     mem_free(scratch);
-    if (s.code == Code::memory) return no_memory();
-    DK_TRY(s);
-    for (int32_t k = 0; k < n.n_out; ++k) {
-      if (!step.out[k]) continue;
-      PlanValue& v = value(n.outputs[k]);
-      v.known = v.t.data;
-      v.constant = constant;
-      v.place = Place::known;
-    }
-    removed_[i] = 1;
-    return {};
+    if (paid) s_.budget.give(step.op.scratch);
+    return s.code == Code::memory ? no_memory() : s;
   }
 
   Status prepare(Step& step) {
@@ -292,7 +309,7 @@ class Planner {
       if (condition && (b == 0) != (*condition != 0)) continue;
       Status s = child_plan(n.body[b], specs, external, &step.child[b]);
       // Shapes may fit only in the branch that will be taken.
-      if (!s.ok() && (condition || s.code == Code::memory || s.code == Code::internal)) return s;
+      if (!s.ok() && (condition || is_final(s.code))) return s;
       if (!s.ok() || !step.child[b]->outputs_fixed) return forget_children(i, mark);
     }
     if (!condition)
@@ -350,7 +367,7 @@ class Planner {
     for (int32_t k = 0; k < n.n_out; ++k) external[1 + k] = k < carried || n.outputs[k] >= 0;
     Plan* mark = p_.children;
     Status s = child_plan(n.body[0], specs, external, &step.child[0]);
-    if (s.code == Code::memory || s.code == Code::internal) return s;
+    if (is_final(s.code)) return s;
     if (!s.ok() || !step.child[0]->outputs_fixed) return forget_children(i, mark);
     Plan& c = *step.child[0];
     const Tensor& go_on = plan_output(c, 0);

@@ -309,9 +309,15 @@ Status SessionState::prepare() {
   return status;
 }
 
-Status SessionState::run() {
+void SessionState::begin() {
   ran = false;
   steps = 0;
+  __atomic_store_n(&cancelled, 0, __ATOMIC_RELAXED);
+  deadline = time_limit ? now_ns() + time_limit : 0;
+}
+
+Status SessionState::run() {
+  begin();
   DK_TRY(prepare());
   Plan& p = *plan();
   for (int32_t i = 0; i < graph->n_inputs; ++i) {
@@ -326,8 +332,12 @@ Status SessionState::run() {
         mem_free(input_copy[i]);
         input_copy[i] = nullptr;
         input_copy_bytes[i] = 0;
-        if (!budget.take(bytes) || !(input_copy[i] = mem_alloc(bytes)))
+        const bool paid = budget.take(bytes);
+        input_copy[i] = paid ? mem_alloc(bytes) : nullptr;
+        if (!input_copy[i]) {
+          if (paid) budget.give(bytes);
           return error.set(Code::memory, "no memory for a copy of input '%s'", graph->inputs[i].name);
+        }
         input_copy_bytes[i] = bytes;
       }
       memcpy(input_copy[i], data, bytes);

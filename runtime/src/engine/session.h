@@ -73,7 +73,10 @@ struct SessionState {
   void** input_copy = nullptr;  // for inputs that cannot be used in place
   size_t* input_copy_bytes = nullptr;
   uint64_t clock = 0;
-  uint64_t steps = 0;  // of the current run
+  uint64_t steps = 0;       // of the current run
+  uint64_t time_limit = 0;  // nanoseconds per run, 0: none
+  uint64_t deadline = 0;    // of the current run, by now_ns
+  uint32_t cancelled = 0;   // atomic: the only thing that other threads may touch
   bool trace = false;
   bool ran = false;
 
@@ -81,6 +84,7 @@ struct SessionState {
   ~SessionState();
 
   Status set_input(int32_t i, const Tensor& t);
+  void begin();      // the clock and the steps of a run or prepare start here
   Status prepare();  // finds or makes the plan for the inputs set
   Status run();
   void reset_variables();
