@@ -7,34 +7,15 @@ import numpy as np
 import pytest
 
 import deploykit.ops  # noqa: F401  registers the passports
-from deploykit import dtypes, native
-from deploykit.graph import Graph, Variable, dkfile
-from deploykit.ops.builder import GraphBuilder
-from deploykit.ops.core import REGISTRY, Op
+from deploykit import native
+from deploykit.graph import dkfile
+from deploykit.ops.core import REGISTRY
 from deploykit.ops.dispatch import run_reference
-from deploykit.ops.samples import Sample, samples_of
+from deploykit.ops.samples import samples_of
 from tests.support.sample_matrix import difference, flushed, runnable
+from tests.support.sample_models import model_of
 
 NAMES = [n for n, op in REGISTRY.items() if runnable(op) and samples_of(op)]
-
-
-def model_of(op: Op, sample: Sample) -> Graph:
-    """input -> copy -> op -> copy -> output, for every operand and result."""
-    g = Graph(op.name)
-    g.variables = [Variable(k, v) for k, v in sample.variables.items()]
-    b = GraphBuilder(g)
-
-    def copy(v):
-        return b.op("cast", v, dtype=v.dtype.name)
-
-    ins = [
-        None if x is None else copy(b.input(f"x{i}", dtypes.dtype(x.dtype), x.shape))
-        for i, x in enumerate(sample.inputs)
-    ]
-    outs = b.op(op.name, *ins, outputs=sample.n_outputs, node=op.name, **sample.attrs)
-    for i, y in enumerate(outs if isinstance(outs, list) else [outs]):
-        b.output(copy(y), f"y{i}")
-    return g
 
 
 @pytest.mark.parametrize("name", NAMES)

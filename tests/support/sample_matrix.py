@@ -11,6 +11,7 @@ import dataclasses
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -63,24 +64,21 @@ def flushed(x: np.ndarray | None) -> np.ndarray | None:
     return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), x), x)
 
 
-def run(op: Op, sample: Sample, threads: int) -> tuple[np.ndarray, ...]:
-    """The engine's results."""
-    n = sample.n_outputs if op.variable_outputs else len(op.results)
-    return tuple(native.run_op(op.name, sample.inputs, sample.attrs, n, threads))
-
-
-def check(op: Op, sample: Sample, threads: tuple[int, ...] = (1, 2)) -> list[str]:
+def check(
+    op: Op, sample: Sample, threads: tuple[int, ...] = (1, 2), run_op: Callable[..., Any] = native.run_op
+) -> list[str]:
     """Failures of one sample."""
     attrs: dict[str, Any] = op.complete(sample.attrs)
     if op.variable_outputs:
         attrs["n_outputs"] = sample.n_outputs
     sample = dataclasses.replace(sample, inputs=[flushed(x) for x in sample.inputs])
+    n_outputs = sample.n_outputs if op.variable_outputs else len(op.results)
     want = run_reference(op, list(sample.inputs), attrs)
     failures = []
-    first: tuple[np.ndarray, ...] | None = None
+    first: list[np.ndarray] | None = None
     for n in threads:
         try:
-            got = run(op, sample, n)
+            got = run_op(op.name, sample.inputs, sample.attrs, n_outputs, n)
         except DeploykitError as e:
             return [f"{sample!r}: {e}"]
         for i, (g, w) in enumerate(zip(got, want, strict=True)):
