@@ -38,7 +38,7 @@ def _binary(name: str, floats: bool = False) -> Callable[[Any, Any], Tensor]:
         return get(name)(*_same(x1, x2, floats=floats))
 
     f.__name__ = name
-    f.__doc__ = get(name).doc
+    f.__doc__ = f"The op ``{name}``, element by element, after promotion to one dtype."
     return f
 
 
@@ -47,7 +47,7 @@ def _unary(name: str, floats: bool = False) -> Callable[[Any], Tensor]:
         return get(name)(_float(x) if floats else convert_to_tensor(x))
 
     f.__name__ = name
-    f.__doc__ = get(name).doc
+    f.__doc__ = f"The op ``{name}``, element by element."
     return f
 
 
@@ -391,8 +391,6 @@ def _axes(x: Tensor, axis: Axis) -> np.ndarray | None:
 
 
 def _reduction(name: str, floats: bool = False, grow: bool = False) -> Callable[..., Tensor]:
-    op = get(name)
-
     def f(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
         t = _float(x) if floats else convert_to_tensor(x)
         if grow and dtype_of(t).kind in "biu" and dtype_of(t).bits < 32:
@@ -400,10 +398,10 @@ def _reduction(name: str, floats: bool = False, grow: bool = False) -> Callable[
         axes = _axes(t, axis)
         if axes is not None and axes.size == 0:
             return t
-        return op(t, axes, keepdims=keepdims)
+        return get(name)(t, axes, keepdims=keepdims)
 
     f.__name__ = name
-    f.__doc__ = op.doc
+    f.__doc__ = f"The op ``{name}`` over ``axis`` (None: all; a number or several)."
     return f
 
 

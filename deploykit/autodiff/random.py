@@ -10,6 +10,7 @@ True
 
 from __future__ import annotations
 
+import os
 import threading
 from typing import Any
 
@@ -19,19 +20,20 @@ from deploykit import dtypes
 from deploykit.autodiff import numeric, state
 from deploykit.autodiff.tensor import Tensor, convert_to_tensor
 from deploykit.ops.core import F
-from deploykit.ops.random import philox
 
 
 class Generator:
     """A series of keys from a seed (None: from the OS)."""
 
     def __init__(self, seed: int | None = None) -> None:
-        self.seed = int.from_bytes(np.random.default_rng().bytes(7), "little") if seed is None else int(seed)
+        self.seed = int.from_bytes(os.urandom(7), "little") if seed is None else int(seed)
         self.draws = 0
         self._lock = threading.Lock()
 
     def key(self) -> int:
         """The next key: never 0, which would mean "from the OS"."""
+        from deploykit.ops.random import philox
+
         with self._lock:
             n, self.draws = self.draws, self.draws + 1
         words = philox(self.seed & 0xFFFFFFFFFFFFFFFF, n, 1)[0]

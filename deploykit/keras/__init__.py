@@ -27,6 +27,12 @@ __all__ = sorted([*_MODULES, *_NAMES, "Variable", "random"])
 
 
 def __getattr__(name: str) -> Any:
+    value = _find(name)
+    globals()[name] = value
+    return value
+
+
+def _find(name: str) -> Any:
     if name in _MODULES:
         return importlib.import_module(f"deploykit.keras.{_MODULES[name]}")
     if name in _NAMES:

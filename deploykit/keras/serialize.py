@@ -127,7 +127,17 @@ def _ours(name: str, module: str = "") -> type | None:
     touched yet."""
     part = module.split(".")[1] if module.startswith("keras.") else ""
     if name not in _KNOWN or (part and f"{part}.{name}" not in _KNOWN):
-        for m in ("models", "layers", "losses", "metrics", "optimizers", "schedules", "layers.foreign", "initializers", "regularizers", "constraints"):  # fmt: skip
+        importlib.import_module("deploykit.keras.layers").load_all()
+        for m in (
+            "models",
+            "losses",
+            "metrics",
+            "optimizers",
+            "schedules",
+            "initializers",
+            "regularizers",
+            "constraints",
+        ):
             importlib.import_module(f"deploykit.keras.{m}")
     return _KNOWN.get(f"{part}.{name}") or _KNOWN.get(name)
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
-from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import F, Spec, op
 from deploykit.ops.grads import dim_value, known_dim, rank_of, scalar
 from deploykit.ops.numerics import back, wide
@@ -22,6 +21,7 @@ from deploykit.ops.rules import (
     show,
     unify_dim,
 )
+from deploykit.ops.samples import sequence as cases
 from deploykit.ops.through import vjp_through
 
 

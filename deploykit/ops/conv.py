@@ -9,13 +9,13 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import DimLike, Shape
-from deploykit.ops import samples_heavy as cases
 from deploykit.ops.activation import ACT_ATTRS
 from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.epilogue import epilogue, epilogue_gradient
 from deploykit.ops.grads import known_dim, rank_of, reshape_like
 from deploykit.ops.numerics import back, wide
 from deploykit.ops.rules import error, product, require_kind, require_rank, require_same_dtype, show
+from deploykit.ops.samples import heavy as cases
 from deploykit.ops.windows import Window, correlate, fit, pad_spatial, per_dim, window
 
 # strides, dilations: one per spatial dim, () means ones.  pads: all befores, then all afters (ONNX order), () means

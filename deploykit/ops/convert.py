@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ml_dtypes
 import numpy as np
 
 from deploykit import dtypes
@@ -39,6 +38,8 @@ def convert(x: np.ndarray, to: DType, saturate: bool = True) -> np.ndarray:
         return compute(x).astype(to.np)
     y = x if to is dtypes.float16 and x.dtype == np.float64 else compute(x).astype(np.float32)
     if to.bits <= 8 and saturate or to.bits < 8:
+        import ml_dtypes  # costs 10 ms, and most programs have no narrow floats
+
         limit = np.float32(ml_dtypes.finfo(to.np).max)
         y = np.clip(y, -limit, limit)
     return y.astype(to.np)

@@ -23,8 +23,9 @@ arrays by default, recording nodes inside a graph builder.
 
 from __future__ import annotations
 
+import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,6 +35,7 @@ from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.errors import GraphError, ShapeError
 from deploykit.graph.dims import Shape
+from deploykit.ops.families import FAMILIES
 
 
 @dataclass(frozen=True)
@@ -216,8 +218,58 @@ class Op:
         return f"<op {self.name} {self.signature}>"
 
 
-REGISTRY: dict[str, Op] = {}
-BY_OPCODE: dict[int, Op] = {}
+class _Registry(dict[Any, Op]):
+    """Ops by name or opcode.  A family's file is imported when one of its ops is first asked for; looking through all
+    (iteration, ``len``) imports all, in the order of opcodes."""
+
+    def __init__(self, family_of: dict[Any, str]) -> None:
+        super().__init__()
+        self._family_of = family_of
+
+    def __missing__(self, key: Any) -> Op:
+        importlib.import_module(f"deploykit.ops.{self._family_of[key]}")
+        return dict.__getitem__(self, key)
+
+    def __contains__(self, key: object) -> bool:
+        return dict.__contains__(self, key) or key in self._family_of
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        return self[key] if key in self else default
+
+    def _load(self) -> None:
+        if any(not dict.__contains__(self, k) for k in self._family_of):
+            for family in FAMILIES:
+                importlib.import_module(f"deploykit.ops.{family}")
+            ops = sorted(dict.items(self), key=lambda item: item[1].opcode)
+            self.clear()
+            self.update(ops)
+
+    def __iter__(self) -> Iterator[Any]:
+        self._load()
+        return dict.__iter__(self)
+
+    def __len__(self) -> int:
+        self._load()
+        return dict.__len__(self)
+
+    def keys(self) -> Any:
+        self._load()
+        return dict.keys(self)
+
+    def values(self) -> Any:
+        self._load()
+        return dict.values(self)
+
+    def items(self) -> Any:
+        self._load()
+        return dict.items(self)
+
+
+_ROWS = [
+    (int(code), name, family) for family, ops in FAMILIES.items() for code, name in (o.split(":") for o in ops.split())
+]
+REGISTRY: dict[str, Op] = _Registry({name: family for _, name, family in _ROWS})
+BY_OPCODE: dict[int, Op] = _Registry({code: family for code, _, family in _ROWS})
 
 
 def _operands(text: str) -> tuple[Operand, ...]:
@@ -296,8 +348,8 @@ def op(
             extra=extra,
             **body,
         )
-        assert name not in REGISTRY, f"op {name} registered twice"
-        assert opcode not in BY_OPCODE, f"opcode {opcode} of {name} is taken by {BY_OPCODE[opcode].name}"
+        assert not dict.__contains__(REGISTRY, name), f"op {name} registered twice"
+        assert not dict.__contains__(BY_OPCODE, opcode), f"opcode {opcode} of {name} is taken: {BY_OPCODE[opcode].name}"
         REGISTRY[name] = self
         BY_OPCODE[opcode] = self
         return self
@@ -331,7 +383,8 @@ class _Functions:
     def __getattr__(self, name: str) -> Op:
         if name.startswith("__"):  # inspection by tools, not an op
             raise AttributeError(name)
-        return get(name)
+        self.__dict__[name] = op = get(name)
+        return op
 
 
 F = _Functions()

@@ -8,7 +8,6 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Dim
-from deploykit.ops import samples_quantized as cases
 from deploykit.ops.activation import ACT_ATTRS
 from deploykit.ops.conv import check_shape
 from deploykit.ops.core import Enum, F, Spec, get, op
@@ -19,6 +18,7 @@ from deploykit.ops.numerics import wide
 from deploykit.ops.quantize import check_granularity
 from deploykit.ops.quantized import require_dtype
 from deploykit.ops.rules import error, require_rank, require_same_dtype
+from deploykit.ops.samples import quantized as cases
 
 _INTEGER = "activations are rounded; train the float graph with fake_quant"
 _F = np.float32

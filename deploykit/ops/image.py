@@ -11,8 +11,6 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.graph.dims import Dim, DimLike
 from deploykit.ops import resample
-from deploykit.ops import samples_heavy as heavy_cases
-from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.grads import constant_of, known_dim, np_dtype, rank_of, reshape_like
 from deploykit.ops.numerics import back, compute, float64, int_range, is_float, wide
@@ -31,6 +29,8 @@ from deploykit.ops.rules import (
     unify_dim,
     values_of,
 )
+from deploykit.ops.samples import heavy as heavy_cases
+from deploykit.ops.samples import sequence as cases
 from deploykit.ops.windows import patches, per_dim, window
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
-from deploykit.ops import samples_heavy as cases
 from deploykit.ops.activation import ACT_ATTRS
 from deploykit.ops.core import F, Required, Spec, op
 from deploykit.ops.epilogue import epilogue, epilogue_gradient
@@ -26,6 +25,7 @@ from deploykit.ops.rules import (
     unify_dim,
     unify_shapes,
 )
+from deploykit.ops.samples import heavy as cases
 
 
 def swap_last(x: np.ndarray) -> np.ndarray:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from deploykit.graph.dims import Shape
-from deploykit.ops import samples_heavy as cases
 from deploykit.ops.core import F, Spec, op
 from deploykit.ops.grads import dim_value, known_dim, rank_of, reshape_like, scalar, static, sum_to
 from deploykit.ops.numerics import back, wide
 from deploykit.ops.rules import axis_of, broadcast_shapes, error, require_kind, require_rank, require_same_dtype, show
+from deploykit.ops.samples import heavy as cases
 from deploykit.ops.through import vjp_through
 
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
-from deploykit.ops import samples_heavy as cases
 from deploykit.ops.conv import crop_ends, known_window, spread
 from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.grads import dim_value, known_dim, np_dtype, rank_of, reshape_like, scalar
 from deploykit.ops.numerics import lowest, wide
 from deploykit.ops.rules import error, fresh_shape, require_index, require_kind, require_rank, values_of
+from deploykit.ops.samples import heavy as cases
 from deploykit.ops.through import vjp_through
 from deploykit.ops.windows import Window, fit, per_dim, taps, window
 

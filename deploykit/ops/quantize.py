@@ -7,10 +7,10 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.graph.dims import Shape
-from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import Spec, get, op
 from deploykit.ops.numerics import back, int_range
 from deploykit.ops.rules import axis_of, error, require_kind, show
+from deploykit.ops.samples import sequence as cases
 
 _STORED = tuple(d for d in dtypes.ALL if d.bits <= 16 and d.kind in "iu") + tuple(
     d for d in dtypes.ALL if d.name.startswith(("float8", "float4")) and d.name != "float8_e8m0fnu"

@@ -18,13 +18,13 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.ops import quantized_forms as forms
-from deploykit.ops import samples_quantized as cases
 from deploykit.ops.conv import GEOMETRY, check_shape, conv_shape
 from deploykit.ops.core import Spec, op
 from deploykit.ops.matmul import matmul_shape, swap_last
 from deploykit.ops.numerics import int_range
 from deploykit.ops.pool import _WINDOW, _counts, _pool_shape
 from deploykit.ops.rules import axes_of, broadcast_shapes, error, reduce_shape, require_rank
+from deploykit.ops.samples import quantized as cases
 from deploykit.ops.windows import correlate, taps, window
 
 _INTEGER = "integer result; train the float graph with fake_quant"

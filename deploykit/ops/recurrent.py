@@ -18,11 +18,11 @@ import numpy as np
 
 from deploykit.graph.dims import Dim, DimLike
 from deploykit.ops import dispatch
-from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import Enum, F, Floats, Spec, get, op
 from deploykit.ops.grads import dim_value, known_dim, np_dtype
 from deploykit.ops.numerics import back, is_float, wide
 from deploykit.ops.rules import error, require_index, require_kind, require_rank, require_same_dtype, show, unify_dim
+from deploykit.ops.samples import sequence as cases
 from deploykit.ops.through import vjp_through
 
 _R = dict(

@@ -8,6 +8,7 @@ generator with a fixed seed, so a case is the same on every machine and run.
 
 from __future__ import annotations
 
+import importlib
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,22 @@ class Sample:
         ins = ", ".join("_" if x is None else f"{dtypes.dtype(x.dtype)}{list(x.shape)}" for x in self.inputs)
         attrs = ", ".join(f"{k}={v!r}" for k, v in self.attrs.items())
         return f"({ins}{'; ' + attrs if attrs else ''})"
+
+
+class _Cases:
+    """The functions of a file of samples, imported when one is called: programs that test nothing never load them."""
+
+    def __init__(self, module: str) -> None:
+        self.module = module
+
+    def __getattr__(self, name: str) -> Callable[[], list[Sample]]:
+        def cases() -> list[Sample]:
+            return getattr(importlib.import_module(f"deploykit.ops.{self.module}"), name)()
+
+        return cases
+
+
+heavy, quantized, sequence = _Cases("samples_heavy"), _Cases("samples_quantized"), _Cases("samples_sequence")
 
 
 class Draw:

@@ -8,7 +8,6 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Dim, DimLike
-from deploykit.ops import samples_sequence as cases
 from deploykit.ops.core import F, Spec, op
 from deploykit.ops.grads import constant_of, dim_value, known_dim, np_dtype, rank_of, scalar
 from deploykit.ops.numerics import back, wide
@@ -21,6 +20,7 @@ from deploykit.ops.rules import (
     require_same_dtype,
     scalar_of,
 )
+from deploykit.ops.samples import sequence as cases
 from deploykit.ops.through import vjp_through
 
 

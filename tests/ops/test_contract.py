@@ -18,6 +18,14 @@ def test_file_is_current() -> None:
     assert FILE.read_text() == contract.render(), "run: python -m deploykit.ops.contract --write"
 
 
+def test_families_are_current() -> None:
+    """Every op is found in its file, without importing the others."""
+    contract._register_all()
+    assert contract.families().read_text() == contract.render_families(), (
+        "run: python -m deploykit.ops.contract --write"
+    )
+
+
 def test_every_op_is_complete() -> None:
     problems = []
     for op in REGISTRY.values():

@@ -36,6 +36,8 @@ def import_layers(source: Source) -> Graph:
     from deploykit.keras import layers, models  # noqa: F401  (defining the classes makes them known)
     from deploykit.keras.serialize import _KNOWN, deserialize
 
+    layers.load_all()
+
     # Keras 2 and TensorFlow.js: clip(0.2 x + 0.5, 0, 1); Keras 3 changed the slope to 1/6
     _register_hard_sigmoid()
     unknown: dict[str, list[str]] = {}
