@@ -24,6 +24,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.graph.dkfile", "deploykit.graph.text", "deploykit.graph.verify"),
     ("deploykit.weights",),
     ("deploykit.native",),
+    ("deploykit.native_calls",),
     ("deploykit.autodiff",),
     ("deploykit.data",),
     ("deploykit.summary",),

@@ -10,18 +10,23 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
+from deploykit.autodiff import state
 from deploykit.autodiff.promote import common
-from deploykit.autodiff.tensor import Tensor, convert_to_tensor, dtype_of
+from deploykit.autodiff.tensor import Tensor, convert_to_tensor, direct, dtype_of, record
 from deploykit.errors import ShapeError
 from deploykit.graph.dims import Dim
 from deploykit.ops import F, Op, get
 from deploykit.ops.grads import shape_value
 
+all_of = builtins.all
 Axis = int | Sequence[int] | None
 
 
 # ---- to one dtype
 def _same(*xs: Any, floats: bool = False) -> list[Tensor]:
+    first = xs[0]
+    if type(first) is Tensor and all_of(type(x) is Tensor and x.dtype is first.dtype for x in xs) and not floats:
+        return list(xs)
     d = common(*xs)
     if floats and d.kind != "f":
         d = dtypes.float32
@@ -576,10 +581,11 @@ def _install() -> None:
     compare = dict(eq=equal, ne=not_equal, lt=less, le=less_equal, gt=greater, ge=greater_equal)
     for cls in (Tensor, Variable):
         for dunder, f in arithmetic.items():
-            setattr(cls, f"__{dunder}__", lambda a, b, f=f: _operate(f, a, b))
+            name = {"truediv": "div", "floordiv": "floor_div"}.get(dunder, dunder)
+            setattr(cls, f"__{dunder}__", _operator(f, name))
             setattr(cls, f"__r{dunder}__", lambda a, b, f=f: _operate(f, b, a))
         for dunder, f in compare.items():
-            setattr(cls, f"__{dunder}__", lambda a, b, f=f: _operate(f, a, b))
+            setattr(cls, f"__{dunder}__", _operator(f, f.__name__))
         for dunder, both in {"and": (logical_and, bitwise_and), "or": (logical_or, bitwise_or)}.items():
             setattr(cls, f"__{dunder}__", lambda a, b, both=both: _bits(both, a, b))
             setattr(cls, f"__r{dunder}__", lambda a, b, both=both: _bits(both, b, a))
@@ -589,6 +595,27 @@ def _install() -> None:
 
 def _invert(x: Any) -> Tensor:
     return logical_not(x) if dtype_of(x).kind == "b" else F.bitwise_not(x)
+
+
+def _operator(f: Callable[[Any, Any], Tensor], name: str) -> Callable[[Any, Any], Any]:
+    """``a + b`` and the like: tensors of one dtype take the shortest way into the engine."""
+    kernel: Callable[..., Any] | None = None
+    op: Any = None
+
+    def operator(a: Any, b: Any) -> Any:
+        nonlocal kernel, op
+        if kernel is None:
+            op = get(name)
+            op.complete({})  # remembers the defaults, for tapes
+            kernel = direct(op, floats=name == "div")
+        y = kernel(a, b)
+        if y is NotImplemented:
+            return _operate(f, a, b)
+        if state.busy:
+            record(op, (a, b), y)
+        return y
+
+    return operator
 
 
 def _operate(f: Callable[[Any, Any], Tensor], a: Any, b: Any) -> Any:

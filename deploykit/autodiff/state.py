@@ -17,6 +17,15 @@ class _State(threading.local):
 
 
 current = _State()
+busy = 0  # tapes that record now, in any thread: 0 spares a look at `current`
+_lock = threading.Lock()
+
+
+def count(step: int) -> None:
+    """A tape begins (1) or ends (-1) to record."""
+    global busy
+    with _lock:
+        busy += step
 
 
 def trace() -> Trace | None:

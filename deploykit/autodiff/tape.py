@@ -47,17 +47,20 @@ class GradientTape:
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         self.persistent = persistent
         self.watch_accessed_variables = watch_accessed_variables
-        self._steps: list[tuple[list[Any], tuple[Tensor, ...], Backward]] | None = []
+        # (inputs, results, rule): the rule is a function, or an op and its attrs
+        self._steps: list[tuple[Any, tuple[Tensor, ...], Any, Any]] | None = []
         self._tracked: dict[int, Tensor] = {}  # by id; holding the tensor keeps the id its own
         self._reads: dict[Variable, list[Tensor]] = {}
         self._watched: set[Variable] = set()
 
     def __enter__(self) -> GradientTape:
         state.current.tapes.append(self)
+        state.count(1)
         return self
 
     def __exit__(self, *_: object) -> None:
         state.current.tapes.remove(self)
+        state.count(-1)
 
     def watch(self, x: Any) -> None:
         """Follow a tensor or variable (or a nest of them)."""
@@ -95,25 +98,42 @@ class GradientTape:
 
     def record_op(self, op: Op, inputs: list[Any], results: tuple[Tensor, ...], attrs: dict[str, Any]) -> None:
         """An op was applied."""
+        self._record(inputs, results, op, attrs)
+
+    def record_direct(self, op: Op, inputs: tuple[Any, ...], y: Tensor) -> None:
+        """An op without attrs was applied to tensors that are not traced, and to Python numbers."""
         tracked = self._tracked
-        if any(id(x) in tracked for x in inputs):
-
-            def backward(gs: list[Any]) -> Sequence[Any]:
-                return op_gradients(op, gs, results, inputs, attrs)
-
-            self.record(inputs, results, backward)
+        for x in inputs:
+            if id(x) in tracked:
+                break
+        else:
+            return
+        for x in inputs:
+            if x.__class__ is float or x.__class__ is int:  # rules ask for the dtypes of inputs
+                d = next(t.dtype for t in inputs if hasattr(t, "dtype"))
+                inputs = tuple(x if x is None or hasattr(x, "dtype") else np.asarray(x, d) for x in inputs)
+                break
+        self._record(inputs, (y,), op, op._defaults)
 
     def record(self, inputs: list[Any], results: tuple[Tensor, ...], backward: Backward) -> None:
         """Remember a step with its own rule: gradients of the results (None where nothing depends) to those of the
         inputs."""
-        if not any(id(x) in self._tracked for x in inputs):
+        self._record(inputs, results, None, backward)
+
+    def _record(self, inputs: Any, results: tuple[Tensor, ...], op: Op | None, how: Any) -> None:
+        tracked = self._tracked
+        for x in inputs:
+            if id(x) in tracked:
+                break
+        else:
             return
         if self._steps is None:
             raise TapeError("this tape has given its gradient; make it persistent=True to use it again.")
         for y in results:
-            if dtype_of(y).kind == "f":
-                self._tracked[id(y)] = y
-        self._steps.append((inputs, results, backward))
+            d = y.dtype
+            if d.kind == "f" or (d.kind == "V" and dtype_of(y).kind == "f"):  # V: narrow floats
+                tracked[id(y)] = y
+        self._steps.append((inputs, results, op, how))
 
     # ---- asked by people
     def gradient(
@@ -152,14 +172,26 @@ class GradientTape:
         for t, g in zip(targets, given, strict=True):
             if id(t) in self._tracked:
                 add(t, numeric.ones_like(t) if g is None else convert_to_tensor(g, t.dtype))
-        for inputs, results, backward in reversed(steps):
+        tracked = self._tracked
+        for inputs, results, op, how in reversed(steps):
             # each result has one step, so its gradient is complete here and needed no more, unless asked for
-            gs = [total.get(id(y)) if id(y) in wanted else total.pop(id(y), None) for y in results]
-            if all(g is None for g in gs):
-                continue
-            for x, g in zip(inputs, backward(gs), strict=False):
-                if g is not None and id(x) in self._tracked:
-                    add(x, g if isinstance(g, Tensor) else convert_to_tensor(g))
+            if len(results) == 1:
+                at = id(results[0])
+                one = total.get(at) if at in wanted else total.pop(at, None)
+                if one is None:
+                    continue
+                gs = [one]
+            else:
+                gs = [total.get(id(y)) if id(y) in wanted else total.pop(id(y), None) for y in results]
+                if all(g is None for g in gs):
+                    continue
+            found = how(gs) if op is None else op_gradients(op, gs, results, inputs, how)
+            for x, g in zip(inputs, found, strict=False):
+                if g is not None and id(x) in tracked:
+                    if not isinstance(g, Tensor):
+                        g = convert_to_tensor(g)
+                    have = total.get(id(x))
+                    total[id(x)] = g if have is None else have + g
         return total
 
     def _of(self, source: Any, total: dict[int, Any], unconnected: str) -> Tensor | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -218,6 +219,8 @@ def apply(op: Op, inputs: list[Any], attrs: dict[str, Any]) -> Any:
 
     Results are Tensors; a tuple where the op has several results.
     """
+    if op.eager is None:
+        op.eager = _make_eager(op)
     ins = [x.read() if hasattr(x, "__dk_read__") else x for x in coerce(op, inputs)]
     payloads = [x.payload if isinstance(x, Tensor) else x for x in ins]
     trace = state.trace()
@@ -232,7 +235,67 @@ def apply(op: Op, inputs: list[Any], attrs: dict[str, Any]) -> Any:
     return results[0] if len(op.results) == 1 and not op.results[0].variadic else results
 
 
+# ---- calling the engine
+@cache
+def _bound() -> bool:
+    from deploykit import native_calls
+
+    return native_calls.bind(Tensor, "payload")
+
+
+_WEAK = (
+    "elementwise",
+    "unary",
+    "convert",
+    "activation",
+)  # families where numbers take the tensors' dtype, as in coerce
+
+
+def direct(op: Op, floats: bool = False) -> Callable[..., Any]:
+    """The op without attrs as a built-in function of tensors, arrays and None, at least one a tensor.  It knows nothing
+    of tapes, and gives NotImplemented for what it does not take: traced tensors, variables, other dtypes, errors.
+
+    floats: refuse integers.
+    """
+    from deploykit import native_calls
+
+    kernel = None
+    one = len(op.results) == 1 and not op.results[0].variadic
+    if one and not op.flags & {"random", "effect"} and not any(a.required for a in op.attrs.values()) and _bound():
+        numbers = native_calls.NUMBERS if op.family in _WEAK else 0
+        kernel = native_calls.prepare(op, {}, 1, native_calls.TENSORS | numbers | native_calls.FLOATS_ONLY * floats)
+    return _refuse if kernel is None else kernel
+
+
+def _refuse(*inputs: Any) -> Any:
+    return NotImplemented
+
+
+def record(op: Op, inputs: tuple[Any, ...], y: Tensor) -> None:
+    """Put what :func:`direct` did onto the tapes of this thread."""
+    for tape in state.current.tapes:
+        tape.record_direct(op, inputs, y)
+
+
+def _make_eager(op: Op) -> Callable[..., Any]:
+    kernel = direct(op)
+    if not any(a.required for a in op.attrs.values()):
+        op.complete({})  # remembers the defaults, for tapes
+    if kernel is _refuse:
+        return _refuse
+
+    def eager(*inputs: Any) -> Any:
+        y = kernel(*inputs)
+        if state.busy and y is not NotImplemented:
+            record(op, inputs, y)
+        return y
+
+    return eager
+
+
 _KERNELS: dict[str, bool] = {}
+_PREPARED: dict[Any, Callable[..., Any] | None] = {}
+_MOST_PREPARED = 4096  # attrs that differ from call to call are not worth more memory
 
 
 def run(op: Op, arrays: list[Any], attrs: dict[str, Any]) -> Any:
@@ -246,7 +309,28 @@ def run(op: Op, arrays: list[Any], attrs: dict[str, Any]) -> Any:
     given = dict(attrs)
     n = given.pop("n_outputs", None)
     given = {k: v for k, v in given.items() if v != op.attrs[k].default}
+    kernel = _prepared(op, given, n)
+    if kernel is not None:
+        y = kernel(*arrays)
+        if y is not NotImplemented:
+            return y if isinstance(y, tuple) else (y,)
     return native.run_op(op.name, arrays, given, n)
+
+
+def _prepared(op: Op, given: dict[str, Any], n: int | None) -> Callable[..., Any] | None:
+    key = (op.name, n, *given.items())
+    try:
+        return _PREPARED[key]
+    except TypeError:  # an attr that is a graph
+        return None
+    except KeyError:
+        if len(_PREPARED) >= _MOST_PREPARED or op.flags & {"random", "effect"} or not _bound():
+            return None
+    from deploykit import native_calls
+
+    outputs = n or sum(not r.variadic for r in op.results) or 1
+    kernel = _PREPARED[key] = native_calls.prepare(op, given, outputs, 0)
+    return kernel
 
 
 def convert_to_tensor(x: Any, dtype: Any = None) -> Tensor:
@@ -255,12 +339,14 @@ def convert_to_tensor(x: Any, dtype: Any = None) -> Tensor:
     >>> convert_to_tensor([1.5, 2]).dtype
     dtype('float32')
     """
-    from deploykit.autodiff import numeric
-
     if hasattr(x, "__dk_read__"):
         x = x.read()
+    if isinstance(x, Tensor) and (dtype is None or dtypes.dtype(dtype) is dtypes.dtype(x.dtype)):
+        return x
+    from deploykit.autodiff import numeric
+
     if isinstance(x, Tensor):
-        return x if dtype is None or dtypes.dtype(dtype) is dtypes.dtype(x.dtype) else numeric.cast(x, dtype)
+        return numeric.cast(x, dtype)
     if isinstance(x, (list, tuple)) and any(is_tensor(e) for e in _leaves(x)):
         t = numeric.stack([convert_to_tensor(e, dtype) for e in x])
         return t

@@ -154,12 +154,17 @@ class Op:
     not_differentiable: str = ""
     samples: Any = None
     extra: dict[str, Any] = field(default_factory=dict)
+    # Set by the tensors when first called: applies the op without attrs to tensors; NotImplemented: go the long way.
+    eager: Callable[..., Any] | None = None
+    _defaults: dict[str, Any] | None = None
 
     def __call__(self, *inputs: Any, **attrs: Any) -> Any:
-        from deploykit.ops import dispatch
-
+        if not attrs and self.eager is not None and len(INTERPRETERS) == 1:
+            y = self.eager(*inputs)
+            if y is not NotImplemented:
+                return y
         n = self.count_outputs(inputs, attrs, attrs.pop("n_outputs", None)) if self.variable_outputs else {}
-        return dispatch.current().apply(self, list(inputs), {**self.complete(attrs), **n})
+        return INTERPRETERS[-1].apply(self, list(inputs), {**self.complete(attrs), **n})
 
     @property
     def variable_outputs(self) -> bool:
@@ -177,6 +182,8 @@ class Op:
 
     def complete(self, attrs: dict[str, Any]) -> dict[str, Any]:
         """Check the attrs and add defaults, in passport order."""
+        if not attrs and self._defaults is not None:
+            return dict(self._defaults)
         unknown = set(attrs) - set(self.attrs)
         if unknown:
             raise GraphError(
@@ -191,6 +198,8 @@ class Op:
                 raise GraphError(f"{self.name}: attr '{a.name}' is required.")
             else:
                 out[a.name] = a.default
+        if not attrs:
+            self._defaults = dict(out)
         return out
 
     def check_inputs(self, n: int, absent: Callable[[int], bool]) -> None:
@@ -216,6 +225,10 @@ class Op:
 
     def __repr__(self) -> str:
         return f"<op {self.name} {self.signature}>"
+
+
+# What applying an op means, innermost last: see deploykit.ops.dispatch.
+INTERPRETERS: list[Any] = []
 
 
 class _Registry(dict[Any, Op]):

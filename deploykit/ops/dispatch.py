@@ -10,7 +10,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.errors import UnsupportedError
-from deploykit.ops.core import Op
+from deploykit.ops.core import INTERPRETERS, Op
 
 
 class Interpreter(Protocol):
@@ -30,6 +30,11 @@ def coerce(op: Op, inputs: list[Any]) -> list[Any]:
     In elementwise ops and activations a number takes the dtype of the first tensor beside it (``F.mul(x, 0.5)``) unless
     that would cut off its fraction; elsewhere numbers are int64 or float64, and an empty list is an empty int64 vector.
     """
+    for x in inputs:
+        if x is not None and not hasattr(x, "dtype"):
+            break
+    else:
+        return inputs
     weak = None
     if op.family in ("elementwise", "unary", "convert", "activation"):
         names = [o.name for o in op.operands]
@@ -74,7 +79,8 @@ class Eager:
         return outs[0] if len(op.results) == 1 and not op.results[0].variadic else outs
 
 
-_stack: list[Interpreter] = [Eager()]
+_stack: list[Interpreter] = INTERPRETERS
+_stack.append(Eager())
 
 
 def current() -> Interpreter:

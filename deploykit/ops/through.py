@@ -45,14 +45,14 @@ def gradients(op: Op, g: Sequence[Any], y: Sequence[Any], inputs: Sequence[Any],
 
     ``g`` has one entry per result, None for results that nothing depends on.
     """
+    if op.vjp is not None and len(g) == 1 and not op.results[0].variadic:
+        return op.vjp(g[0], y[0], *inputs, **attrs)
     if op.vjp is None:
         if op.decompose is not None and not op.not_differentiable:
             return vjp_through(op.decompose, g, inputs, attrs)
         if op.not_differentiable:
             return (None,) * len(inputs)
         raise UnsupportedError(f"op '{op.name}' has no gradient.")
-    if len(op.results) == 1 and not op.results[0].variadic:
-        return op.vjp(g[0], y[0], *inputs, **attrs)
     filled = tuple(zeros_like(t) if d is None and _is_float(t) else d for d, t in zip(g, y, strict=True))
     return op.vjp(filled, tuple(y), *inputs, **attrs)
 
