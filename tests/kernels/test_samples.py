@@ -23,6 +23,7 @@ ISAS = (
     "x86_avxvnni",
     "x86_avx512",
     "x86_avx512vnni",
+    "x86_amx",
     "arm_neon",
     "arm_neondot",
     "arm_i8mm",

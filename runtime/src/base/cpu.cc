@@ -5,6 +5,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -61,9 +65,9 @@ constexpr const char* kNames[] = {"scalar",   "x86_sse41",    "x86_avx2",    "x8
                                   "arm_neon", "wasm_simd128", "wasm_relaxed"};
 static_assert(sizeof(kNames) / sizeof(kNames[0]) == static_cast<size_t>(Isa::count));
 
-constexpr const char* kDotNames[] = {"scalar",     "x86_sse41",      "x86_avx2",    "x86_avxvnni",
-                                     "x86_avx512", "x86_avx512vnni", "arm_neon",    "arm_neondot",
-                                     "arm_i8mm",   "wasm_simd128",   "wasm_relaxed"};
+constexpr const char* kDotNames[] = {"scalar",      "x86_sse41",      "x86_avx2",     "x86_avxvnni",
+                                     "x86_avx512",  "x86_avx512vnni", "x86_amx",      "arm_neon",
+                                     "arm_neondot", "arm_i8mm",       "wasm_simd128", "wasm_relaxed"};
 static_assert(sizeof(kDotNames) / sizeof(kDotNames[0]) == static_cast<size_t>(DotIsa::count));
 
 // The set of vectors that belongs to a set of products.
@@ -73,7 +77,8 @@ Isa base_of(DotIsa isa) {
     case DotIsa::x86_avx2:
     case DotIsa::x86_avxvnni: return Isa::x86_avx2;
     case DotIsa::x86_avx512:
-    case DotIsa::x86_avx512vnni: return Isa::x86_avx512;
+    case DotIsa::x86_avx512vnni:
+    case DotIsa::x86_amx: return Isa::x86_avx512;
     case DotIsa::arm_neon:
     case DotIsa::arm_neondot:
     case DotIsa::arm_i8mm: return Isa::arm_neon;
@@ -81,6 +86,16 @@ Isa base_of(DotIsa isa) {
     case DotIsa::wasm_relaxed: return Isa::wasm_relaxed;
     default: return Isa::scalar;
   }
+}
+
+// Linux saves tile registers only for processes that ask.  It refuses where a signal stack is too small for them.
+bool amx_permitted() {
+#if defined(__x86_64__) && defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
 }
 
 #if !defined(__wasm__)
@@ -179,6 +194,7 @@ bool dot_isa_runs(DotIsa isa) {
   switch (isa) {
     case DotIsa::x86_avxvnni: return f.avx_vnni;
     case DotIsa::x86_avx512vnni: return f.avx512_vnni;
+    case DotIsa::x86_amx: return f.avx512_vnni && f.amx_int8 && amx_permitted();
     case DotIsa::arm_neondot: return f.dotprod;
     case DotIsa::arm_i8mm: return f.i8mm && f.dotprod;
     default: return true;

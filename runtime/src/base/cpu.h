@@ -24,6 +24,7 @@ enum class DotIsa : uint8_t {
   x86_avxvnni,
   x86_avx512,
   x86_avx512vnni,
+  x86_amx,  // tiles for dense products; the other families use x86_avx512vnni
   arm_neon,
   arm_neondot,
   arm_i8mm,
@@ -36,7 +37,7 @@ struct CpuFeatures {
   bool sse42 = false, avx2 = false, fma = false, f16c = false;
   bool avx512 = false;  // F, BW, VL and DQ, and the OS keeps their registers
   bool avx512_vnni = false, avx_vnni = false;
-  bool amx_int8 = false, amx_bf16 = false;  // the CPU has them; on Linux the process must still ask for permission
+  bool amx_int8 = false, amx_bf16 = false;  // the CPU has them; the process must still ask (amx_permitted)
   bool neon = false, dotprod = false, i8mm = false;
 };
 
@@ -74,13 +75,14 @@ bool isa_from_name(const char* name, Isa* to);  // false: no such name
   const Table* family##_x86_avxvnni(); \
   const Table* family##_x86_avx512();  \
   const Table* family##_x86_avx512vnni();
-#define DK_PICK_DOT(family)                                                         \
-  (::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512vnni ? family##_x86_avx512vnni() \
-   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512   ? family##_x86_avx512()     \
-   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avxvnni  ? family##_x86_avxvnni()    \
-   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx2     ? family##_x86_avx2()       \
-   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_sse41    ? family##_x86_sse41()      \
-                                                        : family##_scalar())
+#define DK_PICK_DOT(family)                                                                              \
+  (::dk::best_dot_isa() == ::dk::DotIsa::x86_amx || ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512vnni \
+       ? family##_x86_avx512vnni()                                                                       \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx512  ? family##_x86_avx512()                           \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avxvnni ? family##_x86_avxvnni()                          \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_avx2    ? family##_x86_avx2()                             \
+   : ::dk::best_dot_isa() == ::dk::DotIsa::x86_sse41   ? family##_x86_sse41()                            \
+                                                       : family##_scalar())
 #elif defined(__aarch64__)
 #define DK_DOT_SETS(family, Table)     \
   const Table* family##_scalar();      \

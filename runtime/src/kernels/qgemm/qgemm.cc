@@ -7,7 +7,12 @@
 namespace dk {
 
 DK_DOT_SETS(qgemm, QGemmKernels)
+#if defined(__x86_64__)
+const QGemmKernels* qgemm_x86_amx();
+const QGemmKernels* qgemm_kernels() { return best_dot_isa() == DotIsa::x86_amx ? qgemm_x86_amx() : DK_PICK_DOT(qgemm); }
+#else
 const QGemmKernels* qgemm_kernels() { return DK_PICK_DOT(qgemm); }
+#endif
 
 QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, int64_t n) {
   QGemmLayout l;
@@ -15,6 +20,12 @@ QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, i
   l.taps = taps;
   l.k = k;
   l.quads = taps * ((k + 3) / 4);
+  if (kernels->tile_quads && l.quads > 0) {
+    // As few tiles as possible, all alike: less than one quad of zeros for each.
+    const int64_t tiles = (l.quads + kernels->tile_quads - 1) / kernels->tile_quads;
+    l.step = (l.quads + tiles - 1) / tiles;
+    l.quads = l.step * tiles;
+  }
   l.main = kernels->main;
   l.panels = n / l.main.nr;
   const int64_t rest = n - l.panels * l.main.nr;
@@ -68,6 +79,11 @@ static int64_t chunk_rows(const QGemmProblem& p) {
 }
 
 void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  if (p.kernels->run) return p.kernels->run(p, m0, m1, p0, p1);
+  qgemm_run_vectors(p, m0, m1, p0, p1);
+}
+
+void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const QGemmLayout& l = *p.layout;
   const QEpilogue& e = *p.epilogue;
   if (l.taps > kQGemmMaxPointers) __builtin_trap();  // callers split such kernels

@@ -1,13 +1,14 @@
 // 8-bit matrix product core: C = requantize(A * B + bias), used by qmatmul, every dense qconv and the dynamic products.
 //
 // A is bytes, in place, one pointer per row and tap as in kernels/gemm (indirect convolution).  B is packed in panels
-// of nr columns, [taps][ceil(k / 4)][nr][4] signed bytes, zeros behind k, 64-byte aligned.  A tile is mr x nr int32
-// sums; four terms per instruction (simd/dot.h).  Sums are exact, so results do not depend on tile, ISA or thread.
+// of nr columns, [taps][ceil(k / 4)][nr][4] signed bytes, zeros behind k and, for sets with tile registers, behind the
+// last tap; 64-byte aligned.  A tile is mr x nr int32 sums; four terms per instruction (simd/dot.h).  Sums are exact,
+// so results do not depend on tile, ISA or thread.
 //
 // Bytes of A are read in the ISA's own sign (QGemmKernels::a_signed); `a_flip` turns the other one into it.  The zero
 // point of A is handled by the bias that the packer makes: bias - zero * (sum of the column of B).
 //
-// Over-read: up to 3 bytes behind the k bytes of a row (times zero), whole panels of B, bias and multiplier.  C is
+// Over-read: up to 63 bytes behind the k bytes of a row (times zero), whole panels of B, bias and multiplier.  C is
 // written, and the residual read, only where it exists (residual: up to 64 bytes behind the end of the tensor).
 #pragma once
 #include <cstddef>
@@ -72,10 +73,17 @@ struct QGemmShape {
   const QGemmTileFn* fn;  // fn[m - 1] computes m rows, 1 <= m <= mr
 };
 
+struct QGemmProblem;
+
 struct QGemmKernels {
   QGemmShape narrow, main;  // one and two vectors of columns
   bool a_signed;
   void (*finish)(const QGemmFinish*);
+  // Adds the bias of its columns to the sums of a block, then does the epilogue; the sums may change.
+  void (*finish_biased)(const QGemmFinish*, int32_t* acc, const int32_t* bias);
+  // Sets with tile registers: most quads of k that a tile takes at once (0: none), and a run of their own.
+  int tile_quads;
+  void (*run)(const QGemmProblem&, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 };
 
 // The epilogues that tiles do by themselves: bytes without more, and bytes of a rounded product plus a residual.
@@ -91,7 +99,8 @@ constexpr int kQGemmMaxTile = 24 * 32;  // sums of the largest tile
 // ---- packed B
 struct QGemmLayout {
   int64_t n = 0, taps = 0, k = 0;
-  int64_t quads = 0;   // taps * ceil(k / 4)
+  int64_t quads = 0;   // taps * ceil(k / 4), rounded up to whole tiles
+  int64_t step = 0;    // quads of one tile, for sets with tile registers
   int64_t panels = 0;  // main panels, then at most one `last`
   QGemmShape main, last;
   bool has_last = false;
@@ -146,6 +155,11 @@ struct QGemmProblem {
 
 // Computes rows [m0, m1) and panels [p0, p1).
 void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+// The same by vectors, whatever the set: what sets with tile registers do with few rows.
+void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+
+// The run of x86_amx (qgemm_x86_amx.cc).
+void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
 struct QGemmSplit {
   bool by_panels;

@@ -304,11 +304,60 @@ constexpr int kNarrow = 8, kMain = kDotFast ? 8 : 4;
 constexpr int kNarrow = 4, kMain = 3;
 #endif
 
+#if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
+template <int NV, bool Added>
+DK_INL void finish_block(const QGemmFinish* f, const int32_t* sums, const int32_t* bias) {
+  constexpr int kRows = 4 / NV;
+  QGemmFinish part = *f;
+  s32 b[NV];
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) b[j] = load<s32>(bias + j * kW);
+  for (int i = 0; i < f->m; i += kRows) {
+    s32 acc[kRows][NV];
+    DK_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      DK_UNROLL
+      for (int j = 0; j < NV; ++j)
+        acc[r][j] = wrapping_add(load<s32>(sums + (i + r < f->m ? i + r : i) * f->lda + j * kW), b[j]);
+    }
+    part.row = f->row + i;
+    part.c = static_cast<uint8_t*>(f->c) + i * f->ldc;
+    // rows that do not exist are not written
+    if (i + kRows <= f->m)
+      finish_tile<kRows, NV, Added>(&part, acc);
+    else
+      for (int r = 0; i + r < f->m; ++r) {
+        s32 one[1][NV];
+        DK_UNROLL
+        for (int j = 0; j < NV; ++j) one[0][j] = acc[r][j];
+        part.row = f->row + i + r;
+        part.c = static_cast<uint8_t*>(f->c) + (i + r) * f->ldc;
+        finish_tile<1, NV, Added>(&part, one);
+      }
+  }
+}
+
+void finish_biased(const QGemmFinish* f, int32_t* acc, const int32_t* bias) {
+  const bool added = qgemm_added(*f->e);
+  if (added || qgemm_plain(*f->e)) {
+    if (f->lda == kW) return added ? finish_block<1, true>(f, acc, bias) : finish_block<1, false>(f, acc, bias);
+    return added ? finish_block<2, true>(f, acc, bias) : finish_block<2, false>(f, acc, bias);
+  }
+  for (int i = 0; i < f->m; ++i)
+    for (int64_t j = 0; j < f->lda; j += kW)
+      store(acc + i * f->lda + j, wrapping_add(load<s32>(acc + i * f->lda + j), load<s32>(bias + j)));
+  finish(f);
+}
+#endif
+
 constexpr QGemmKernels kTable = {
     {kNarrow, kW, MakeTable<1, kNarrow>::fn},
     {kMain, 2 * kW, MakeTable<2, kMain>::fn},
     kDotSigned,
     finish,
+    nullptr,
+    0,
+    nullptr,
 };
 
 }  // namespace
@@ -316,5 +365,13 @@ constexpr QGemmKernels kTable = {
 #define DK_CAT2(a, b) a##b
 #define DK_CAT(a, b) DK_CAT2(a, b)
 const QGemmKernels* DK_CAT(qgemm_, DK_DOT_SUFFIX)() { return &kTable; }
+
+#if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
+const QGemmKernels* qgemm_x86_amx() {
+  static constexpr QGemmKernels kTiles = {kTable.narrow, kTable.main, kTable.a_signed, finish,
+                                          finish_biased, 16,          qgemm_run_amx};
+  return &kTiles;
+}
+#endif
 
 }  // namespace dk

@@ -1,0 +1,87 @@
+// 8-bit products by tile registers, from the panels that the vector kernels read.  Sums are exact, so the bits are
+// theirs too.  Rows of a plain matrix are read in place; rows of a convolution are first copied side by side.
+#include "kernels/qgemm/qgemm.h"
+#include "simd/tiles_x86.h"
+
+namespace dk {
+namespace {
+using namespace simd;
+
+constexpr int kLeast = 5;       // fewer rows: bound by reading B, vectors are as good
+constexpr int kLeastUnits = 6;  // fewer products: bound by the epilogue, vectors have no sums to store
+
+DK_TILE_PRODUCTS(multiply, _tile_dpbusd)
+
+// Copies k bytes, and up to 63 more of what follows; `to` has room for them.
+inline void copy_row(uint8_t* to, const uint8_t* from, int64_t k, __m512i flip) {
+  for (int64_t i = 0; i < k; i += 64) _mm512_storeu_si512(to + i, _mm512_xor_si512(_mm512_loadu_si512(from + i), flip));
+}
+
+bool evenly_spaced(const uint8_t* const* rows, int64_t n, int64_t* distance) {
+  const int64_t d = n > 1 ? rows[1] - rows[0] : 0;
+  for (int64_t i = 2; i < n; ++i)
+    if (rows[i] - rows[i - 1] != d) return false;
+  *distance = d;
+  return d >= 0;
+}
+
+}  // namespace
+
+void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  const QGemmLayout& l = *p.layout;
+  const QEpilogue& e = *p.epilogue;
+  const int64_t m = m1 - m0, k4 = (l.k + 3) / 4 * 4;
+  if (m < kLeast || l.quads < kLeastUnits || l.taps * kTileRows > kQGemmMaxPointers)
+    return qgemm_run_vectors(p, m0, m1, p0, p1);
+  const TileRun run(m, l.quads, l.step);
+  const int64_t copies = TileRun::copies(run.pitch);
+  if (copies < kTileRows) return qgemm_run_vectors(p, m0, m1, p0, p1);
+
+  const uint8_t* pointers[kQGemmMaxPointers];
+  alignas(64) uint8_t copied[kTileCopied];
+  alignas(64) int32_t sums[2 * kTileNumbers];
+  run.configure();
+  const bool one_tap = l.taps == 1 && !p.a_flip;
+  const int64_t pointed = kQGemmMaxPointers / l.taps;
+  const int64_t chunks = run.chunks(copies < pointed ? copies : pointed), element = e.floats || e.ints ? 4 : 1;
+  const __m512i flip = _mm512_set1_epi32(static_cast<int>(p.a_flip));
+
+  QGemmFinish f;
+  f.ldc = p.ldc;
+  f.e = &e;
+  TileBlock t;
+  t.units = l.quads;
+  t.step = l.step;
+  for (int64_t i = 0; i < chunks; ++i) {
+    const TileRun::Chunk chunk = run.chunk(i, chunks);
+    p.rows->fill(p.rows, m0 + chunk.start, chunk.rows, pointers, chunk.rows);
+    const uint8_t* a = pointers[0] + p.a_shift;
+    if (!one_tap || !evenly_spaced(pointers, chunk.rows, &t.lda)) {
+      // Whole vectors are copied, taps in order, so that what follows one is overwritten by the next.
+      t.lda = run.pitch;
+      a = copied;
+      for (int64_t r = 0; r < chunk.rows; ++r)
+        for (int64_t tap = 0; tap < l.taps; ++tap)
+          copy_row(copied + r * run.pitch + tap * k4, pointers[tap * chunk.rows + r] + p.a_shift, l.k, flip);
+    }
+    for (int64_t panel = p0; panel < p1; ++panel) {
+      const int64_t column = l.column(panel);
+      t.columns = l.shape(panel).nr;
+      t.b = p.packed + column * l.quads * 4;
+      f.lda = t.columns;
+      f.n = l.columns(panel);
+      f.column = column;
+      tile_blocks(run, chunk, t, a, reinterpret_cast<char*>(sums), multiply, [&](char* at, int64_t row, int64_t n) {
+        int32_t* acc = reinterpret_cast<int32_t*>(at);
+        f.acc = acc;
+        f.m = static_cast<int>(n);
+        f.row = m0 + row;
+        f.c = static_cast<char*>(p.c) + ((m0 + row) * p.ldc + column) * element;
+        p.kernels->finish_biased(&f, acc, p.bias + column);
+      });
+    }
+  }
+  _tile_release();
+}
+
+}  // namespace dk

@@ -1,0 +1,152 @@
+// Products in tile registers (AMX, Intel 64 manual volume 1, chapter 18), of bytes or of bfloat16 pairs: both take four
+// bytes of a row of A against four bytes of a column of B at a time, here called a unit.
+//
+// B lies in panels of 16, 32 or 48 columns, [units][columns][4 bytes], as vector kernels read them.  A tile reads rows
+// of A at one distance: rows that do not lie so are first copied side by side.  Tile time goes with the number of rows:
+// they are shared out evenly, and the last tile of a run overlaps the one before rather than being shorter, since one
+// configuration serves the whole run.
+#pragma once
+#include <immintrin.h>
+
+#include <cstdint>
+
+namespace dk::simd {
+namespace {
+
+constexpr int kTileRows = 16, kTileColumns = 16, kTileUnits = 16;
+constexpr int64_t kTileCopied = 144 << 10;  // bytes of rows side by side, on the stack
+constexpr int kTileNumbers = 2 * kTileRows * 48;
+
+// Units of one tile and of all: as few tiles as possible, all alike, so that there is less than one unit of zeros for
+// each.
+inline int64_t tile_step(int64_t units) {
+  const int64_t tiles = (units + kTileUnits - 1) / kTileUnits;
+  return (units + tiles - 1) / tiles;
+}
+
+// A block of one or two tiles of rows.
+struct TileBlock {
+  const uint8_t* a;
+  int64_t lda, units, step;
+  const void* b;
+  void* sums;  // rows of `columns` numbers
+  int columns;
+  int64_t second;  // rows from the first tile to the second; 0: there is none
+};
+
+struct TileRun {
+  int64_t m, tiles, tile_rows, units, step;
+  int64_t pitch;  // bytes from one copied row to the next
+
+  // Copied rows lie an odd number of cache lines apart, or all rows of a tile would share a few sets of the cache.
+  TileRun(int64_t m, int64_t units, int64_t step)
+      : m(m),
+        tiles((m + kTileRows - 1) / kTileRows),
+        tile_rows((m + tiles - 1) / tiles),
+        units(units),
+        step(step),
+        pitch(((units * 4 + 63) / 64 | 1) * 64) {}
+  // Rows that fit side by side; a copy may write 64 bytes more than it should.
+  static int64_t copies(int64_t pitch) { return (kTileCopied - 64) / pitch; }
+  int64_t first_row(int64_t tile) const { return tile * tile_rows < m - tile_rows ? tile * tile_rows : m - tile_rows; }
+
+  void configure() const {
+    struct alignas(64) {
+      uint8_t palette = 1, start = 0, reserved[14] = {};
+      uint16_t bytes[16] = {};
+      uint8_t rows[16] = {};
+    } config;
+    for (int i = 0; i < 8; ++i) {
+      const bool c = i < 4, a = i == 4 || i == 5;
+      config.rows[i] = static_cast<uint8_t>(c || a ? tile_rows : step);
+      config.bytes[i] = static_cast<uint16_t>(a ? step * 4 : 64);
+    }
+    asm volatile("" : : "r"(&config) : "memory");  // g++ 12 believes that only the first bytes are read
+    _tile_loadconfig(&config);
+  }
+
+  // Rows [start, end) of chunk `of` of tiles [t0, t1); the first ones before t0 * tile_rows only help the last tile.
+  struct Chunk {
+    int64_t t0, t1, start, rows;
+  };
+  int64_t chunks(int64_t rows_at_once) const {
+    int64_t most = rows_at_once / tile_rows;
+    if (most > 2) most -= most % 2;
+    if (most < 1) most = 1;
+    return (tiles + most - 1) / most;
+  }
+  Chunk chunk(int64_t i, int64_t of) const {
+    Chunk c;
+    c.t0 = tiles * i / of;
+    c.t1 = tiles * (i + 1) / of;
+    const int64_t end = c.t1 * tile_rows < m ? c.t1 * tile_rows : m;
+    c.start = first_row(c.t0);
+    c.rows = end - c.start;
+    return c;
+  }
+};
+
+// The blocks of a chunk against one panel.  finish(sums, row, n): n rows of sums from row `row` on are ready; it works
+// while the tiles of the next block are on their way.
+template <class Multiply, class Finish>
+inline __attribute__((always_inline)) void tile_blocks(const TileRun& r, const TileRun::Chunk& chunk, TileBlock t,
+                                                       const uint8_t* a, char* sums, Multiply multiply, Finish finish) {
+  const int64_t size = int64_t{2} * kTileRows * t.columns * 4;
+  char* waiting = nullptr;
+  int64_t row = 0, n = 0;
+  for (int64_t i = chunk.t0, turn = 0; i < chunk.t1; i += 2, turn ^= 1) {
+    const int64_t first = r.first_row(i), last = i + 1 < chunk.t1 ? r.first_row(i + 1) : first;
+    t.a = a + (first - chunk.start) * t.lda;
+    t.second = last - first;
+    t.sums = sums + turn * size;
+    multiply(t);
+    if (waiting) finish(waiting, row, n);
+    row = i * r.tile_rows;
+    n = last + r.tile_rows - row;
+    waiting = sums + turn * size + (row - first) * t.columns * 4;
+  }
+  if (waiting) finish(waiting, row, n);
+}
+
+#define DK_TILE_PRODUCTS(name, dot)                                                                                \
+  template <bool Two, bool Wide>                                                                                   \
+  inline __attribute__((always_inline)) void name##_part(const TileBlock& t, int column) {                         \
+    const int64_t ldb = t.columns * 4, lda = t.lda, tiles = t.units / t.step;                                      \
+    const uint8_t *a0 = t.a, *a1 = t.a + t.second * lda;                                                           \
+    const char* b = static_cast<const char*>(t.b) + column * 4;                                                    \
+    char *c0 = static_cast<char*>(t.sums) + column * 4, *c1 = c0 + t.second * ldb;                                 \
+    _tile_zero(0);                                                                                                 \
+    if (Wide) _tile_zero(1);                                                                                       \
+    if (Two) _tile_zero(2);                                                                                        \
+    if (Two && Wide) _tile_zero(3);                                                                                \
+    for (int64_t i = 0; i < tiles; ++i) {                                                                          \
+      _tile_loadd(6, b, ldb);                                                                                      \
+      _tile_loadd(4, a0, lda);                                                                                     \
+      dot(0, 4, 6);                                                                                                \
+      if (Wide) {                                                                                                  \
+        _tile_loadd(7, b + kTileColumns * 4, ldb);                                                                 \
+        dot(1, 4, 7);                                                                                              \
+      }                                                                                                            \
+      if (Two) {                                                                                                   \
+        _tile_loadd(5, a1, lda);                                                                                   \
+        dot(2, 5, 6);                                                                                              \
+        if (Wide) dot(3, 5, 7);                                                                                    \
+      }                                                                                                            \
+      a0 += t.step * 4;                                                                                            \
+      a1 += t.step * 4;                                                                                            \
+      b += t.step * ldb;                                                                                           \
+    }                                                                                                              \
+    _tile_stored(0, c0, ldb);                                                                                      \
+    if (Wide) _tile_stored(1, c0 + kTileColumns * 4, ldb);                                                         \
+    if (Two) _tile_stored(2, c1, ldb);                                                                             \
+    if (Two && Wide) _tile_stored(3, c1 + kTileColumns * 4, ldb);                                                  \
+  }                                                                                                                \
+  inline void name(const TileBlock& t) {                                                                           \
+    int column = 0;                                                                                                \
+    for (; column + 2 * kTileColumns <= t.columns; column += 2 * kTileColumns)                                     \
+      t.second ? name##_part<true, true>(t, column) : name##_part<false, true>(t, column);                         \
+    if (column < t.columns) t.second ? name##_part<true, false>(t, column) : name##_part<false, false>(t, column); \
+  }
+
+}  // namespace
+}  // namespace dk::simd
