@@ -110,6 +110,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "dk_status_name": (_STR, [_I32]),
     "dk_last_error": (_STR, []),
     "dk_isa": (_STR, []),
+    "dk_fast": (c.c_int32, []),
     "dk_cpu_features": (_STR, []),
     "dk_cpu_count": (_I32, []),
     "dk_model_open": (_I32, [_STR, c.POINTER(CModelOptions), c.POINTER(_P)]),
@@ -428,13 +429,14 @@ class NativeSession:
         profile: bool = False,
         keep_values: bool = False,
         exact: bool = False,
+        fast: bool = False,
         max_steps: int = 0,
     ) -> None:
         self._handle = _P()
         self._lib = lib = model._lib
         self.model = model
         name = None if signature is None else signature.encode()
-        flags = int(profile) | 2 * int(keep_values) | 4 * int(exact)
+        flags = int(profile) | 2 * int(keep_values) | 4 * int(exact) + 8 * int(fast)
         options = CSessionOptions(threads, name, max_memory, flags, max_steps)
         status = lib.dk_session_new(model._handle, c.byref(options), c.byref(self._handle))
         _check(status, lib.dk_last_error() if status else None)
@@ -559,7 +561,8 @@ class NativeSession:
 
 
 def describe() -> dict[str, Any]:
-    """What the loaded engine says of itself: version, api, isa (kernel set in use), features (of the CPU), cpus."""
+    """What the loaded engine says of itself: version, api, isa (kernel set in use), features (of the CPU), cpus, fast (whether
+    ``precision="fast"`` changes anything here)."""
     lib = library()
     return {
         "version": _text(lib.dk_version()),
@@ -567,4 +570,5 @@ def describe() -> dict[str, Any]:
         "isa": _text(lib.dk_isa()),
         "features": _text(lib.dk_cpu_features()),
         "cpus": lib.dk_cpu_count(),
+        "fast": bool(lib.dk_fast()),
     }

@@ -62,12 +62,14 @@ def ort(path: Path, threads: int) -> Callable[[np.ndarray], Any]:
     return lambda x: s.run(None, {"x": x})[0]
 
 
-def openvino(path: Path, threads: int) -> Callable[[np.ndarray], Any]:
-    """OpenVINO in latency mode."""
+def openvino(path: Path, threads: int, precision: str = "") -> Callable[[np.ndarray], Any]:
+    """OpenVINO in latency mode; precision: of floats, "f32", else its own choice."""
     import openvino as ov
 
     core = ov.Core()
     how = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
+    if precision:
+        how["INFERENCE_PRECISION_HINT"] = precision
     request = core.compile_model(str(path), "CPU", how).create_infer_request()
 
     def run(x: np.ndarray) -> Any:

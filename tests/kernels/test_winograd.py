@@ -118,7 +118,7 @@ def test_exact_sums_reach_only_their_window() -> None:
 
 
 def test_precision_is_checked() -> None:
-    with pytest.raises(InputError, match="precision: got 'double', expected one of default, exact"):
+    with pytest.raises(InputError, match="precision: got 'double', expected one of default, exact, fast"):
         Interpreter(b"", precision="double")
 
 

@@ -84,14 +84,16 @@ typedef struct dk_session_options {
   int32_t threads;       /* 0: DK_THREADS from the environment, else the allowed CPUs */
   const char* signature; /* NULL: "main" */
   uint64_t max_memory; /* bytes for plans, arena, packed weights, dynamic tensors, beyond them DK-MEMORY; 0: no limit */
-  uint32_t flags;      /* DK_PROFILE, DK_KEEP_VALUES, DK_EXACT */
+  uint32_t flags;      /* DK_PROFILE, DK_KEEP_VALUES, DK_EXACT, DK_FAST */
   uint64_t max_steps;  /* nodes and loop iterations per run, beyond them DK-LIMIT; 0: no limit */
 } dk_session_options;
 enum {
   DK_PROFILE = 1,     /* collect time per node */
   DK_KEEP_VALUES = 2, /* keep every intermediate tensor readable after run (no buffer is reused): for compare */
-  DK_EXACT = 4 /* float convolutions by plain sums only: slower, and NaN, infinity and huge numbers reach just the
-                  outputs whose window holds them */
+  DK_EXACT = 4,       /* float convolutions by plain sums only: slower, and NaN, infinity and huge numbers reach just
+                         the outputs whose window holds them */
+  DK_FAST = 8 /* float products with constant weights may round both operands to bfloat16 (sums stay float32), where the
+                 CPU has tile registers for it; elsewhere it changes nothing.  dk_fast tells */
 };
 
 DK_API int32_t dk_api_version(void);
@@ -99,6 +101,7 @@ DK_API const char* dk_version(void);                 /* "0.1.0" */
 DK_API const char* dk_status_name(dk_status status); /* "DK-FORMAT" ... */
 DK_API const char* dk_last_error(void);
 DK_API const char* dk_isa(void);          /* kernel set in use: "x86_avx2" ... */
+DK_API int32_t dk_fast(void);             /* 1: DK_FAST makes products faster on this CPU; 0: it changes nothing */
 DK_API const char* dk_cpu_features(void); /* space-separated */
 DK_API int32_t dk_cpu_count(void);        /* CPUs this process may use (affinity, cgroup) */
 

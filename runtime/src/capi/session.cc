@@ -6,6 +6,7 @@
 #include "base/cpu.h"
 #include "capi/capi.h"
 #include "engine/session.h"
+#include "kernels/gemm/gemm.h"
 
 using namespace dk;
 
@@ -91,6 +92,7 @@ const Tensor* find_value(SessionState& s, const char* name) {
 
 extern "C" {
 
+int32_t dk_fast(void) { return gemm_fast_kernels() ? 1 : 0; }
 const char* dk_isa(void) { return dot_isa_name(best_dot_isa()); }
 
 const char* dk_cpu_features(void) {
@@ -171,6 +173,7 @@ dk_status dk_session_new(dk_model* model, const dk_session_options* options, dk_
     o.max_steps = options->max_steps;
     o.profile = options->flags & DK_PROFILE;
     o.keep_values = options->flags & DK_KEEP_VALUES;
+    o.fast = options->flags & DK_FAST;
     o.exact = options->flags & DK_EXACT;
   }
   void* memory = mem_alloc_zeroed(sizeof(dk_session));

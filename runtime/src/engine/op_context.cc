@@ -147,6 +147,7 @@ void OpContext::note(const char* kernel, uint64_t flops) const {
 
 // ---- run
 int OpContext::threads() const { return op_->env->threads; }
+bool OpContext::fast() const { return op_->env->fast; }
 bool OpContext::exact() const { return op_->env->exact; }
 
 void OpContext::random_run(uint64_t seed, uint64_t* key, uint64_t* run) const {

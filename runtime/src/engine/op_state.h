@@ -27,6 +27,7 @@ struct RunEnv {
   ErrorText* error = nullptr;
   ThreadPool* pool = nullptr;
   int threads = 1;
+  bool fast = false;
   bool exact = false;
   uint64_t random_key = 0;  // drawn when first wanted
   uint64_t random_runs = 0;

@@ -70,6 +70,7 @@ Status SessionState::init(ModelState* m, const SessionOptions& o) {
   if (signature < 0) return error.set(Code::input, "the model has no signature '%s'", o.signature);
   graph = &f.graphs[f.n_signatures ? f.signatures[signature].graph : 0];
   const char* wanted = os_env("DK_THREADS");
+  env.fast = o.fast;
   env.exact = o.exact;
   env.threads = o.threads > 0 ? o.threads : wanted && atoi(wanted) > 0 ? atoi(wanted) : cpu_count();
   if (env.threads > kMaxThreads) env.threads = kMaxThreads;

@@ -53,6 +53,7 @@ struct SessionOptions {
   uint64_t max_steps = 0;
   bool profile = false;
   bool keep_values = false;
+  bool fast = false;
   bool exact = false;
 };
 

@@ -62,6 +62,14 @@ Algorithm choose(const ConvState& s) {
   return g.taps() <= kGemmMaxPointers ? Algorithm::taps : Algorithm::direct;
 }
 
+// precision="fast": both operands rounded to bfloat16, where that is much faster and there is enough to do.
+const GemmKernels* fast_kernels(const OpContext& c, const ConvState& s) {
+  const bool product =
+      s.algorithm == Algorithm::pointwise || s.algorithm == Algorithm::taps || s.algorithm == Algorithm::runs;
+  const bool taken = product && c.is_const(1) && !s.convert && gemm_fast_takes(s.g.taps(), s.cg, s.og);
+  return c.fast() && taken ? gemm_fast_kernels() : nullptr;
+}
+
 // ---- packing
 
 // Weights [o, taps * cg] of all groups to panels, or to [taps][channels] for depthwise.
@@ -80,8 +88,8 @@ void pack_weights(const OpContext& c, const ConvState& s, const float* weight, f
     }
     return;
   }
-  const int64_t panels = s.layout.count(), rows = s.layout.rows;
-  const int64_t group = s.layout.padded() * rows;
+  const int64_t panels = s.layout.count(), rows = taps * s.cg;
+  const int64_t group = s.layout.padded() * s.layout.rows;
   c.parallel(s.groups * panels, 1 + 16384 / (rows * s.layout.main.nr + 1), [&](int64_t b, int64_t e, int) {
     for (int64_t i = b; i < e; ++i) {
       const int64_t gi = i / panels, p = i - gi * panels;
@@ -123,12 +131,16 @@ Status conv_prepare(OpContext& c) {
   if (s.cg == 0)  // nothing to add: a kernel of any size will do
     for (int64_t& k : s.g.kernel) k = 1;
   s.algorithm = x.dtype == DType::f64 ? Algorithm::direct : choose(s);
-  if (s.algorithm == Algorithm::taps && (s.winograd.r = winograd_tile(c, s)) != 0) s.algorithm = Algorithm::winograd;
+  const GemmKernels* fast = fast_kernels(c, s);
+  if (!fast && s.algorithm == Algorithm::taps && (s.winograd.r = winograd_tile(c, s)) != 0)
+    s.algorithm = Algorithm::winograd;
 
   static const char* const kNames[] = {"pointwise", "taps", "runs", "depthwise", "winograd", "direct"};
-  const char* name = s.algorithm == Algorithm::winograd && s.winograd.r == 4 ? "winograd_f4"
-                     : s.algorithm == Algorithm::winograd                    ? "winograd_f2"
-                                                                             : kNames[static_cast<int>(s.algorithm)];
+  static const char* const kFastNames[] = {"pointwise_bf16", "taps_bf16", "runs_bf16"};
+  const char* name = fast ? kFastNames[static_cast<int>(s.algorithm)]
+                     : s.algorithm == Algorithm::winograd && s.winograd.r == 4 ? "winograd_f4"
+                     : s.algorithm == Algorithm::winograd                      ? "winograd_f2"
+                                                                               : kNames[static_cast<int>(s.algorithm)];
   c.note(name, static_cast<uint64_t>(2.0 * static_cast<double>(y.count()) * static_cast<double>(s.g.taps() * s.cg)));
   ScratchPlan scratch;
   if (s.convert) {
@@ -146,7 +158,7 @@ Status conv_prepare(OpContext& c) {
   s.epilogue = GemmEpilogue{};
   s.epilogue.residual_first = s.act.after;
   gemm_set_activation(&s.epilogue, s.act.kind, s.act.alpha, s.act.beta);
-  s.gemm = gemm_kernels();
+  s.gemm = fast ? fast : gemm_kernels();
   uint32_t tag;
   if (s.algorithm == Algorithm::depthwise) {
     s.depthwise = depthwise_kernels();
@@ -155,9 +167,11 @@ Status conv_prepare(OpContext& c) {
     tag = 0x200u | static_cast<uint32_t>(s.depthwise->width);
     if (s.multiplier > 1) s.expanded_at = scratch.take(s.g.n * w.in_size() * s.o);
   } else {
-    s.layout = gemm_layout(s.gemm, s.algorithm == Algorithm::winograd ? s.cg : s.g.taps() * s.cg, s.og);
+    const bool runs = s.algorithm == Algorithm::runs;
+    const int64_t k = runs ? s.g.kernel[2] * s.cg : s.cg;
+    s.layout = gemm_layout_taps(s.gemm, s.algorithm == Algorithm::winograd ? 1 : s.g.taps() * s.cg / k, k, s.og);
     s.padded = s.layout.padded();
-    tag = 0x100u | static_cast<uint32_t>(s.gemm->main.nr);
+    tag = (fast ? 0x180u : 0x100u) | static_cast<uint32_t>(s.gemm->main.nr);
   }
   if (s.algorithm == Algorithm::winograd) {
     winograd_plan(c, &s, &scratch);

@@ -204,7 +204,10 @@ Status prepare_f32(OpContext& c, MatmulState& s) {
       p.batch.count = 1;
     }
   }
-  s.layout = gemm_layout(s.gemm, p.k, p.n);
+  const bool taken = c.is_const(1) && !s.convert && gemm_fast_takes(1, p.k, p.n);
+  const GemmKernels* fast = c.fast() && taken ? gemm_fast_kernels() : nullptr;
+  if (fast) s.gemm = fast;
+  s.layout = gemm_layout_taps(s.gemm, 1, p.k, p.n);
   const int64_t b_size = p.k * p.n;
   s.b_matrices = b_size > 0 ? b.count() / b_size : 0;
   s.in_place = !c.is_const(1) && !p.transpose_b && p.m <= 2 * s.layout.main.mr && gemm_in_place(s.layout);
@@ -222,7 +225,7 @@ Status prepare_f32(OpContext& c, MatmulState& s) {
   if (c.is_const(1)) {
     void* to;
     bool fresh;
-    const uint32_t tag = 0x100u | static_cast<uint32_t>(s.layout.main.nr);
+    const uint32_t tag = (fast ? 0x180u : 0x100u) | static_cast<uint32_t>(s.layout.main.nr);
     DK_TRY(c.packed(tag, s.layout.bytes() * static_cast<size_t>(s.b_matrices), &to, &fresh));
     s.packed = static_cast<float*>(to);
     if (fresh) {

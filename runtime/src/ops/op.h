@@ -107,6 +107,7 @@ class OpContext {
   }
   void* scratch() const { return scratch_; }
   int threads() const;
+  bool fast() const;   // also in prepare: products may round their operands to bfloat16
   bool exact() const;  // also in prepare: only algorithms that sum as the op's definition does
   // Call fn(begin, end, lane) over [0, n) split statically into at most threads() parts of at least `grain`.
   template <class F>

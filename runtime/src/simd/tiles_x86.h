@@ -35,19 +35,19 @@ struct TileBlock {
 };
 
 struct TileRun {
-  int64_t m, tiles, tile_rows, units, step;
-  int64_t pitch;  // bytes from one copied row to the next
+  int64_t m, units, step;
+  int64_t pitch;   // bytes from one copied row to the next
+  int64_t copies;  // rows that fit side by side
+  int64_t tiles, tile_rows;
 
-  // Copied rows lie an odd number of cache lines apart, or all rows of a tile would share a few sets of the cache.
+  // Copied rows lie an odd number of cache lines apart, or all rows of a tile would share a few sets of the cache.  A
+  // copy may write up to 63 bytes more than it should.
   TileRun(int64_t m, int64_t units, int64_t step)
-      : m(m),
-        tiles((m + kTileRows - 1) / kTileRows),
-        tile_rows((m + tiles - 1) / tiles),
-        units(units),
-        step(step),
-        pitch(((units * 4 + 63) / 64 | 1) * 64) {}
-  // Rows that fit side by side; a copy may write 64 bytes more than it should.
-  static int64_t copies(int64_t pitch) { return (kTileCopied - 64) / pitch; }
+      : m(m), units(units), step(step), pitch(((units * 4 + 63) / 64 | 1) * 64), copies((kTileCopied - 64) / pitch) {
+    const int64_t most = copies < kTileRows ? (copies > 0 ? copies : 1) : kTileRows;
+    tiles = (m + most - 1) / most;
+    tile_rows = (m + tiles - 1) / tiles;
+  }
   int64_t first_row(int64_t tile) const { return tile * tile_rows < m - tile_rows ? tile * tile_rows : m - tile_rows; }
 
   void configure() const {

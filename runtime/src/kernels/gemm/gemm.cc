@@ -1,11 +1,28 @@
 #include "kernels/gemm/gemm.h"
 
+#include <cstring>
+
+#include "base/convert.h"
 #include "base/cpu.h"
 
 namespace dk {
 
 DK_KERNEL_SETS(gemm, GemmKernels)
 const GemmKernels* gemm_kernels() { return DK_PICK_KERNELS(gemm); }
+
+#if defined(__x86_64__)
+const GemmKernels* gemm_x86_amx();
+const GemmKernels* gemm_fast_kernels() {
+  return best_dot_isa() == DotIsa::x86_amx && cpu_features().amx_bf16 ? gemm_x86_amx() : nullptr;
+}
+#else
+const GemmKernels* gemm_fast_kernels() { return nullptr; }
+#endif
+
+bool gemm_fast_takes(int64_t taps, int64_t k, int64_t n) {
+  // Pointers to 16 rows of every tap, and two rounded rows on the stack.
+  return taps <= kGemmMaxPointers / 16 && taps * k >= 32 && taps * k <= 32768 && n >= 16;
+}
 
 GemmLayout gemm_layout(const GemmKernels* kernels, int64_t rows, int64_t n) {
   GemmLayout l;
@@ -28,10 +45,36 @@ GemmLayout gemm_layout(const GemmKernels* kernels, int64_t rows, int64_t n) {
   return l;
 }
 
+GemmLayout gemm_layout_taps(const GemmKernels* kernels, int64_t taps, int64_t k, int64_t n) {
+  if (!kernels->run) return gemm_layout(kernels, taps * k, n);
+  constexpr int64_t kMost = 16;  // pairs of rows in a tile
+  const int64_t pairs = taps * ((k + 1) / 2), tiles = (pairs + kMost - 1) / kMost;
+  const int64_t step = tiles > 0 ? (pairs + tiles - 1) / tiles : 1;
+  GemmLayout l = gemm_layout(kernels, tiles * step, n);
+  l.step = step;
+  l.taps = taps;
+  l.k = k;
+  return l;
+}
+
+// One panel of rounded pairs: element (r, j) of B is at b + r * row + j * col.
+static void pack_pairs(const GemmLayout& l, float* panel, const float* b, int n, int nr, int64_t row, int64_t col) {
+  uint16_t* to = reinterpret_cast<uint16_t*>(panel);
+  std::memset(panel, 0, static_cast<size_t>(l.rows * nr) * sizeof(float));
+  for (int64_t tap = 0; tap < l.taps; ++tap, b += l.k * row, to += (l.k + 1) / 2 * nr * 2)
+    for (int64_t r = 0; r < l.k; ++r)
+      for (int j = 0; j < n; ++j) to[(r / 2 * nr + j) * 2 + r % 2] = bf16_from_f32(b[r * row + j * col]);
+}
+
 void gemm_pack(const GemmKernels* kernels, const GemmLayout& layout, float* packed, const float* b, int64_t row,
                int64_t col, int64_t p0, int64_t p1) {
   for (int64_t p = p0; p < p1; ++p) {
     const int64_t column = layout.column(p);
+    if (layout.step) {
+      pack_pairs(layout, packed + column * layout.rows, b + column * col, layout.columns(p), layout.shape(p).nr, row,
+                 col);
+      continue;
+    }
     kernels->pack(packed + column * layout.rows, b + column * col, layout.rows, layout.columns(p), layout.shape(p).nr,
                   row, col);
   }
@@ -85,6 +128,7 @@ static int tile_rows(const GemmShape& shape, const float* const* a, int64_t rows
 }
 
 void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+  if (p.layout->step) return p.kernels->run(p, m0, m1, p0, p1);
   const GemmLayout& l = *p.layout;
   const GemmEpilogue& e = *p.epilogue;
   if (p.taps > kGemmMaxPointers) __builtin_trap();  // callers split such kernels
@@ -170,7 +214,8 @@ GemmSplit gemm_split(const GemmProblem& p, int threads) {
   // 1024 of it takes 15 us: splitting that too halves an LSTM on a quiet machine (2.0 to 1.0-1.4 ms), but where other
   // programs use the cores it took 4.0 instead of 2.4 ms, waiting for the other thread at every step.
   const int64_t unit = l.rows * (s.by_panels ? p.m * l.main.nr : l.n * l.main.mr);
-  s.grain = 1 + 150000 / (unit > 0 ? unit : 1);
+  const int64_t worth = l.step ? 600000 : 150000;  // tiles count pairs, and are some four times as fast
+  s.grain = 1 + worth / (unit > 0 ? unit : 1);
   return s;
 }
 

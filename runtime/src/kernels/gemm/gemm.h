@@ -59,6 +59,8 @@ struct GemmShape {
   const GemmTileFn* fn;  // fn[m - 1] computes m rows, 1 <= m <= mr
 };
 
+struct GemmProblem;
+
 struct GemmKernels {
   // By columns: one, two and three vectors wide.  Panels are main; the last one is whatever pads least.
   GemmShape narrow, main, wide;
@@ -68,27 +70,40 @@ struct GemmKernels {
   void (*finish)(const GemmFinish*);
   // Copies columns of B into one panel: element (r, j) of B is at b + r * row + j * col; columns n..nr-1 become zeros.
   void (*pack)(float* panel, const float* b, int64_t rows, int n, int nr, int64_t row, int64_t col);
+  // Sets that round both operands to bfloat16 (below), else null.
+  void (*run)(const GemmProblem&, int64_t m0, int64_t m1, int64_t p0, int64_t p1) = nullptr;
 };
 
 const GemmKernels* gemm_kernels();  // for this CPU
+// For this CPU where it multiplies bfloat16 many times faster than float32 (tile registers), else null.  A and B are
+// rounded to bfloat16, sums are float32, two terms at a time.  B is packed in pairs of rows, [taps][ceil(k /
+// 2)][nr][2], with zeros behind k and the last tap; it cannot be read in place.
+const GemmKernels* gemm_fast_kernels();
+// Is a product with B = [taps * k, n] of a form that they take, and large enough to gain?
+bool gemm_fast_takes(int64_t taps, int64_t k, int64_t n);
 
 // ---- layout of packed B
 struct GemmLayout {
-  int64_t n = 0;       // columns
-  int64_t rows = 0;    // taps * k
-  int64_t panels = 0;  // main panels, then at most one `last`
+  int64_t n = 0;                      // columns
+  int64_t rows = 0;                   // taps * k; of sets that round: pairs of rows, rounded up to whole tiles
+  int64_t step = 0, taps = 0, k = 0;  // of sets that round: rows of a tile; what `rows` holds
+  int64_t panels = 0;                 // main panels, then at most one `last`
   GemmShape main, last;
   bool has_last = false;
 
-  int64_t count() const { return panels + (has_last ? 1 : 0); }
-  const GemmShape& shape(int64_t p) const { return p < panels ? main : last; }
-  int64_t column(int64_t p) const { return p * main.nr; }
-  int columns(int64_t p) const { return p < panels ? main.nr : static_cast<int>(n - panels * main.nr); }
-  int64_t padded() const { return panels * main.nr + (has_last ? last.nr : 0); }
-  size_t bytes() const { return static_cast<size_t>(padded() * rows) * sizeof(float); }
+  __attribute__((always_inline)) int64_t count() const { return panels + (has_last ? 1 : 0); }
+  __attribute__((always_inline)) const GemmShape& shape(int64_t p) const { return p < panels ? main : last; }
+  __attribute__((always_inline)) int64_t column(int64_t p) const { return p * main.nr; }
+  __attribute__((always_inline)) int columns(int64_t p) const {
+    return p < panels ? main.nr : static_cast<int>(n - panels * main.nr);
+  }
+  __attribute__((always_inline)) int64_t padded() const { return panels * main.nr + (has_last ? last.nr : 0); }
+  __attribute__((always_inline)) size_t bytes() const { return static_cast<size_t>(padded() * rows) * sizeof(float); }
 };
 
 GemmLayout gemm_layout(const GemmKernels* kernels, int64_t rows, int64_t n);
+// The same for any set, those that round included, of B = [taps * k, n].
+GemmLayout gemm_layout_taps(const GemmKernels* kernels, int64_t taps, int64_t k, int64_t n);
 
 // Packs panels [p0, p1) of B to `packed` (the start of the whole buffer).  Element (r, j) at b + r * row + j * col.
 void gemm_pack(const GemmKernels* kernels, const GemmLayout& layout, float* packed, const float* b, int64_t row,
@@ -145,6 +160,9 @@ bool gemm_in_place(const GemmLayout& layout);
 
 // Computes rows [m0, m1) and panels [p0, p1).
 void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
+
+// The run of gemm_fast_kernels (gemm_x86_amx.cc).
+void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
 // How to split the product among threads: units of work, and the part of it that units [u0, u1) are.
 struct GemmSplit {

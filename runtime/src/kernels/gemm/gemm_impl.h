@@ -259,4 +259,12 @@ constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 4, 4);  // SSE and WASM: a multi
 #define DK_CAT(a, b) DK_CAT2(a, b)
 const GemmKernels* DK_CAT(gemm_, DK_ISA_SUFFIX)() { return &kTable; }
 
+#if defined(__AVX512F__) && !defined(DK_SIMD_SCALAR)
+const GemmKernels* gemm_x86_amx() {
+  static constexpr GemmKernels kTiles = {kTable.narrow, kTable.main, kTable.wide, kTable.row,
+                                         kTable.finish, kTable.pack, gemm_run_amx};
+  return &kTiles;
+}
+#endif
+
 }  // namespace dk

@@ -87,10 +87,12 @@ struct QGemmKernels {
 };
 
 // The epilogues that tiles do by themselves: bytes without more, and bytes of a rounded product plus a residual.
-inline bool qgemm_plain(const QEpilogue& e) {
+__attribute__((always_inline)) inline bool qgemm_plain(const QEpilogue& e) {
   return e.small && !e.floats && !e.ints && !e.mid && !e.residual && !e.row_sum;
 }
-inline bool qgemm_added(const QEpilogue& e) { return !e.floats && e.mid && e.residual && !e.row_sum; }
+__attribute__((always_inline)) inline bool qgemm_added(const QEpilogue& e) {
+  return !e.floats && e.mid && e.residual && !e.row_sum;
+}
 
 const QGemmKernels* qgemm_kernels();  // for this CPU
 
@@ -105,12 +107,14 @@ struct QGemmLayout {
   QGemmShape main, last;
   bool has_last = false;
 
-  int64_t count() const { return panels + (has_last ? 1 : 0); }
-  const QGemmShape& shape(int64_t p) const { return p < panels ? main : last; }
-  int64_t column(int64_t p) const { return p * main.nr; }
-  int columns(int64_t p) const { return p < panels ? main.nr : static_cast<int>(n - panels * main.nr); }
-  int64_t padded() const { return panels * main.nr + (has_last ? last.nr : 0); }
-  size_t bytes() const { return static_cast<size_t>(padded() * quads * 4); }
+  __attribute__((always_inline)) int64_t count() const { return panels + (has_last ? 1 : 0); }
+  __attribute__((always_inline)) const QGemmShape& shape(int64_t p) const { return p < panels ? main : last; }
+  __attribute__((always_inline)) int64_t column(int64_t p) const { return p * main.nr; }
+  __attribute__((always_inline)) int columns(int64_t p) const {
+    return p < panels ? main.nr : static_cast<int>(n - panels * main.nr);
+  }
+  __attribute__((always_inline)) int64_t padded() const { return panels * main.nr + (has_last ? last.nr : 0); }
+  __attribute__((always_inline)) size_t bytes() const { return static_cast<size_t>(padded() * quads * 4); }
 };
 
 QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, int64_t n);

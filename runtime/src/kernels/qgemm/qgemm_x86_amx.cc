@@ -34,8 +34,7 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
   if (m < kLeast || l.quads < kLeastUnits || l.taps * kTileRows > kQGemmMaxPointers)
     return qgemm_run_vectors(p, m0, m1, p0, p1);
   const TileRun run(m, l.quads, l.step);
-  const int64_t copies = TileRun::copies(run.pitch);
-  if (copies < kTileRows) return qgemm_run_vectors(p, m0, m1, p0, p1);
+  if (run.copies < kLeast) return qgemm_run_vectors(p, m0, m1, p0, p1);
 
   const uint8_t* pointers[kQGemmMaxPointers];
   alignas(64) uint8_t copied[kTileCopied];
@@ -43,7 +42,7 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
   run.configure();
   const bool one_tap = l.taps == 1 && !p.a_flip;
   const int64_t pointed = kQGemmMaxPointers / l.taps;
-  const int64_t chunks = run.chunks(copies < pointed ? copies : pointed), element = e.floats || e.ints ? 4 : 1;
+  const int64_t chunks = run.chunks(run.copies < pointed ? run.copies : pointed), element = e.floats || e.ints ? 4 : 1;
   const __m512i flip = _mm512_set1_epi32(static_cast<int>(p.a_flip));
 
   QGemmFinish f;
