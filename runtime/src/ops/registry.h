@@ -4,4 +4,4 @@
 
 namespace dk {
 const OpDef* find_op(uint16_t opcode);  // null when this build has no such op
-}
+}  // namespace dk

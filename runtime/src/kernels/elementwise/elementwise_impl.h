@@ -27,7 +27,7 @@ DK_INL f32 one() { return splat<f32>(1.0f); }
 
 #define DK_FUNCTOR(name, expression)                          \
   struct name##_fn : Args {                                   \
-    using Args::Args;                                         \
+    DK_INL explicit name##_fn(const float* p) : Args(p) {}    \
     DK_INL f32 operator()(f32 x) const { return expression; } \
   };
 DK_FUNCTOR(abs, vabs(x))

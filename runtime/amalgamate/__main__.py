@@ -1,0 +1,418 @@
+"""Write the engine as one C++ file and one C header: ``python runtime/amalgamate -o FOLDER``.
+
+The result compiles alone with any GCC, Clang or zig, ``c++ -std=c++20 -O2 -c deploykit.cc``, for the same CPUs as the
+library: kernels of every instruction set are in it, chosen at run time.  How the parts become one translation unit:
+
+* Headers are written once, where they are first included.  ``opset.inc``, included many times, becomes a macro.
+* Two files may use one name for things of their own (anonymous namespace, ``static``); such a name gets the file's name
+  behind it.  Forgetting one is an error of the compiler, never a silent change.
+* Kernel sources (``*_impl.h`` and the ``simd`` headers they need) stand in a block that the file includes from itself once
+  per instruction set, each time in a namespace of its own, with the compiler's target switched by a pragma.  The macros
+  that tell the set (``__AVX2__``) are replaced by ones that the block's includer sets, since not every compiler changes
+  them with the target.
+* Ops stand behind ``#if``: a program that defines ``DK_CUT`` and ``DK_OP_<name>`` for the ops of its model compiles those,
+  and the kernels they call, alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from names import header_names, own_names, rename, strip_comments
+
+RUNTIME = Path(__file__).resolve().parents[1]
+LAYERS = ("base", "format", "kernels", "ops", "engine", "capi")
+# Kernel sets: condition, name, target (GCC and Clang), what the sources ask for.
+X86, ARM = "defined(__x86_64__)", "defined(__aarch64__)"
+AVX2 = ("__SSE4_1__", "__AVX2__", "__FMA__", "__F16C__")
+AVX512 = (*AVX2, "__AVX512F__")
+SETS: list[tuple[str, str, str, tuple[str, ...], bool]] = [
+    ("!defined(__wasm__)", "scalar", "", ("DK_SIMD_SCALAR",), False),
+    (X86, "x86_sse41", "sse4.2,popcnt", ("__SSE4_1__",), False),
+    (X86, "x86_avx2", "avx2,fma,f16c,popcnt", AVX2, False),
+    (X86, "x86_avxvnni", "avx2,fma,f16c,popcnt,avxvnni", (*AVX2, "__AVXVNNI__"), True),
+    (X86, "x86_avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt", AVX512, False),
+    (X86, "x86_avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,popcnt",
+     (*AVX512, "__AVX512VNNI__"), True),
+    (ARM, "arm_neon", "", ("__ARM_NEON",), False),
+    (ARM, "arm_neondot", "dotprod", ("__ARM_NEON", "__ARM_FEATURE_DOTPROD"), True),
+    (ARM, "arm_i8mm", "dotprod,i8mm", ("__ARM_NEON", "__ARM_FEATURE_DOTPROD", "__ARM_FEATURE_MATMUL_INT8"), True),
+    ("defined(__wasm_relaxed_simd__)", "wasm_relaxed", "", ("__wasm_simd128__", "__wasm_relaxed_simd__"), False),
+    ("defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)", "wasm_simd128", "", ("__wasm_simd128__",), False),
+]  # fmt: skip
+FEATURES = sorted({f for s in SETS for f in s[3] if f != "DK_SIMD_SCALAR"})
+OPSET = ("DK_OP", "DK_ATTR", "DK_ENUM")
+
+
+@dataclass
+class Unit:
+    """A source file: what it includes and, after that, says."""
+
+    path: Path
+    headers: list[str] = field(default_factory=list)  # of the project
+    system: list[str] = field(default_factory=list)
+    body: str = ""
+
+    @property
+    def part(self) -> str:
+        """Name of the macro that keeps it."""
+        return "DK_PART_" + "_".join(self.path.relative_to(RUNTIME / "src").with_suffix("").parts)
+
+
+def read(path: Path) -> Unit:
+    """A file in its parts, without comments."""
+    unit = Unit(path)
+    out: list[str] = []
+    # internal linkage for everything but the C API: what nothing calls is dropped, and no name can clash
+    text, n = re.subn(r"^namespace (dk[:\w]*) \{$", r"namespace {\nnamespace \1 {", path.read_text(), flags=re.M)
+    text, m = re.subn(r"^\}  // namespace dk[:\w]*$", "}\n}", text, flags=re.M)
+    assert n == m, f"{path}: the brace that ends 'namespace dk' wants the comment '// namespace dk'"
+    for line in strip_comments(text).split("\n"):
+        m = re.match(r'#include (?:"(.*)"|<(.*)>)$', line)
+        if not m:
+            if line != "#pragma once":
+                out.append(line)
+        elif m[2]:
+            unit.system.append(m[2])
+            out.append(line)
+        elif m[1].endswith("opset.inc"):
+            out += [
+                *(f"#ifndef {d}\n#define {d}(...)\n#endif" for d in OPSET),
+                "DK_OPSET",
+                *(f"#undef {d}" for d in OPSET),
+            ]
+        elif m[1] == "deploykit/dk.h":
+            out.append('#include "deploykit.h"')
+        else:
+            unit.headers.append(m[1])
+    unit.body = "\n".join(out)
+    return unit
+
+
+def set_of(path: Path) -> str:
+    """The kernel set that a file is compiled for; empty for plain files."""
+    return next((s[1] for s in SETS if path.stem.endswith("_" + s[1])), "")
+
+
+class Amalgamation:
+    """The source tree as one text."""
+
+    def __init__(self) -> None:
+        files = [p for layer in LAYERS for p in sorted((RUNTIME / "src" / layer).rglob("*.cc"))]
+        self.units = [read(p) for p in files if not set_of(p)]
+        self.cache: dict[str, Unit] = {}
+        self.written: set[str] = set()
+        owned = {u.path: own_names(u.path.read_text()) for u in self.units}
+        count = dict.fromkeys(header_names((RUNTIME / "src").rglob("*.h")), 1)
+        for names in owned.values():
+            for n in names:
+                count[n] = count.get(n, 0) + 1
+        self.clashing = {p: {n: f"{n}__{p.stem}" for n in names if count[n] > 1} for p, names in owned.items()}
+        self.families = {p.parent.name: p for p in sorted((RUNTIME / "src" / "kernels").rglob("*_impl.h"))}
+        self.dot_families = {p.parent.name for p in files if set_of(p) == "x86_avxvnni"}
+        self.known_ops = re.findall(r"^DK_OP\(\d+, (\w+),", (RUNTIME / "schema" / "opset.inc").read_text(), re.M)
+        self.ops = {u.path: self._ops_of(u) for u in self.units}
+
+    def header(self, name: str) -> Unit:
+        if name not in self.cache:
+            self.cache[name] = read(RUNTIME / "src" / name)
+        return self.cache[name]
+
+    def reach(self, unit: Unit) -> set[str]:
+        """All headers that a file sees."""
+        found: set[str] = set()
+        todo = list(unit.headers)
+        while todo:
+            name = todo.pop()
+            if name not in found:
+                found.add(name)
+                todo += self.header(name).headers
+        return found
+
+    def _ops_of(self, unit: Unit) -> list[str]:
+        """Ops of the list that a file of ops/ defines."""
+        m = re.search(r"^const OpDef \w+\[\] = \{(.*?)\};$", unit.body, re.M | re.S)
+        if not m:
+            return []
+        # a row is {Opcode::abs_, ...} or DK_ROW(abs, ...), whose definition has Opcode::name##_ or Opcode::reduce_##name##_
+        macros = dict(
+            re.findall(
+                r"^#define (DK_\w+)\(\w+[^)]*\)(?:[^\n]*\\\n)*?[^\n]*Opcode::(\w*?)(?:##)?name##_", unit.body, re.M
+            )
+        )
+        rows = re.findall(r"(DK_\w+)\((\w+)", m[1])
+        found = re.findall(r"Opcode::(\w+)_\b", m[1]) + [
+            macros[macro] + name for macro, name in rows if macro in macros
+        ]
+        assert found and set(found) <= set(self.known_ops), (unit.path, found)
+        return sorted(set(found))
+
+    # ---- what is compiled
+    def parts(self) -> list[str]:
+        """Macros DK_PART_*: files needed for the ops wanted."""
+        out: list[str] = []
+        optional = [u for u in self.units if u.path.parts[-2] == "ops" or "kernels" in u.path.parts]
+        by_header = {u.path.relative_to(RUNTIME / "src").with_suffix(".h").as_posix(): u for u in optional}
+        families = {f"kernels/{f}/{f}.h": f"DK_PART_set_{f}" for f in self.families}
+        users: dict[str, list[str]] = {}  # part -> parts that need it; "" for always
+        for u in self.units:
+            name = u.part if u in optional and u.path.stem != "registry" else ""
+            for h in self.reach(u):
+                for target in ([by_header[h].part] if h in by_header else []) + (
+                    [families[h]] if h in families else []
+                ):
+                    if target != name:
+                        users.setdefault(target, []).append(name)
+        done: set[str] = set()
+
+        def put(part: str, ops: list[str]) -> None:
+            if part in done:
+                return
+            done.add(part)
+            by = sorted(set(users.get(part, [])))
+            for b in by:
+                if b:
+                    put(b, self.ops[next(u.path for u in self.units if u.part == b)])
+            if "" in by:
+                out.append(f"#define {part}")
+                return
+            conditions = ["!defined(DK_CUT)", *(f"defined(DK_OP_{o})" for o in ops), *(f"defined({b})" for b in by)]
+            out.append("#if " + " || \\\n    ".join(conditions) + f"\n#define {part}\n#endif")
+
+        for u in optional:
+            put(u.part, self.ops[u.path])
+        for f in self.families:
+            put(f"DK_PART_set_{f}", [])
+        return out
+
+    # ---- text
+    def headers(self, names: list[str]) -> str:
+        """Headers not written yet, in order of need."""
+        out: list[str] = []
+        for name in names:
+            if name not in self.written:
+                self.written.add(name)
+                h = self.header(name)
+                out += [self.headers(h.headers), h.body]
+                if name == "ops/op.h":
+                    out.append(self.wanted())
+        return "\n".join(s for s in out if s)
+
+    def wanted(self) -> str:
+        ops = sorted({o for group in self.ops.values() for o in group})
+        cases = [f"#if defined(DK_OP_{o})\n    case Opcode::{o}_:\n#endif" for o in ops]
+        return WANTED.replace("CASES", "\n".join(cases))
+
+    def unit(self, u: Unit) -> str:
+        body = rename(u.body, self.clashing[u.path]) if self.clashing[u.path] else u.body
+        if self.ops[u.path]:
+            body, n = re.subn(r"^const OpDef (\w+)\[\] = \{", r"constexpr OpDef \1[] = {", body, count=1, flags=re.M)
+            list_name = re.search(r"^constexpr OpDef (\w+)\[\]", body, re.M)[1]  # type: ignore[index]
+            body, m = re.subn(
+                r"^const OpList (ops_\w+) = \{.*\};$",
+                rf"constexpr auto kept_\1 = kept<count_wanted({list_name})>({list_name});\n"
+                r"const OpList \1 = {kept_\1.rows, kept_\1.count};",
+                body, flags=re.M,
+            )  # fmt: skip
+            assert n == m == 1, u.path
+        if u.path.stem == "registry":
+            body = self._registry(body)
+        macros = sorted(set(re.findall(r"^#define (\w+)", body, re.M)))
+        guard = u.path.parts[-2] == "ops" and u.path.stem != "registry" or "kernels" in u.path.parts
+        lines = [self.headers(u.headers), f"// ---- {u.path.relative_to(RUNTIME).as_posix()}"]
+        lines += [f"#if defined({u.part})"] if guard else []
+        lines += [body, *(f"#undef {m}" for m in macros)]
+        lines += ["#endif"] if guard else []
+        return "\n".join(s for s in lines if s)
+
+    def _registry(self, body: str) -> str:
+        """The list of files, each behind its part."""
+        m = re.search(r"^#define DK_OP_FILES\(X\)((?:[^\n]*\\\n)*[^\n]*)$", body, re.M)
+        assert m
+        names = re.findall(r"X\((\w+)\)", m[1])
+        each = [
+            f"#if defined(DK_PART_ops_{n})\n#define DK_FILE_{n}(X) X({n})\n#else\n#define DK_FILE_{n}(X)\n#endif"
+            for n in names
+        ]
+        whole = "#define DK_OP_FILES(X) " + " ".join(f"DK_FILE_{n}(X)" for n in names)
+        return body.replace(m[0], "\n".join([*each, whole]))
+
+    def kernels(self) -> str:
+        """The block that is compiled once per kernel set."""
+        out: list[str] = []
+        seen: set[str] = set()
+        replace = {f: FLAG(f) for f in FEATURES}
+
+        def put(name: str) -> None:
+            """A header of simd/, and others that only kernels see."""
+            if name in seen or (name in self.written and not name.startswith("simd/")):
+                return
+            seen.add(name)
+            for h in self.header(name).headers:
+                put(h)
+            text = "\n".join(s for s in self.header(name).body.split("\n") if not s.startswith("#include"))
+            out.append(rename(text, replace).replace("namespace dk::simd {", "namespace dk::DK_SET::simd {"))
+
+        for family, path in sorted(self.families.items(), key=lambda item: item[0] not in self.dot_families):
+            u = read(path)
+            for h in u.headers:
+                put(h)
+            text = rename(u.body, replace)
+            for old, new in (
+                (r"^namespace dk \{\nnamespace \{$", f"namespace dk {{\nnamespace DK_SET {{\nnamespace {family}_ {{"),
+                (r"^\}\n(?=#define DK_CAT2)", "}\n}\n"),
+                (r"return &kTable;", f"return &DK_SET::{family}_::kTable;"),
+            ):
+                text, n = re.subn(old, new, text, flags=re.M)
+                assert n == 1, (path, old)
+            dot = "" if family in self.dot_families else " && !defined(DK_SET_DOT)"
+            out.append(f"#if defined(DK_PART_set_{family}){dot}\n{text}\n#endif")
+        text = "\n".join(out)
+        macros = sorted(set(re.findall(r"^\s*#define (\w+)", text, re.M)))
+        return "\n".join([text, *(f"#undef {m}" for m in macros)])
+
+    def text(self) -> str:
+        """deploykit.cc."""
+        version = re.search(r'^version = "(.*)"', (RUNTIME.parent / "pyproject.toml").read_text(), re.M)
+        rows = re.findall(r"^DK_\w+\(.*\)$", (RUNTIME / "schema" / "opset.inc").read_text(), re.M)
+        units = [self.unit(u) for u in self.units]
+        kernels = self.kernels()
+        main = [
+            HEAD.replace("VERSION", version[1] if version else "?"),
+            "#define DK_OPSET \\\n" + " \\\n".join(rows),
+            *self.parts(),
+            *units,
+            *(a_set(*s) for s in SETS),
+        ]
+        return "\n".join(["#if !defined(DK_KERNELS)", *main, "#else", kernels, "#endif", ""])
+
+
+def FLAG(feature: str) -> str:
+    return "DK_SET_" + feature.strip("_")
+
+
+def a_set(condition: str, name: str, target: str, features: tuple[str, ...], dot: bool) -> str:
+    """Include the block of kernels for one set."""
+    flags = [f if f == "DK_SIMD_SCALAR" else FLAG(f) for f in features] + (["DK_SET_DOT"] if dot else [])
+    gcc = target if condition == X86 else "arch=armv8.2-a+" + target.replace(",", "+")
+    before = (
+        ["#if defined(__clang__)", f'#pragma clang attribute push(__attribute__((target("{target}"))), apply_to = function)']
+        + ["#else", "#pragma GCC push_options", f'#pragma GCC target("{gcc}")', "#endif"]
+    )  # fmt: skip
+    after = ["#if defined(__clang__)", "#pragma clang attribute pop", "#else", "#pragma GCC pop_options", "#endif"]
+    return "\n".join(
+        [
+            f"#if {condition}",
+            f"#define DK_SET isa_{name}",
+            *(f"#define {f}" for f in flags),
+            *(before if target else []),
+            "#define DK_KERNELS",
+            "#include DK_FILE",
+            "#undef DK_KERNELS",
+            *(after if target else []),
+            "#undef DK_SET",
+            *(f"#undef {f}" for f in flags),
+            "#endif",
+        ]
+    )
+
+
+HEAD = """\
+// The inference engine of Deploykit VERSION in one file, made from the project's sources by runtime/amalgamate.
+// Copyright the Deploykit authors.  Licence: Apache-2.0.
+//
+//   c++ -std=c++20 -O2 -c deploykit.cc            GCC 12, Clang 16, zig, or newer; threads: link with -lpthread -lm
+//
+// deploykit.h is the C API.  Link with the C++ compiler, or compile with -fno-exceptions -fno-rtti -fno-threadsafe-statics
+// and link with the C compiler: no C++ runtime library is needed then.  -ffunction-sections and the linker's --gc-sections
+// drop what a program does not call.  To compile the ops of one model alone, define DK_CUT and DK_OP_<name> for each.
+#ifndef DK_FILE
+#define DK_FILE "deploykit.cc"  // this file, which includes itself once per instruction set
+#endif
+#if defined(__clang__)
+#pragma STDC FP_CONTRACT OFF
+#elif defined(__GNUC__)
+#pragma GCC optimize("fp-contract=off")  // fused only where the source says so: the same bits from every compiler
+#else
+#error "deploykit.cc needs GCC, Clang or zig"
+#endif
+#if defined(__x86_64__)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#endif
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wunused-parameter"
+#pragma GCC diagnostic ignored "-Wunused-function"
+#pragma GCC diagnostic ignored "-Wunused-const-variable"
+#pragma GCC diagnostic ignored "-Wpsabi"
+#if defined(__clang__)
+#pragma GCC diagnostic ignored "-Wformat-security"
+#pragma GCC diagnostic ignored "-Wunused-private-field"
+#else
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // does not know that a Status says so
+#endif
+"""
+WANTED = """\
+namespace {
+namespace dk {
+constexpr bool wanted(Opcode op) {
+#if defined(DK_CUT)
+  switch (op) {
+CASES
+      return true;
+    default: return false;
+  }
+#else
+  return op != Opcode{};
+#endif
+}
+template <int N>
+constexpr int count_wanted(const OpDef (&rows)[N]) {
+  int n = 0;
+  for (const OpDef& r : rows) n += wanted(r.opcode);
+  return n;
+}
+template <int N>
+struct Kept {
+  OpDef rows[N];
+  int count = N;
+};
+template <int N, int M>
+constexpr Kept<N> kept(const OpDef (&rows)[M]) {
+  Kept<N> out = {};
+  int n = 0;
+  for (const OpDef& r : rows)
+    if (wanted(r.opcode)) out.rows[n++] = r;
+  return out;
+}
+}
+}"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    out: Path = parser.parse_args().output
+    files = {
+        "deploykit.cc": Amalgamation().text(),
+        "deploykit.h": (RUNTIME / "include" / "deploykit" / "dk.h").read_text(),
+    }
+    if out.suffix == ".zip":
+        with zipfile.ZipFile(out, "w", zipfile.ZIP_LZMA) as z:
+            for name, text in files.items():
+                z.writestr(zipfile.ZipInfo(name, (1980, 1, 2, 0, 0, 0)), text, zipfile.ZIP_LZMA)
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (out / name).write_text(text)
+
+
+if __name__ == "__main__":
+    main()
