@@ -231,7 +231,9 @@ def _render(own: Path, work: Path, pages: Sequence[Page], version: str) -> None:
         # in a data block of HTML, no text of the model's may end the block or start a comment
         data = json.dumps(page.data, ensure_ascii=False).replace("<", "\\u003c").replace("\u2028", "\\u2028")
         values = {"title": escape(title), "description": escape(f"{title}: runs in this browser"), "data": data}
-        preload = "\n".join(f'<link rel="modulepreload" href="{escape(n)}">' for n in _modules(own))
+        preload = "\n".join(
+            f'<link rel="modulepreload" href="{escape(n)}">' for n in [*_modules(own), *_runtime_modules(work)]
+        )
         _fill(page.template, work / page.name, common | values | {"preload": preload})
     worker = {"version": version, "shell": _literal(shell), "lazy": _literal(lazy)}
     _fill(own / "sw.js", work / "sw.js", worker)
@@ -250,6 +252,12 @@ def _modules(own: Path) -> list[str]:
     return sorted(
         n for p in own.rglob("*.js") if (n := p.relative_to(own).as_posix()) not in ("sw.js", "page/opened.js")
     )
+
+
+def _runtime_modules(work: Path) -> list[str]:
+    """Modules of the engine's binding that a page loads, so that they come at once; its worker loads the others."""
+    others = ("worker.js", "engine.js", "dkfile.js")
+    return sorted(f"runtime/{p.name}" for p in (work / "runtime").glob("*.js") if p.name not in others)
 
 
 def _files(out: Path) -> set[str] | None:

@@ -41,7 +41,7 @@ def sources() -> list[Path]:
 
 
 def build(out: Path) -> Path:
-    """Put ``deploykit.js`` and ``engine.wasm`` into ``out``; compiled once, however many processes ask."""
+    """Put the modules and ``engine.wasm`` into ``out``; compiled once, however many processes ask."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -67,7 +67,7 @@ def build(out: Path) -> Path:
         if jobs or not linked.exists():
             zig(*objects, *LINK, "-o", linked)
         out.mkdir(parents=True, exist_ok=True)
-        for file in (linked, Path(__file__).with_name("deploykit.js")):
+        for file in (linked, *Path(__file__).parent.glob("*.js")):
             shutil.copyfile(file, out / file.name)
     return out
 

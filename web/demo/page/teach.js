@@ -1,6 +1,5 @@
 // Fine-tuning in the browser: the visitor draws examples, the model's `train` signature teaches its last layer, the model that
 // comes out is saved as a .dk file.
-import { variables, withVariables } from "./dkfile.js";
 import { byId, el, time } from "./dom.js";
 import { makeEditors } from "./editors.js";
 import { paint, toPixels } from "./image.js";
@@ -105,6 +104,7 @@ async function teach() {
 
 /** The file with the weights as they are now; the optimizer starts anew in it. */
 async function taught() {
+  const { variables, withVariables } = await import("../runtime/dkfile.js");
   const values = {};
   for (const v of variables(bytes)) if (page.trained.includes(v.name)) values[v.name] = (await model.variable(v.name)).data;
   return withVariables(bytes, values);

@@ -17,7 +17,7 @@ const WORDS = {
   "DK-INDEX": "The input holds a number that points outside a table of the model.",
   "DK-MEMORY": "There is not enough memory. Close other pages or give a smaller input.",
   "DK-IO": "A file could not be fetched. Check the network, then reload the page.",
-  "DK-ENGINE": "The engine cannot run in this browser. A current version of Firefox, Safari, Chrome or Edge can.",
+  "DK-ENGINE": "The engine does not run here: the browser is too old for it, or stopped it. Reload the page, or take a current version of Firefox, Safari, Chrome or Edge.",
   "DK-UNSUPPORTED": "The model uses something that this engine does not have.",
   "DK-CAMERA": "The camera or microphone could not be used. Allow it for this page in the address bar, or give a file.",
   "DK-FILE": "This file could not be read.",

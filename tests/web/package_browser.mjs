@@ -1,0 +1,109 @@
+// Scenarios of the package in Chromium: node package_browser.mjs URL SCENARIO [ARGS...]; the folder at URL holds runtime/ and
+// models. Prints what was seen as one JSON document.
+import { chromium } from "playwright-core";
+
+const [url, scenario, ...args] = process.argv.slice(2);
+const flags = scenario === "simd" ? ["--js-flags=--no-enable-sse4-1 --no-enable-avx"] : [];
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+  args: ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...flags],
+});
+const page = await (await browser.newContext()).newPage();
+const errors = [];
+page.on("console", (m) => { if (["error", "warning"].includes(m.type())) errors.push(m.text()); });
+page.on("pageerror", (e) => errors.push(String(e)));
+await page.goto(new URL("blank.html", url).href);
+const setup = (runtime) => page.evaluate(async (at) => {
+  globalThis.tried = (promise) => promise.then((value) => ({ value }), ({ code, message, name }) => ({ code: typeof code === "string" ? code : name, message }));
+  globalThis.numbers = (n) => Float32Array.from({ length: n }, (_, i) => i % 17);
+  globalThis.list = (outputs) => Object.fromEntries(Object.entries(outputs).map(([k, t]) => [k, { ...t, data: Array.from(t.data) }]));
+  globalThis.workers = [];
+  globalThis.Worker = class extends Worker {
+    constructor(...a) {
+      super(...a);
+      workers.push(this);
+    }
+  };
+  globalThis.dk = await import(at);
+}, runtime);
+
+const scenarios = {
+  // in a worker and on the page's thread: same answers; how often the page could breathe meanwhile
+  async run() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => {
+      const out = { environment: dk.environment(), isolated: crossOriginIsolated };
+      for (const worker of [true, false]) {
+        const model = await dk.Model.load("tiny.dk", { worker });
+        const answer = list(await model.run({ image: numbers(64) }));
+        const heavy = await dk.Model.load("heavy.dk", { worker });
+        const x = numbers(512 * 512);
+        const start = performance.now();
+        let breaths = 0;
+        const timer = setInterval(() => ++breaths, 5);
+        await heavy.profile({ x }, { runs: 60 });
+        clearInterval(timer);
+        out[worker] = { answer, breaths, ms: performance.now() - start, memory: model.memory };
+        model.dispose();
+        heavy.dispose();
+      }
+      out.file = await tried(dk.Model.load(new File([await (await fetch("tiny.dk")).arrayBuffer()], "t.dk")).then((m) => m.isa));
+      out.response = await tried(fetch("tiny.dk").then((r) => dk.Model.load(r)).then((m) => m.isa));
+      return out;
+    });
+  },
+
+  // bad files, wrong inputs, too little memory: coded errors, and the page goes on
+  async wrong(...names) {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async (files) => {
+      const out = { files: {} };
+      for (const name of files) out.files[name] = await tried(dk.Model.load(name));
+      const model = await dk.Model.load("tiny.dk"), outer = await dk.Model.load("outer.dk");
+      out.name = await tried(model.run({ picture: numbers(64) }));
+      out.shape = await tried(model.run({ image: numbers(65) }));
+      out.memory = await tried(outer.run({ x: numbers(60000) }));
+      out.after = await tried(outer.run({ x: numbers(3) }).then(list));
+      out.abort = await tried(dk.Model.load("tiny.dk", { signal: AbortSignal.abort() }));
+      return out;
+    }, names);
+  },
+
+  // the worker is ended from outside while it works, and while it is idle
+  async killed() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => {
+      const busy = await dk.Model.load("heavy.dk"), idle = await dk.Model.load("tiny.dk"), out = {};
+      const pending = tried(busy.profile({ x: numbers(512 * 512) }, { runs: 10000 }));
+      await new Promise((done) => setTimeout(done, 100));
+      workers.forEach((w) => w.terminate());
+      out.busy = await pending;
+      await new Promise((done) => setTimeout(done, 100));
+      out.idle = await tried(idle.run({ image: numbers(64) }));
+      out.next = await tried(dk.Model.load("tiny.dk").then((m) => m.run({ image: numbers(64) })).then(list));
+      return out;
+    });
+  },
+
+  async simd() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => ({ environment: dk.environment(), load: await tried(dk.Model.load("tiny.dk")) }));
+  },
+
+  // what the server does not have, or has wrongly
+  async load() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => ({ load: await tried(dk.Model.load("tiny.dk").then((m) => m.isa)), page: await tried(dk.Model.load("tiny.dk", { worker: false }).then((m) => m.isa)) }));
+  },
+
+  // the package from another origin
+  async elsewhere(other) {
+    await setup(`${other}runtime/deploykit.js`);
+    return page.evaluate(async () => ({ load: await tried(dk.Model.load("tiny.dk").then((m) => m.run({ image: numbers(64) })).then(list)) }));
+  },
+};
+try {
+  console.log(JSON.stringify({ ...(await scenarios[scenario](...args)), errors }));
+} finally {
+  await browser.close();
+}

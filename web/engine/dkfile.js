@@ -1,0 +1,67 @@
+/*! Built from web/npm/src by tsc: change it there. */
+import { DeploykitError } from "./values.js";
+const MODEL = { headerSize: 1, headerCrc: 2, weightsOffset: 3, crcChunk: 5, weightsCrcs: 6, variables: 10 };
+const VARIABLE = { name: 0, offset: 3, size: 4 };
+export function variables(bytes) {
+ const file = reader(bytes), root = file.u32(0), weights = file.number(root, MODEL.weightsOffset);
+ return file.vector(root, MODEL.variables).map((slot) => {
+  const table = slot + file.u32(slot), at = file.field(table, VARIABLE.name), text = at + file.u32(at);
+  const name = new TextDecoder().decode(bytes.slice(text + 4, text + 4 + file.u32(text)));
+  return { name, at: weights + file.number(table, VARIABLE.offset), size: file.number(table, VARIABLE.size) };
+ });
+}
+export function withVariables(bytes, values) {
+ const out = bytes.slice(), file = reader(out), root = file.u32(0);
+ const known = new Map(variables(bytes).map((v) => [v.name, v]));
+ for (const [name, data] of Object.entries(values)) {
+  const v = known.get(name);
+  if (!v || v.size !== data.byteLength)
+   throw new DeploykitError("DK-INPUT", `variable '${name}': got ${data.byteLength} bytes, expected ${v ? v.size : "one of the file's variables"}.`);
+  out.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), v.at);
+ }
+ const weights = file.number(root, MODEL.weightsOffset), chunk = file.number(root, MODEL.crcChunk);
+ file.vector(root, MODEL.weightsCrcs).forEach((slot, i) => {
+  file.view.setUint32(slot, crc32(out.subarray(weights + i * chunk, Math.min(out.length, weights + (i + 1) * chunk))), true);
+ });
+ const crc = file.field(root, MODEL.headerCrc), header = file.number(root, MODEL.headerSize);
+ file.view.setUint32(crc, 0, true);
+ file.view.setUint32(crc, crc32(out.subarray(0, header)), true);
+ return out;
+}
+function reader(bytes) {
+ const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+ const u32 = (at) => view.getUint32(at, true);
+ const field = (table, n) => {
+  const shape = table - view.getInt32(table, true), entry = 4 + 2 * n;
+  const offset = entry < view.getUint16(shape, true) ? view.getUint16(shape + entry, true) : 0;
+  return offset ? table + offset : 0;
+ };
+ return {
+  view,
+  u32,
+  field,
+  number(table, n) {
+   const at = field(table, n);
+   return at ? Number(view.getBigUint64(at, true)) : 0;
+  },
+  vector(table, n) {
+   const at = field(table, n);
+   if (!at)
+    return [];
+   const start = at + u32(at);
+   return Array.from({ length: u32(start) }, (_, i) => start + 4 + 4 * i);
+  },
+ };
+}
+let crcTable = null;
+export function crc32(bytes) {
+ const table = (crcTable ??= Uint32Array.from({ length: 256 }, (_, n) => {
+  for (let k = 0; k < 8; ++k)
+   n = n & 1 ? (n >>> 1) ^ 0xedb88320 : n >>> 1;
+  return n;
+ }));
+ let crc = ~0;
+ for (const byte of bytes)
+  crc = (crc >>> 8) ^ table[(crc ^ byte) & 255];
+ return ~crc >>> 0;
+}

@@ -1,0 +1,5 @@
+/*! Built from web/npm/src by tsc: change it there. */
+export function builtin(name) {
+ const { process } = globalThis;
+ return process?.getBuiltinModule?.(name) ?? null;
+}

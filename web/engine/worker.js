@@ -1,0 +1,45 @@
+/*! Built from web/npm/src by tsc: change it there. */
+import { Engine } from "./engine.js";
+import { builtin } from "./platform.js";
+import { DeploykitError } from "./values.js";
+const node = builtin("node:worker_threads");
+const port = (node?.parentPort ?? globalThis);
+let engine = null;
+async function open(module, bytes, options) {
+ const [made, loaded] = await Engine.open(module, bytes, options);
+ engine = made;
+ return loaded;
+}
+async function answer({ id, name, args }) {
+ try {
+  const value = name === "open" ? await open(...args) : engine[name](...args);
+  port.postMessage({ id, value }, buffers(value));
+ }
+ catch (error) {
+  port.postMessage({ id, error: coded(error) });
+ }
+}
+function coded(error) {
+ if (error instanceof DeploykitError)
+  return { code: error.code, message: error.message };
+ const { message } = error;
+ return error instanceof RangeError ? { code: "DK-MEMORY", message: `the worker ran out of memory: ${message}` } : { code: "DK-INTERNAL", message: `${message}. Please report it with the model.` };
+}
+function buffers(value) {
+ const found = new Set();
+ const outputs = value?.outputs;
+ for (const tensor of [value, ...Object.values(outputs ?? {})]) {
+  const data = tensor?.data;
+  if (ArrayBuffer.isView(data))
+   found.add(data.buffer);
+ }
+ return [...found];
+}
+if (!node && globalThis.navigator?.locks) {
+ const lock = `deploykit-${crypto.randomUUID()}`;
+ navigator.locks.request(lock, () => (port.postMessage({ lock }), new Promise(() => { }))).catch(() => { });
+}
+if (node?.parentPort)
+ node.parentPort.on("message", (message) => void answer(message));
+else
+ globalThis.addEventListener("message", (event) => void answer(event.data));
