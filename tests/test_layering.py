@@ -29,6 +29,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.data",),
     ("deploykit.summary",),
     ("deploykit.keras",),
+    ("deploykit.keras_backend",),
     ("deploykit.converters.ir",),
     (
         "deploykit.converters.importers",
@@ -75,7 +76,7 @@ FOREIGN = {
     "ai_edge_litert": ("deploykit.runners",),
     "torch": ("deploykit.converters.importers.pytorch", "deploykit.runners"),
     "tensorflow": (),
-    "keras": (),
+    "keras": ("deploykit.keras_backend",),
     "click": ("deploykit.cli",),
     "rich": ("deploykit.cli",),
     "PIL": ("deploykit.cli", "deploykit.images", "deploykit.data.sources", "deploykit.summary"),

@@ -209,3 +209,36 @@ class multinomial:
         return out + [
             Sample([r((3, 4), d)], {"seed": 4, "samples": 3, "dtype": "int64"}) for d in ("float64", "float16")
         ]
+
+
+@op(
+    400,
+    "seed, shape -> y",
+    attrs=dict(dtype="float32"),
+    tolerance="exact",
+    not_differentiable="no input gradient",
+)
+class keyed_uniform:
+    """Numbers in [0, 1) that two uint32 words fix: the first run of the key ``seed[0] + 2^32 * seed[1]``, without a
+    session's counter.  For generators whose state is a tensor (Keras' SeedGenerator)."""
+
+    def infer(seed, shape, dtype):
+        if seed.dtype is not dtypes.uint32:
+            raise error("dtype of seed", seed.dtype, "uint32")
+        require_rank(seed, 1, what="seed")
+        if seed.shape is not None and isinstance(seed.shape[0], int) and seed.shape[0] != 2:
+            raise error("length of seed", seed.shape[0], 2)
+        return _drawn(shape, dtype)
+
+    def reference(seed, shape, dtype):
+        size = tuple(int(d) for d in shape)
+        n, bits = int(np.prod(size, dtype=np.int64)), _BITS[dtype]
+        count = n * (2 if bits == 53 else 1)
+        words = philox(int(seed[0]) | int(seed[1]) << 32, 0, -(-count // 4)).reshape(-1)[:count]
+        return _units(words, bits).astype(dtypes.dtype(dtype).np).reshape(size)
+
+    def samples():
+        key = np.array([7, 0], np.uint32)
+        out = [Sample([key, i64(*s)]) for s in ((2, 3), (), (0, 3), (67,), (1, 5, 1))]
+        big = np.array([2**32 - 1, 3], np.uint32)
+        return out + [Sample([big, i64(33)], {"dtype": d}) for d in _BITS]

@@ -43,3 +43,10 @@ def need_onnxruntime() -> None:
     """As :func:`need`, without importing it."""
     if importlib.util.find_spec("onnxruntime") is None:
         need("onnxruntime")
+
+
+def have_keras() -> None:
+    """Keras and PyTorch for programs of their own: as :func:`need`, without importing them here."""
+    for name in ("keras", "torch"):
+        if importlib.util.find_spec(name) is None:
+            need(name)

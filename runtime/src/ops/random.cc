@@ -1,6 +1,6 @@
-// random_uniform, random_normal, bernoulli, multinomial: Philox 4x32-10 (Salmon et al. 2011), counter-based, so any
-// thread can make any block.  Which words make which element, and in which precision, is fixed by the passports
-// (deploykit/ops/random.py): the numbers are the same on every platform.
+// random_uniform, keyed_uniform, random_normal, bernoulli, multinomial: Philox 4x32-10 (Salmon et al. 2011),
+// counter-based, so any thread can make any block.  Which words make which element, and in which precision, is fixed by
+// the passports (deploykit/ops/random.py): the numbers are the same on every platform.
 #include <cmath>
 
 #include "base/convert.h"
@@ -47,6 +47,15 @@ Generator next_run(const Context& c, int seed_attr) {
 // The upper 24 bits of a word as a number in [0, 1).
 inline double unit(uint32_t w) { return static_cast<double>(w >> 8) * 0x1p-24; }
 
+// Element i of a block as a number in [0, 1), of as many bits as its dtype holds (float64 takes two words).
+inline double fraction(DType t, const uint32_t* w, int i) {
+  if (t == DType::f64)
+    return static_cast<double>((static_cast<uint64_t>(w[2 * i]) << 32 | w[2 * i + 1]) >> 11) * 0x1p-53;
+  if (t == DType::f16) return static_cast<double>(w[i] >> 21) * 0x1p-11;
+  if (t == DType::bf16) return static_cast<double>(w[i] >> 24) * 0x1p-8;
+  return unit(w[i]);
+}
+
 // Calls f(element, words, elements in the block) for every block, in parallel; a block holds `per_block` elements.
 template <class F>
 void each_block(const OpContext& c, const Generator& g, int64_t n, int per_block, F&& f) {
@@ -60,14 +69,14 @@ void each_block(const OpContext& c, const Generator& g, int64_t n, int per_block
   });
 }
 
-Status drawn_infer(OpContext& c, int dtype_attr) {
+Status drawn_infer(OpContext& c, int dtype_attr, int shape = 0) {
   const DType t = static_cast<DType>(c.attr_int(dtype_attr));
   if (t != DType::f32 && t != DType::f64 && t != DType::f16 && t != DType::bf16)
     return c.fail(Code::shape, "dtype is %s, expected float32, float64, float16 or bfloat16", dtype_name(t));
-  if (c.in(0)->rank > 1) return c.fail(Code::shape, "shape must be a vector; got rank %d", c.in(0)->rank);
+  if (c.in(shape)->rank > 1) return c.fail(Code::shape, "shape must be a vector; got rank %d", c.in(shape)->rank);
   int64_t dims[kMaxRank];
   int n = 0;
-  DK_TRY(c.read_ints(0, dims, kMaxRank, &n));
+  DK_TRY(c.read_ints(shape, dims, kMaxRank, &n));
   for (int i = 0; i < n; ++i)
     if (dims[i] < 0)
       return c.fail(Code::shape, "dim %d of shape is negative; got %lld", i, static_cast<long long>(dims[i]));
@@ -84,23 +93,39 @@ Status random_uniform_run(OpContext& c) {
   const double low = c.attr_double(attr::random_uniform_::low), high = c.attr_double(attr::random_uniform_::high);
   const Generator g = next_run(c, attr::random_uniform_::seed);
   const size_t size = dtype_size(t);
-  const int drop = t == DType::f16 ? 32 - 11 : t == DType::bf16 ? 32 - 8 : 32 - 24;
-  const double unit_of = t == DType::f16 ? 0x1p-11 : t == DType::bf16 ? 0x1p-8 : 0x1p-24;
-  const bool wide = t == DType::f64;
-  each_block(c, g, y.count(), wide ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
+  each_block(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
     double d[4], back[4];
-    for (int i = 0; i < n; ++i) {
-      const double u = wide
-                           ? static_cast<double>((static_cast<uint64_t>(w[2 * i]) << 32 | w[2 * i + 1]) >> 11) * 0x1p-53
-                           : static_cast<double>(w[i] >> drop) * unit_of;
-      d[i] = low + u * (high - low);
-    }
+    for (int i = 0; i < n; ++i) d[i] = low + fraction(t, w, i) * (high - low);
     char* out = y.as<char>() + static_cast<size_t>(at) * size;
     convert(DType::f64, d, t, out, n);
     if (!(high > low)) return;
     convert(t, out, DType::f64, back, n);  // rounding may have reached `high`
     for (int i = 0; i < n; ++i)
       if (back[i] >= high) convert(DType::f64, &low, t, out + static_cast<size_t>(i) * size, 1);
+  });
+  return Code::ok;
+}
+
+// ---- keyed_uniform: the seed is an input
+
+Status keyed_uniform_infer(OpContext& c) {
+  const Tensor& seed = *c.in(0);
+  if (seed.dtype != DType::u32 || seed.rank != 1 || seed.dims[0] != 2)
+    return c.fail(Code::shape, "seed must be two uint32; got %s of rank %d", dtype_name(seed.dtype), seed.rank);
+  return drawn_infer(c, attr::keyed_uniform_::dtype, 1);
+}
+
+Status keyed_uniform_run(OpContext& c) {
+  const uint32_t* key = c.in(0)->as<uint32_t>();
+  Tensor& y = *c.out(0);
+  const DType t = y.dtype;
+  Generator g;
+  g.key = static_cast<uint64_t>(key[1]) << 32 | key[0];
+  const size_t size = dtype_size(t);
+  each_block(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
+    double d[4];
+    for (int i = 0; i < n; ++i) d[i] = fraction(t, w, i);
+    convert(DType::f64, d, t, y.as<char>() + static_cast<size_t>(at) * size, n);
   });
   return Code::ok;
 }
@@ -215,6 +240,7 @@ const OpDef defs[] = {
     {Opcode::random_uniform_, random_uniform_infer, nullptr, random_uniform_run},
     {Opcode::random_normal_, random_normal_infer, nullptr, random_normal_run},
     {Opcode::bernoulli_, bernoulli_infer, nullptr, bernoulli_run},
+    {Opcode::keyed_uniform_, keyed_uniform_infer, nullptr, keyed_uniform_run},
     {Opcode::multinomial_, multinomial_infer, multinomial_prepare, multinomial_run},
 };
 

@@ -1,0 +1,33 @@
+"""Stock Keras 3 on our core: ``import deploykit.keras_backend`` before ``import keras`` (or KERAS_BACKEND=deploykit).
+
+Keras chooses its backend by a fixed list of names in four files.  The import hook adds ours to these lists while Keras
+is imported; nothing on disk is changed.  ``backend`` holds what Keras asks of a backend, split by Keras' module names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from deploykit.errors import InputError
+from deploykit.keras_backend.hook import Finder
+
+__all__ = ["install"]
+
+
+def install() -> None:
+    """Make the next ``import keras`` use Deploykit; InputError when Keras was imported with another backend."""
+    if "keras.src.backend" in sys.modules:
+        name = sys.modules["keras.src.backend"].backend()
+        if name != "deploykit":
+            raise InputError(
+                f"keras is already imported with the '{name}' backend. Write `import deploykit.keras_backend` before "
+                "`import keras`."
+            )
+        return
+    os.environ["KERAS_BACKEND"] = "deploykit"
+    if not any(isinstance(f, Finder) for f in sys.meta_path):
+        sys.meta_path.insert(0, Finder())
+
+
+install()

@@ -1,0 +1,30 @@
+"""What ``keras.src.backend`` takes from a backend by a star import: names are Keras'."""
+
+from keras.src.backend.common.name_scope import name_scope
+
+from deploykit.keras_backend import core, image, linalg, math, nn, numpy, random
+from deploykit.keras_backend.core import (
+    IS_THREAD_SAFE,
+    SUPPORTS_COMPLEX_DTYPES,
+    SUPPORTS_RAGGED_TENSORS,
+    SUPPORTS_SPARSE_TENSORS,
+    Variable,
+    cast,
+    compute_output_spec,
+    cond,
+    convert_to_numpy,
+    convert_to_tensor,
+    device_scope,
+    is_tensor,
+    random_seed_dtype,
+    shape,
+    vectorized_map,
+)
+from deploykit.keras_backend.rnn import bidirectional_gru, bidirectional_lstm, cudnn_ok, gru, lstm, rnn
+
+__all__ = [
+    "IS_THREAD_SAFE", "SUPPORTS_COMPLEX_DTYPES", "SUPPORTS_RAGGED_TENSORS", "SUPPORTS_SPARSE_TENSORS", "Variable",
+    "bidirectional_gru", "bidirectional_lstm", "cast", "compute_output_spec", "cond", "convert_to_numpy",
+    "convert_to_tensor", "core", "cudnn_ok", "device_scope", "gru", "image", "is_tensor", "linalg", "lstm", "math",
+    "name_scope", "nn", "numpy", "random", "random_seed_dtype", "rnn", "shape", "vectorized_map",
+]  # fmt: skip

@@ -1,0 +1,75 @@
+"""The import hook: adds our name to the lists of backends in Keras' sources while they are imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from types import CodeType, ModuleType
+
+from deploykit.errors import UnsupportedError
+
+VERSIONS = "3.15"
+_HOME = "deploykit.keras_backend"
+
+# module of Keras: (the line that ends its list of backends, what stands before it for us)
+GATES = {
+    "keras.src.backend": (
+        'else:\n    raise ValueError(f"Unable to import backend',
+        'elif backend() == "deploykit":\n'
+        f"    from {_HOME}.backend import *\n"
+        f"    from {_HOME}.core import Variable as BackendVariable\n"
+        "    distribution_lib = None\n",
+    ),
+    "keras.src.models.model": (
+        "else:\n    raise RuntimeError(\n",
+        f'elif backend.backend() == "deploykit":\n    from {_HOME}.trainer import Trainer\n',
+    ),
+    "keras.src.layers.layer": (
+        "else:\n    raise RuntimeError(\n",
+        f'elif backend.backend() == "deploykit":\n    from {_HOME}.layer import BackendLayer\n',
+    ),
+    "keras.src.export.saved_model": (
+        "else:\n    raise RuntimeError(\n",
+        f'elif backend.backend() == "deploykit":\n    from {_HOME}.export import BackendSavedModelExportArchive\n',
+    ),
+}
+
+
+class _Loader(SourceFileLoader):
+    """Compiles a file of Keras with our entry in its list of backends; reads and writes no bytecode."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        text = self.get_data(path).decode()
+        end, ours = GATES[fullname]
+        if text.count(end) != 1:
+            raise UnsupportedError(
+                f"keras_backend: {path} is not of Keras {VERSIONS}: its list of backends looks different. "
+                f"Install a version that fits: pip install 'keras=={VERSIONS}.*'"
+            )
+        return compile(text.replace(end, ours + end), path, "exec", dont_inherit=True)
+
+
+class Finder:
+    """Answers for the four modules of :data:`GATES`, and only for our backend."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        """The module's own spec, loaded through the patch."""
+        if name not in GATES or _chosen() not in (None, "deploykit"):
+            return None
+        spec = PathFinder.find_spec(name, path, target)
+        if spec is None or spec.origin is None:
+            return None
+        loader = _Loader(name, spec.origin)
+        made = ModuleSpec(name, loader, origin=spec.origin, is_package=spec.submodule_search_locations is not None)
+        made.submodule_search_locations = spec.submodule_search_locations
+        made.has_location = True
+        return made
+
+
+def _chosen() -> str | None:
+    """The backend that Keras has chosen, None before it has."""
+    config = sys.modules.get("keras.src.backend.config")
+    return None if config is None or not hasattr(config, "backend") else config.backend()

@@ -1,0 +1,94 @@
+"""``keras.backend.rnn``: the loop over time steps, unrolled or as one scan."""
+
+from __future__ import annotations
+
+import contextlib
+
+from keras.src import tree
+from keras.src.backend.common import stateless_scope
+
+from deploykit.autodiff import control, state
+from deploykit.autodiff import numeric as N
+from deploykit.keras_backend.core import convert_to_tensor, traced
+from deploykit.ops.core import F
+
+
+def _turn(x):
+    """Batch and time exchanged."""
+    return N.swapaxes(x, 0, 1)
+
+
+def _like(mask, x):
+    """mask [batch, 1] with as many dims as x."""
+    return N.reshape(mask, (mask.shape[0], *[1] * (x.ndim - 1)))
+
+
+def rnn(
+    step_function,
+    inputs,
+    initial_states,
+    go_backwards=False,
+    mask=None,
+    constants=None,
+    unroll=False,
+    input_length=None,
+    time_major=False,
+    zero_output_for_mask=False,
+    return_all_outputs=True,
+):
+    xs = tree.map_structure(convert_to_tensor, inputs)
+    xs = xs if time_major else tree.map_structure(_turn, xs)
+    steps = tree.flatten(xs)[0].shape[0]
+    states = tree.map_structure(convert_to_tensor, initial_states)
+    if mask is not None:
+        mask = convert_to_tensor(mask, "bool")
+        mask = mask if mask.ndim > 2 else N.expand_dims(mask, -1)
+        mask = N.reshape(mask if time_major else _turn(mask), (steps, -1))
+    extra = tuple(constants or ())
+    nested = isinstance(states, (tuple, list))
+
+    def step(now, x):
+        given, here = x if mask is not None else (x, None)
+        output, new = step_function(given, (*now, *extra) if nested and extra else now)
+        if here is not None:
+            before = now[0]
+            before = now[-1][0] if tree.is_nested(before) else before
+            fallback = N.zeros_like(output) if zero_output_for_mask else before
+            output = F.where(_like(here, output), output, fallback)
+            kept = zip(tree.flatten(now), tree.flatten(new), strict=True)
+            new = [F.where(_like(here, t), t, s) for s, t in kept]
+        return tree.pack_sequence_as(now, tree.flatten(new)), output
+
+    sequence = (xs, mask) if mask is not None else xs
+    scope = contextlib.nullcontext() if stateless_scope.in_stateless_scope() else stateless_scope.StatelessScope()
+    with scope:
+        if unroll or state.trace() is None or not traced(xs, states):
+            if unroll and not steps:
+                raise ValueError("Unrolling requires a fixed number of timesteps.")
+            rows = []
+            for i in reversed(range(steps)) if go_backwards else range(steps):
+                states, y = step(states, tree.map_structure(lambda x, i=i: x[i], sequence))
+                rows.append(y)
+            outputs = N.stack(rows)
+        elif stateless_scope.in_stateless_scope() and scope.__class__ is contextlib.nullcontext:
+            # shape inference: one step tells all
+            states, y = step(states, tree.map_structure(lambda x: x[0], sequence))
+            outputs = N.broadcast_to(N.expand_dims(y, 0), (steps, *y.shape))
+        else:
+            states, outputs = control.scan(step, states, sequence, reverse=go_backwards)
+            outputs = N.flip(outputs, 0) if go_backwards else outputs
+    last = outputs[-1]
+    if not return_all_outputs:
+        outputs = outputs[-1:]
+    return last, outputs if time_major else _turn(outputs), states
+
+
+def cudnn_ok(*args, **kwargs):
+    return False
+
+
+def lstm(*args, **kwargs):
+    raise NotImplementedError  # Keras then runs the cell through rnn()
+
+
+gru = bidirectional_lstm = bidirectional_gru = lstm
