@@ -18,7 +18,7 @@ FAMILIES = {
     "pool": "140:max_pool 141:avg_pool 142:lp_pool 143:max_unpool",
     "quantize": "240:quantize 241:dequantize 242:dynamic_quantize",
     "quantized": "310:qconv 311:qmatmul 312:qadd 313:qmul 314:qlut 315:qavg_pool 316:qmean 317:qsoftmax",
-    "random": "260:random_uniform 261:random_normal 262:bernoulli 263:multinomial",
+    "random": "260:random_uniform 261:random_normal 262:bernoulli 263:multinomial 400:keyed_uniform",
     "recurrent": "220:lstm 221:gru 222:rnn",
     "reduce": "100:reduce_sum 101:reduce_mean 102:reduce_max 103:reduce_min 104:reduce_prod 105:reduce_l1 106:reduce_l2 107:reduce_sum_square 108:reduce_log_sum 109:reduce_log_sum_exp 110:arg_max 111:arg_min 112:cumsum 113:cumprod",
     "select": "196:top_k 197:non_zero 198:unique 199:compress 200:non_max_suppression",
