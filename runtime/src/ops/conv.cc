@@ -168,14 +168,21 @@ Status conv_prepare(OpContext& c) {
     if (s.multiplier > 1) s.expanded_at = scratch.take(s.g.n * w.in_size() * s.o);
   } else {
     const bool runs = s.algorithm == Algorithm::runs;
-    const int64_t k = runs ? s.g.kernel[2] * s.cg : s.cg;
-    s.layout = gemm_layout_taps(s.gemm, s.algorithm == Algorithm::winograd ? 1 : s.g.taps() * s.cg / k, k, s.og);
+    // winograd multiplies channels, one position at a time
+    const int64_t taps = s.algorithm == Algorithm::winograd ? 1 : runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps();
+    s.layout = gemm_layout_taps(s.gemm, taps, runs ? s.g.kernel[2] * s.cg : s.cg, s.og);
     s.padded = s.layout.padded();
     tag = (fast ? 0x180u : 0x100u) | static_cast<uint32_t>(s.gemm->main.nr);
   }
   if (s.algorithm == Algorithm::winograd) {
     winograd_plan(c, &s, &scratch);
     tag += static_cast<uint32_t>(s.winograd.r) << 16;
+  }
+  if (fast) {
+    s.rounded = s.algorithm == Algorithm::taps && s.cg % 2 == 0;
+    if (s.rounded) s.rounded_at = scratch.take(x.count() / 2 + static_cast<int64_t>(kSlack));
+    s.room_bytes = gemm_room(s.layout, s.g.n * s.g.pixels(), c.threads());
+    s.room_at = scratch.take(c.threads() * s.room_bytes / 4);
   }
   if (s.algorithm == Algorithm::runs) {
     ConvPadding padding(&s.g);
@@ -245,16 +252,20 @@ void run_gemm(const OpContext& c, const ConvState& s, const ConvPointers& p, con
   problem.rows = &rows;
   problem.ldc = s.o;
   problem.epilogue = &e;
+  problem.a_rounded = s.rounded;
+  problem.room_bytes = s.room_bytes;
+  char* const room = static_cast<char*>(c.scratch()) + s.room_at;
   const GemmSplit split = gemm_split(problem, c.threads());
   const int64_t group = s.layout.padded() * s.layout.rows;
-  c.parallel(s.groups * split.units, split.grain, [&](int64_t b, int64_t end, int) {
+  c.parallel(s.groups * split.units, split.grain, [&](int64_t b, int64_t end, int lane) {
     GemmProblem mine = problem;
     GemmEpilogue me = e;
     mine.epilogue = &me;
+    mine.room = room + lane * s.room_bytes;
     while (b < end) {
       const int64_t gi = b / split.units, u0 = b - gi * split.units;
       const int64_t u1 = split.units < u0 + (end - b) ? split.units : u0 + (end - b);
-      mine.a_shift = gi * s.cg;
+      mine.a_shift = gi * k;
       mine.packed = p.packed + gi * group;
       mine.c = p.y + m0 * s.o + gi * s.og;
       me.bias = p.bias + gi * s.padded;
@@ -263,6 +274,17 @@ void run_gemm(const OpContext& c, const ConvState& s, const ConvPointers& p, con
       b += u1 - u0;
     }
   });
+}
+
+// Taps over an image of bfloat16 numbers, two of which look like one float here.
+void run_rounded(const OpContext& c, const ConvState& s, const ConvPointers& p, float* image) {
+  c.parallel(s.g.n * s.g.in[0] * s.g.in[1] * s.g.in[2], 1 + 16384 / s.g.c, [&](int64_t b, int64_t e, int) {
+    s.gemm->round(reinterpret_cast<uint8_t*>(image) + b * s.g.c * 2, p.x + b * s.g.c, (e - b) * s.g.c);
+  });
+  ConvGeometry pairs = s.g;
+  pairs.c /= 2;
+  const ConvTaps rows(&pairs, image, s.zero);
+  run_gemm(c, s, p, rows, 0, s.g.n * s.g.pixels(), s.g.taps(), s.cg / 2);
 }
 
 constexpr int64_t kStripRows = 16;
@@ -416,6 +438,10 @@ Status conv_run(OpContext& c) {
       break;
     }
     case Algorithm::taps: {
+      if (s.rounded) {
+        run_rounded(c, s, p, part(s.rounded_at));
+        break;
+      }
       const ConvTaps rows(&g, p.x, s.zero);
       run_gemm(c, s, p, rows, 0, g.n * g.pixels(), g.taps(), s.cg);
       break;

@@ -41,8 +41,10 @@ struct ConvState {
   const float* packed;  // null: pack at run
   const float* bias;    // null: copy at run
   float* zero;
+  bool rounded;        // x is rounded to bfloat16 first, since every number is used many times
+  int64_t room_bytes;  // for each thread, of products in tiles
   // Bytes into scratch.
-  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at;
+  size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at, rounded_at, room_at;
 
   // Kernels that only clamp do so while storing; everything else is a pass of GemmKernels::finish behind them.
   bool clamps(const float* residual) const { return !epilogue.finish && !residual; }

@@ -48,7 +48,8 @@ struct State {
   Parts parts;
   const char* packed;  // null: made at run, in scratch
   const uint8_t* zeros;
-  size_t packed_at, image_at, acc_at;
+  int64_t room_bytes;  // for each thread, of products in tiles
+  size_t packed_at, image_at, acc_at, room_at;
 };
 
 Status read_window(const OpContext& c, Window* w) {
@@ -231,6 +232,8 @@ Status prepare(OpContext& c) {
     s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(),
                             runs ? s.g.kernel[2] * s.g.c : s.cg, s.og);
     s.padded = s.layout.padded();
+    s.room_bytes = qgemm_room(s.gemm, s.layout, s.g.n * s.g.pixels(), c.threads());
+    s.room_at = scratch.take(c.threads() * s.room_bytes / 4);
   }
   if (s.algorithm == Algorithm::depthwise) s.lines = strip_lines(s);
   if (s.algorithm == Algorithm::depthwise || s.algorithm == Algorithm::runs) {
@@ -284,9 +287,12 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
   problem.a_flip = s.x.flip;
   problem.ldc = s.o;
   problem.epilogue = &e;
+  problem.room_bytes = s.room_bytes;
+  char* const room = static_cast<char*>(c.scratch()) + s.room_at;
   const QGemmSplit split = qgemm_split(problem, c.threads());
-  c.parallel(s.groups * split.units, split.grain, [&](int64_t b, int64_t end, int) {
+  c.parallel(s.groups * split.units, split.grain, [&](int64_t b, int64_t end, int lane) {
     QGemmProblem mine = problem;
+    mine.room = room + lane * s.room_bytes;
     QEpilogue me = e;
     mine.epilogue = &me;
     while (b < end) {

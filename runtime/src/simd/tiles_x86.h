@@ -13,16 +13,9 @@
 namespace dk::simd {
 namespace {
 
-constexpr int kTileRows = 16, kTileColumns = 16, kTileUnits = 16;
-constexpr int64_t kTileCopied = 144 << 10;  // bytes of rows side by side, on the stack
+constexpr int kTileRows = 16, kTileColumns = 16;
+constexpr int64_t kTileCopied = 144 << 10;  // bytes of rows side by side, on the stack, where the caller has no room
 constexpr int kTileNumbers = 2 * kTileRows * 48;
-
-// Units of one tile and of all: as few tiles as possible, all alike, so that there is less than one unit of zeros for
-// each.
-inline int64_t tile_step(int64_t units) {
-  const int64_t tiles = (units + kTileUnits - 1) / kTileUnits;
-  return (units + tiles - 1) / tiles;
-}
 
 // A block of one or two tiles of rows.
 struct TileBlock {
@@ -41,9 +34,9 @@ struct TileRun {
   int64_t tiles, tile_rows;
 
   // Copied rows lie an odd number of cache lines apart, or all rows of a tile would share a few sets of the cache.  A
-  // copy may write up to 63 bytes more than it should.
-  TileRun(int64_t m, int64_t units, int64_t step)
-      : m(m), units(units), step(step), pitch(((units * 4 + 63) / 64 | 1) * 64), copies((kTileCopied - 64) / pitch) {
+  // copy may write up to 63 bytes more than it should.  room: bytes for them.
+  TileRun(int64_t m, int64_t units, int64_t step, int64_t room)
+      : m(m), units(units), step(step), pitch(((units * 4 + 63) / 64 | 1) * 64), copies((room - 64) / pitch) {
     const int64_t most = copies < kTileRows ? (copies > 0 ? copies : 1) : kTileRows;
     tiles = (m + most - 1) / most;
     tile_rows = (m + tiles - 1) / tiles;

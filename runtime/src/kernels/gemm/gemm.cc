@@ -4,6 +4,7 @@
 
 #include "base/convert.h"
 #include "base/cpu.h"
+#include "simd/tile_room.h"
 
 namespace dk {
 
@@ -199,6 +200,10 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
       panel += together;
     }
   }
+}
+
+int64_t gemm_room(const GemmLayout& layout, int64_t m, int threads) {
+  return layout.step ? tile_room(layout.rows, m, threads) : 0;
 }
 
 GemmSplit gemm_split(const GemmProblem& p, int threads) {

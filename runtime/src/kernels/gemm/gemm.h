@@ -72,6 +72,8 @@ struct GemmKernels {
   void (*pack)(float* panel, const float* b, int64_t rows, int n, int nr, int64_t row, int64_t col);
   // Sets that round both operands to bfloat16 (below), else null.
   void (*run)(const GemmProblem&, int64_t m0, int64_t m1, int64_t p0, int64_t p1) = nullptr;
+  // n floats to bfloat16; an odd number is followed by a zero.
+  void (*round)(uint8_t* to, const float* from, int64_t n) = nullptr;
 };
 
 const GemmKernels* gemm_kernels();  // for this CPU
@@ -153,7 +155,15 @@ struct GemmProblem {
   float* c;
   int64_t ldc;
   const GemmEpilogue* epilogue;
+  // Of sets that round: A is bfloat16 already, k and a_shift count pairs; and memory of the calling thread as in
+  // qgemm.h.
+  bool a_rounded = false;
+  void* room = nullptr;
+  int64_t room_bytes = 0;
 };
+
+// Bytes of room that sets that round can use for each of `threads` that share m rows; 0: no use.
+int64_t gemm_room(const GemmLayout& layout, int64_t m, int threads);
 
 // May B, k x n with contiguous rows, be read without packing?  Needs no more than kSlack bytes behind its end.
 bool gemm_in_place(const GemmLayout& layout);
@@ -161,7 +171,8 @@ bool gemm_in_place(const GemmLayout& layout);
 // Computes rows [m0, m1) and panels [p0, p1).
 void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
-// The run of gemm_fast_kernels (gemm_x86_amx.cc).
+// The parts of gemm_fast_kernels in gemm_x86_amx.cc.
+void gemm_round_amx(uint8_t* to, const float* from, int64_t n);
 void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 
 // How to split the product among threads: units of work, and the part of it that units [u0, u1) are.

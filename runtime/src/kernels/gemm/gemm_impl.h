@@ -261,8 +261,8 @@ const GemmKernels* DK_CAT(gemm_, DK_ISA_SUFFIX)() { return &kTable; }
 
 #if defined(__AVX512F__) && !defined(DK_SIMD_SCALAR)
 const GemmKernels* gemm_x86_amx() {
-  static constexpr GemmKernels kTiles = {kTable.narrow, kTable.main, kTable.wide, kTable.row,
-                                         kTable.finish, kTable.pack, gemm_run_amx};
+  static constexpr GemmKernels kTiles = {kTable.narrow, kTable.main, kTable.wide,  kTable.row,
+                                         kTable.finish, kTable.pack, gemm_run_amx, gemm_round_amx};
   return &kTiles;
 }
 #endif

@@ -11,16 +11,9 @@ using namespace simd;
 
 DK_TILE_PRODUCTS(multiply, _tile_dpbf16ps)
 
-// k floats as bfloat16, followed by zeros up to a whole vector.
-inline void round_row(uint8_t* to, const float* from, int64_t k) {
-  for (; k >= 32; k -= 32, from += 32, to += 64)
-    _mm512_storeu_si512(
-        to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from))));
-  if (k <= 0) return;
-  const uint32_t mask = (1u << k) - 1;
-  const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
-  const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), from + 16);
-  _mm512_storeu_si512(to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+// k pairs, and up to 15 of what follows.
+inline void copy_row(uint8_t* to, const float* from, int64_t k) {
+  for (int64_t i = 0; i < k; i += 16) _mm512_storeu_ps(to + i * 4, _mm512_loadu_ps(from + i));
 }
 
 // Bias, residual and clamp of n rows of sums.
@@ -43,15 +36,28 @@ void store_rows(const float* sums, int64_t lds, int64_t m, int n, const float* b
 
 }  // namespace
 
+void gemm_round_amx(uint8_t* to, const float* from, int64_t n) {
+  for (; n >= 32; n -= 32, from += 32, to += 64)
+    _mm512_storeu_si512(
+        to, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + 16), _mm512_loadu_ps(from))));
+  if (n <= 0) return;
+  const uint32_t mask = (1u << n) - 1;
+  const __m512 low = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask), from);
+  const __m512 high = _mm512_maskz_loadu_ps(static_cast<__mmask16>(mask >> 16), from + 16);
+  const __mmask16 pairs = static_cast<__mmask16>((1u << (n + 1) / 2) - 1);
+  _mm512_mask_storeu_epi32(to, pairs, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
+}
+
 void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const GemmLayout& l = *p.layout;
   const GemmEpilogue& e = *p.epilogue;
-  const int64_t m = m1 - m0, tap_bytes = (p.k + 1) / 2 * 4;
+  const int64_t m = m1 - m0, tap_bytes = p.a_rounded ? p.k * 4 : (p.k + 1) / 2 * 4;
   if (m <= 0) return;
   const float* pointers[kGemmMaxPointers];
-  alignas(64) uint8_t copied[kTileCopied];
+  alignas(64) uint8_t stack[kTileCopied];
+  uint8_t* const copied = p.room_bytes > kTileCopied ? static_cast<uint8_t*>(p.room) : stack;
   alignas(64) float sums[2 * kTileNumbers];
-  const TileRun run(m, l.rows, l.step);
+  const TileRun run(m, l.rows, l.step, p.room_bytes > kTileCopied ? p.room_bytes : kTileCopied);
   const int64_t pointed = kGemmMaxPointers / p.taps;
   const int64_t chunks = run.chunks(run.copies < pointed ? run.copies : pointed);
   run.configure();
@@ -65,8 +71,13 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
     p.rows->fill(p.rows, m0 + chunk.start, chunk.rows, pointers, chunk.rows);
     for (int64_t r = 0; r < chunk.rows; ++r) {
       uint8_t* to = copied + r * run.pitch;
-      for (int64_t tap = 0; tap < p.taps; ++tap)
-        round_row(to + tap * tap_bytes, pointers[tap * chunk.rows + r] + p.a_shift, p.k);
+      for (int64_t tap = 0; tap < p.taps; ++tap) {
+        const float* from = pointers[tap * chunk.rows + r] + p.a_shift;
+        if (p.a_rounded)
+          copy_row(to + tap * tap_bytes, from, p.k);
+        else
+          gemm_round_amx(to + tap * tap_bytes, from, p.k);
+      }
       __builtin_memset(to + p.taps * tap_bytes, 0, static_cast<size_t>(l.rows * 4 - p.taps * tap_bytes));
     }
     for (int64_t panel = p0; panel < p1; ++panel) {

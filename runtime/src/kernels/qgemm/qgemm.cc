@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/cpu.h"
+#include "simd/tile_room.h"
 
 namespace dk {
 
@@ -129,6 +130,10 @@ void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0
       }
     }
   }
+}
+
+int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64_t m, int threads) {
+  return kernels->run && layout.taps > 1 ? tile_room(layout.quads, m, threads) : 0;
 }
 
 QGemmSplit qgemm_split(const QGemmProblem& p, int threads) {

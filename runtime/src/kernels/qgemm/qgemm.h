@@ -155,7 +155,12 @@ struct QGemmProblem {
   void* c;
   int64_t ldc;
   const QEpilogue* epilogue;
+  void* room = nullptr;  // of the calling thread, qgemm_room bytes, 64-byte aligned; null: less, on the stack
+  int64_t room_bytes = 0;
 };
+
+// Bytes that sets with tile registers can use for copied rows, for each of `threads` that share m rows; 0: no use.
+int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64_t m, int threads);
 
 // Computes rows [m0, m1) and panels [p0, p1).
 void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);

@@ -33,11 +33,12 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
   const int64_t m = m1 - m0, k4 = (l.k + 3) / 4 * 4;
   if (m < kLeast || l.quads < kLeastUnits || l.taps * kTileRows > kQGemmMaxPointers)
     return qgemm_run_vectors(p, m0, m1, p0, p1);
-  const TileRun run(m, l.quads, l.step);
+  const TileRun run(m, l.quads, l.step, p.room_bytes > kTileCopied ? p.room_bytes : kTileCopied);
   if (run.copies < kLeast) return qgemm_run_vectors(p, m0, m1, p0, p1);
 
   const uint8_t* pointers[kQGemmMaxPointers];
-  alignas(64) uint8_t copied[kTileCopied];
+  alignas(64) uint8_t stack[kTileCopied];
+  uint8_t* const copied = p.room_bytes > kTileCopied ? static_cast<uint8_t*>(p.room) : stack;
   alignas(64) int32_t sums[2 * kTileNumbers];
   run.configure();
   const bool one_tap = l.taps == 1 && !p.a_flip;
