@@ -30,6 +30,7 @@ from deploykit.converters.passes import (
     fuse_epilogue,
     fuse_norms,
     fuse_quantized,
+    fuse_training,
     fuse_weight_only,
     layout,
     simplify,
@@ -57,7 +58,7 @@ def from_module(module: ModuleType) -> Pass:
 _PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
 CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
-FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, cheaper_forms)))
+FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, fuse_training, cheaper_forms)))
 LAYOUT = (from_module(layout),)
 INTEGERS = (*map(from_module, (fold_pads, fuse_quantized, fuse_dynamic)), *CLEAN)
 WEIGHTS = (from_module(fold_quantized),)

@@ -14,6 +14,7 @@ Fields of the class body (plain functions, no ``self``):
 * ``reference(*arrays, **attrs)`` -> array or tuple: slow, readable NumPy; oracle, fallback and constant folding.
 * ``vjp(g, y, *inputs, **attrs)`` -> one gradient (or None) per input, written in ops, so it traces and differentiates
   again.  With several results g and y are tuples.  Ops without one list a reason in ``not_differentiable``.
+  ``none_gradients=True`` in ``@op(...)``: g has None for results that nothing depends on, instead of zeros.
 * ``decompose(*inputs, **attrs)`` (optional) -> the same in simpler ops.
 * ``samples()`` (or ``samples=`` in the decorator) -> list of small cases (:mod:`deploykit.ops.samples`).
 

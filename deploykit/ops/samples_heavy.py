@@ -409,6 +409,32 @@ def batch_norm() -> list[Sample]:
     return out
 
 
+def batch_norm_train() -> list[Sample]:
+    r = Draw("batch_norm_train")
+
+    def case(x: tuple[int, ...], axis: int = -1, dtype: str = "float32", mean: float = 0.0, **more: Any) -> Sample:
+        n = (x[axis],)
+        data = (r(x, dtype) + np.asarray(mean, dtype)).astype(dtype)
+        return Sample([data, r(n, dtype, 0.5, 2.0), r(n, dtype)], dict(axis=axis, **more), differentiable=0 not in x)
+
+    out = [case((2, 3, 4)), case((7, 3), epsilon=0.1), case((2, 3, 2, 2), 1, act="relu"), case((3,)), case((0, 3))]
+    out += [case((2, 4, 3), 0, act="relu6"), case((1, 9, 17, 67)), case((5, 30, 3), act="relu"), case((500, 16))]
+    out += [case((40, 70), mean=300.0), case((9, 6, 33), act="relu6"), case((3, 5), dtype="float64", act="relu")]
+    return out
+
+
+def batch_norm_train_gradient() -> list[Sample]:
+    r = Draw("batch_norm_train_gradient")
+
+    def with_gradient(s: Sample) -> Sample:
+        x, scale, bias = s.inputs
+        n, d = scale.shape, str(x.dtype)  # type: ignore[union-attr]
+        rest = [r(n, d, -0.3, 0.3), r(n, d, 0.5, 2.0)]
+        return Sample([r(x.shape, d), x, scale, bias, *rest], s.attrs, differentiable=s.differentiable)  # type: ignore[union-attr]
+
+    return [with_gradient(s) for s in batch_norm_train()]
+
+
 def layer_norm() -> list[Sample]:
     r = Draw("layer_norm")
     out = [

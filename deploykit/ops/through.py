@@ -53,6 +53,8 @@ def gradients(op: Op, g: Sequence[Any], y: Sequence[Any], inputs: Sequence[Any],
         if op.not_differentiable:
             return (None,) * len(inputs)
         raise UnsupportedError(f"op '{op.name}' has no gradient.")
+    if op.extra.get("none_gradients"):  # its rule spares what nothing depends on
+        return op.vjp(tuple(g), tuple(y), *inputs, **attrs)
     filled = tuple(zeros_like(t) if d is None and _is_float(t) else d for d, t in zip(g, y, strict=True))
     return op.vjp(filled, tuple(y), *inputs, **attrs)
 

@@ -52,18 +52,22 @@ class BatchNormalization(Layer):
 
     def call(self, inputs: Any, training: bool = False, mask: Any = None) -> Any:
         rank, axis = inputs.ndim, self.axis % inputs.ndim
-        if training and self.trainable:
-            axes = tuple(i for i in range(rank) if i != axis)
-            mean, variance = self._moments(inputs, axes, mask)
-            m = self.momentum
-            for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                moving.assign(moving * m + stop_gradient(now) * (1.0 - m))
-        else:
-            mean, variance = self.moving_mean.value, self.moving_variance.value
         size = int(inputs.shape[axis])
         gamma = self.gamma.value if self.gamma is not None else np.ones(size, inputs.dtype)
         beta = self.beta.value if self.beta is not None else np.zeros(size, inputs.dtype)
-        return F.batch_norm(inputs, gamma, beta, mean, variance, epsilon=self.epsilon, axis=axis)
+        if not (training and self.trainable):
+            mean, variance = self.moving_mean.value, self.moving_variance.value
+            return F.batch_norm(inputs, gamma, beta, mean, variance, epsilon=self.epsilon, axis=axis)
+        if mask is None and str(inputs.dtype) in ("float32", "float64"):
+            y, mean, variance = F.batch_norm_train(inputs, gamma, beta, epsilon=self.epsilon, axis=axis)
+        else:
+            axes = tuple(i for i in range(rank) if i != axis)
+            mean, variance = self._moments(inputs, axes, mask)
+            y = F.batch_norm(inputs, gamma, beta, mean, variance, epsilon=self.epsilon, axis=axis)
+        m = self.momentum
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * m + stop_gradient(now) * (1.0 - m))
+        return y
 
     @staticmethod
     def _moments(x: Any, axes: tuple[int, ...], mask: Any) -> tuple[Any, Any]:

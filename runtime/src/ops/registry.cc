@@ -16,6 +16,7 @@
   X(reduce)             \
   X(reduce_along)       \
   X(norm)               \
+  X(norm_train)         \
   X(pool)               \
   X(shape)              \
   X(signal)             \

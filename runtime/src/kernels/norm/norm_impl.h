@@ -155,6 +155,164 @@ void column_sums(const float* x, const float* mean, int64_t rows, int64_t n, boo
     column_sums_of<false>(x, mean, rows, n, to);
 }
 
+// ---- training.  Strips of columns, the last with fewer lanes: fn(column, lanes) with kVectors vectors each.
+template <int kVectors, class Fn>
+DK_INL void each_strip(int64_t n, Fn&& fn) {
+  int64_t c = 0;
+  for (; c + kVectors * kW <= n; c += kVectors * kW) fn(c, kVectors * kW);
+  for (; c < n; c += kVectors * kW) fn(c, static_cast<int>(n - c));
+}
+
+// Vector k of a strip of `lanes` columns.
+DK_INL f32 part(const float* p, int k, int lanes) {
+  const int left = lanes - k * kW;
+  return left >= kW ? load<f32>(p + k * kW) : left > 0 ? load_n<f32>(p + k * kW, left) : f32{};
+}
+DK_INL void put(float* p, int k, f32 v, int lanes) {
+  const int left = lanes - k * kW;
+  if (left >= kW)
+    store(p + k * kW, v);
+  else if (left > 0)
+    store_n(p + k * kW, v, left);
+}
+
+template <int kVectors>
+DK_INL void flush(f32 (&a)[kVectors], int lanes, double* to) {
+  float lane[kVectors * kW];
+  DK_UNROLL
+  for (int k = 0; k < kVectors; ++k) store(lane + k * kW, a[k]), a[k] = f32{};
+  for (int k = 0; k < lanes; ++k) to[k] += static_cast<double>(lane[k]);
+}
+
+template <int kLanes>
+DK_INL void moments_strip(const float* x, const float* shift, int64_t rows, int64_t n, int given, double* sum,
+                          double* square) {
+  constexpr int kV = 4;
+  const int lanes = kLanes ? kLanes : given;
+  f32 s[kV], a[kV] = {}, b[kV] = {};
+  DK_UNROLL
+  for (int k = 0; k < kV; ++k) s[k] = part(shift, k, lanes);
+  for (int64_t r = 0; r < rows;) {
+    const int64_t end = rows - r < kColumnBlock ? rows : r + kColumnBlock;
+    for (; r < end; ++r, x += n) {
+      DK_UNROLL
+      for (int k = 0; k < kV; ++k) {
+        const f32 d = part(x, k, lanes) - s[k];
+        a[k] = a[k] + d;
+        b[k] = fma(d, d, b[k]);
+      }
+    }
+    flush(a, lanes, sum);
+    flush(b, lanes, square);
+  }
+}
+
+void column_moments(const float* x, const float* shift, int64_t rows, int64_t n, double* sum, double* square) {
+  each_strip<4>(n, [&](int64_t c, int lanes) {
+    if (lanes == 4 * kW)
+      moments_strip<4 * kW>(x + c, shift + c, rows, n, 0, sum + c, square + c);
+    else
+      moments_strip<0>(x + c, shift + c, rows, n, lanes, sum + c, square + c);
+  });
+}
+
+void affine_clamp(const float* x, const float* mean, const float* factor, const float* bias, const float* limits,
+                  float* y, int64_t rows, int64_t n) {
+  if (!limits) return affine(x, mean, factor, bias, y, rows, n);
+  const f32 low = splat<f32>(limits[0]), high = splat<f32>(limits[1]);
+  for (int64_t r = 0; r < rows; ++r, x += n, y += n) {
+    int64_t i = 0;
+    for (; i + kW <= n; i += kW) {
+      const f32 v = fma(load<f32>(x + i) - load<f32>(mean + i), load<f32>(factor + i), load<f32>(bias + i));
+      store(y + i, vclip(v, low, high));
+    }
+    if (i < n) {
+      const int m = static_cast<int>(n - i);
+      const f32 d = load_n<f32>(x + i, m) - load_n<f32>(mean + i, m);
+      store_n(y + i, vclip(fma(d, load_n<f32>(factor + i, m), load_n<f32>(bias + i, m)), low, high), m);
+    }
+  }
+}
+
+// What a vector of columns has in all rows.
+struct TrainColumn {
+  f32 mean, factor, bias;
+};
+template <bool kLimits>
+DK_INL f32 masked(f32 g, f32 d, const TrainColumn& c, f32 low, f32 high) {
+  if (!kLimits) return g;
+  const f32 v = fma(d, c.factor, c.bias);
+  return select<f32>((v > low) & (v < high), g, f32{});
+}
+
+template <bool kLimits, int kLanes>
+DK_INL void train_sums_strip(const float* g, const float* x, const TrainColumn* c, f32 low, f32 high, int64_t rows,
+                             int64_t n, int given, double* sum, double* moved) {
+  constexpr int kV = 2;
+  const int lanes = kLanes ? kLanes : given;
+  f32 a[kV] = {}, b[kV] = {};
+  for (int64_t r = 0; r < rows;) {
+    const int64_t end = rows - r < kColumnBlock ? rows : r + kColumnBlock;
+    for (; r < end; ++r, x += n, g += n) {
+      DK_UNROLL
+      for (int k = 0; k < kV; ++k) {
+        const f32 d = part(x, k, lanes) - c[k].mean;
+        const f32 h = masked<kLimits>(part(g, k, lanes), d, c[k], low, high);
+        a[k] = a[k] + h;
+        b[k] = fma(h, d, b[k]);
+      }
+    }
+    flush(a, lanes, sum);
+    flush(b, lanes, moved);
+  }
+}
+
+template <bool kLimits>
+void train_sums_of(const float* g, const float* x, const float* mean, const float* factor, const float* bias, f32 low,
+                   f32 high, int64_t rows, int64_t n, double* sum, double* moved) {
+  each_strip<2>(n, [&](int64_t at, int lanes) {
+    TrainColumn c[2];
+    DK_UNROLL
+    for (int k = 0; k < 2; ++k)
+      c[k] = {part(mean + at, k, lanes), part(factor + at, k, lanes), part(bias + at, k, lanes)};
+    if (lanes == 2 * kW)
+      train_sums_strip<kLimits, 2 * kW>(g + at, x + at, c, low, high, rows, n, 0, sum + at, moved + at);
+    else
+      train_sums_strip<kLimits, 0>(g + at, x + at, c, low, high, rows, n, lanes, sum + at, moved + at);
+  });
+}
+
+void train_sums(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
+                const float* limits, int64_t rows, int64_t n, double* sum, double* moved) {
+  if (limits)
+    train_sums_of<true>(g, x, mean, factor, bias, splat<f32>(limits[0]), splat<f32>(limits[1]), rows, n, sum, moved);
+  else
+    train_sums_of<false>(g, x, mean, factor, bias, f32{}, f32{}, rows, n, sum, moved);
+}
+
+template <bool kLimits>
+void train_gradient_of(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
+                       f32 low, f32 high, const float* slope, const float* rest, float* to, int64_t rows, int64_t n) {
+  for (int64_t r = 0; r < rows; ++r, g += n, x += n, to += n) {
+    for (int64_t i = 0; i < n; i += kW) {
+      const int lanes = n - i < kW ? static_cast<int>(n - i) : kW;
+      const TrainColumn c = {part(mean + i, 0, lanes), part(factor + i, 0, lanes), part(bias + i, 0, lanes)};
+      const f32 d = part(x + i, 0, lanes) - c.mean;
+      const f32 h = masked<kLimits>(part(g + i, 0, lanes), d, c, low, high);
+      put(to + i, 0, fma(h, c.factor, fma(d, part(slope + i, 0, lanes), part(rest + i, 0, lanes))), lanes);
+    }
+  }
+}
+
+void train_gradient(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
+                    const float* limits, const float* slope, const float* rest, float* to, int64_t rows, int64_t n) {
+  if (limits)
+    train_gradient_of<true>(g, x, mean, factor, bias, splat<f32>(limits[0]), splat<f32>(limits[1]), slope, rest, to,
+                            rows, n);
+  else
+    train_gradient_of<false>(g, x, mean, factor, bias, f32{}, f32{}, slope, rest, to, rows, n);
+}
+
 void lrn(const float* x, const float* total, float* y, int64_t n, float alpha, float beta, float bias) {
   for (int64_t i = 0; i < n; i += kW) {
     const int m = n - i < kW ? static_cast<int>(n - i) : kW;
@@ -163,7 +321,8 @@ void lrn(const float* x, const float* total, float* y, int64_t n, float alpha, f
   }
 }
 
-const NormKernels kTable = {layer, rms, affine, affine_one, column_sums, lrn};
+const NormKernels kTable = {layer,          rms,          affine,     affine_one,     column_sums,
+                            column_moments, affine_clamp, train_sums, train_gradient, lrn};
 }  // namespace
 
 #define DK_CAT2(a, b) a##b
