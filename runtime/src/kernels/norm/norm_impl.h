@@ -155,26 +155,9 @@ void column_sums(const float* x, const float* mean, int64_t rows, int64_t n, boo
     column_sums_of<false>(x, mean, rows, n, to);
 }
 
-// ---- training.  Strips of columns, the last with fewer lanes: fn(column, lanes) with kVectors vectors each.
-template <int kVectors, class Fn>
-DK_INL void each_strip(int64_t n, Fn&& fn) {
-  int64_t c = 0;
-  for (; c + kVectors * kW <= n; c += kVectors * kW) fn(c, kVectors * kW);
-  for (; c < n; c += kVectors * kW) fn(c, static_cast<int>(n - c));
-}
-
-// Vector k of a strip of `lanes` columns.
-DK_INL f32 part(const float* p, int k, int lanes) {
-  const int left = lanes - k * kW;
-  return left >= kW ? load<f32>(p + k * kW) : left > 0 ? load_n<f32>(p + k * kW, left) : f32{};
-}
-DK_INL void put(float* p, int k, f32 v, int lanes) {
-  const int left = lanes - k * kW;
-  if (left >= kW)
-    store(p + k * kW, v);
-  else if (left > 0)
-    store_n(p + k * kW, v, left);
-}
+// ---- training.  Columns go in strips of kVectors vectors, what is left over in single ones of `lanes` lanes; a strip
+// of several is always whole, which keeps the code small.
+DK_INL f32 some(const float* p, int lanes) { return lanes == kW ? load<f32>(p) : load_n<f32>(p, lanes); }
 
 template <int kVectors>
 DK_INL void flush(f32 (&a)[kVectors], int lanes, double* to) {
@@ -184,20 +167,18 @@ DK_INL void flush(f32 (&a)[kVectors], int lanes, double* to) {
   for (int k = 0; k < lanes; ++k) to[k] += static_cast<double>(lane[k]);
 }
 
-template <int kLanes>
-DK_INL void moments_strip(const float* x, const float* shift, int64_t rows, int64_t n, int given, double* sum,
-                          double* square) {
-  constexpr int kV = 4;
-  const int lanes = kLanes ? kLanes : given;
-  f32 s[kV], a[kV] = {}, b[kV] = {};
+template <int kVectors>
+void moments_strip(const float* x, const float* shift, int64_t rows, int64_t n, int lanes, double* sum,
+                   double* square) {
+  f32 s[kVectors], a[kVectors] = {}, b[kVectors] = {};
   DK_UNROLL
-  for (int k = 0; k < kV; ++k) s[k] = part(shift, k, lanes);
+  for (int k = 0; k < kVectors; ++k) s[k] = some(shift + k * kW, kVectors > 1 ? kW : lanes);
   for (int64_t r = 0; r < rows;) {
     const int64_t end = rows - r < kColumnBlock ? rows : r + kColumnBlock;
     for (; r < end; ++r, x += n) {
       DK_UNROLL
-      for (int k = 0; k < kV; ++k) {
-        const f32 d = part(x, k, lanes) - s[k];
+      for (int k = 0; k < kVectors; ++k) {
+        const f32 d = some(x + k * kW, kVectors > 1 ? kW : lanes) - s[k];
         a[k] = a[k] + d;
         b[k] = fma(d, d, b[k]);
       }
@@ -208,12 +189,10 @@ DK_INL void moments_strip(const float* x, const float* shift, int64_t rows, int6
 }
 
 void column_moments(const float* x, const float* shift, int64_t rows, int64_t n, double* sum, double* square) {
-  each_strip<4>(n, [&](int64_t c, int lanes) {
-    if (lanes == 4 * kW)
-      moments_strip<4 * kW>(x + c, shift + c, rows, n, 0, sum + c, square + c);
-    else
-      moments_strip<0>(x + c, shift + c, rows, n, lanes, sum + c, square + c);
-  });
+  int64_t c = 0;
+  for (; c + 4 * kW <= n; c += 4 * kW) moments_strip<4>(x + c, shift + c, rows, n, 4 * kW, sum + c, square + c);
+  for (; c < n; c += kW)
+    moments_strip<1>(x + c, shift + c, rows, n, n - c < kW ? static_cast<int>(n - c) : kW, sum + c, square + c);
 }
 
 void affine_clamp(const float* x, const float* mean, const float* factor, const float* bias, const float* limits,
@@ -234,30 +213,35 @@ void affine_clamp(const float* x, const float* mean, const float* factor, const 
   }
 }
 
-// What a vector of columns has in all rows.
-struct TrainColumn {
-  f32 mean, factor, bias;
+// g where the activation has slope 1, else 0.
+struct Mask {
+  f32 low, high;
+  int_of<f32> always;
+  explicit Mask(const float* limits)
+      : low(splat<f32>(limits ? limits[0] : 0.0f)), high(splat<f32>(limits ? limits[1] : 0.0f)) {
+    always = limits ? int_of<f32>{} : ~int_of<f32>{};
+  }
+  DK_INL f32 operator()(f32 g, f32 v) const { return select<f32>(((v > low) & (v < high)) | always, g, f32{}); }
 };
-template <bool kLimits>
-DK_INL f32 masked(f32 g, f32 d, const TrainColumn& c, f32 low, f32 high) {
-  if (!kLimits) return g;
-  const f32 v = fma(d, c.factor, c.bias);
-  return select<f32>((v > low) & (v < high), g, f32{});
-}
 
-template <bool kLimits, int kLanes>
-DK_INL void train_sums_strip(const float* g, const float* x, const TrainColumn* c, f32 low, f32 high, int64_t rows,
-                             int64_t n, int given, double* sum, double* moved) {
-  constexpr int kV = 2;
-  const int lanes = kLanes ? kLanes : given;
-  f32 a[kV] = {}, b[kV] = {};
+template <int kVectors>
+void train_sums_strip(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
+                      const Mask& mask, int64_t rows, int64_t n, int lanes, double* sum, double* moved) {
+  const int each = kVectors > 1 ? kW : lanes;
+  f32 m[kVectors], f[kVectors], o[kVectors], a[kVectors] = {}, b[kVectors] = {};
+  DK_UNROLL
+  for (int k = 0; k < kVectors; ++k) {
+    m[k] = some(mean + k * kW, each);
+    f[k] = some(factor + k * kW, each);
+    o[k] = some(bias + k * kW, each);
+  }
   for (int64_t r = 0; r < rows;) {
     const int64_t end = rows - r < kColumnBlock ? rows : r + kColumnBlock;
     for (; r < end; ++r, x += n, g += n) {
       DK_UNROLL
-      for (int k = 0; k < kV; ++k) {
-        const f32 d = part(x, k, lanes) - c[k].mean;
-        const f32 h = masked<kLimits>(part(g, k, lanes), d, c[k], low, high);
+      for (int k = 0; k < kVectors; ++k) {
+        const f32 d = some(x + k * kW, each) - m[k];
+        const f32 h = mask(some(g + k * kW, each), fma(d, f[k], o[k]));
         a[k] = a[k] + h;
         b[k] = fma(h, d, b[k]);
       }
@@ -267,50 +251,34 @@ DK_INL void train_sums_strip(const float* g, const float* x, const TrainColumn* 
   }
 }
 
-template <bool kLimits>
-void train_sums_of(const float* g, const float* x, const float* mean, const float* factor, const float* bias, f32 low,
-                   f32 high, int64_t rows, int64_t n, double* sum, double* moved) {
-  each_strip<2>(n, [&](int64_t at, int lanes) {
-    TrainColumn c[2];
-    DK_UNROLL
-    for (int k = 0; k < 2; ++k)
-      c[k] = {part(mean + at, k, lanes), part(factor + at, k, lanes), part(bias + at, k, lanes)};
-    if (lanes == 2 * kW)
-      train_sums_strip<kLimits, 2 * kW>(g + at, x + at, c, low, high, rows, n, 0, sum + at, moved + at);
-    else
-      train_sums_strip<kLimits, 0>(g + at, x + at, c, low, high, rows, n, lanes, sum + at, moved + at);
-  });
-}
-
 void train_sums(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
                 const float* limits, int64_t rows, int64_t n, double* sum, double* moved) {
-  if (limits)
-    train_sums_of<true>(g, x, mean, factor, bias, splat<f32>(limits[0]), splat<f32>(limits[1]), rows, n, sum, moved);
-  else
-    train_sums_of<false>(g, x, mean, factor, bias, f32{}, f32{}, rows, n, sum, moved);
-}
-
-template <bool kLimits>
-void train_gradient_of(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
-                       f32 low, f32 high, const float* slope, const float* rest, float* to, int64_t rows, int64_t n) {
-  for (int64_t r = 0; r < rows; ++r, g += n, x += n, to += n) {
-    for (int64_t i = 0; i < n; i += kW) {
-      const int lanes = n - i < kW ? static_cast<int>(n - i) : kW;
-      const TrainColumn c = {part(mean + i, 0, lanes), part(factor + i, 0, lanes), part(bias + i, 0, lanes)};
-      const f32 d = part(x + i, 0, lanes) - c.mean;
-      const f32 h = masked<kLimits>(part(g + i, 0, lanes), d, c, low, high);
-      put(to + i, 0, fma(h, c.factor, fma(d, part(slope + i, 0, lanes), part(rest + i, 0, lanes))), lanes);
-    }
-  }
+  const Mask mask(limits);
+  int64_t c = 0;
+  for (; c + 2 * kW <= n; c += 2 * kW)
+    train_sums_strip<2>(g + c, x + c, mean + c, factor + c, bias + c, mask, rows, n, 2 * kW, sum + c, moved + c);
+  for (; c < n; c += kW)
+    train_sums_strip<1>(g + c, x + c, mean + c, factor + c, bias + c, mask, rows, n,
+                        n - c < kW ? static_cast<int>(n - c) : kW, sum + c, moved + c);
 }
 
 void train_gradient(const float* g, const float* x, const float* mean, const float* factor, const float* bias,
                     const float* limits, const float* slope, const float* rest, float* to, int64_t rows, int64_t n) {
-  if (limits)
-    train_gradient_of<true>(g, x, mean, factor, bias, splat<f32>(limits[0]), splat<f32>(limits[1]), slope, rest, to,
-                            rows, n);
-  else
-    train_gradient_of<false>(g, x, mean, factor, bias, f32{}, f32{}, slope, rest, to, rows, n);
+  const Mask mask(limits);
+  for (int64_t r = 0; r < rows; ++r, g += n, x += n, to += n) {
+    int64_t i = 0;
+    for (; i + kW <= n; i += kW) {
+      const f32 d = load<f32>(x + i) - load<f32>(mean + i), f = load<f32>(factor + i);
+      const f32 h = mask(load<f32>(g + i), fma(d, f, load<f32>(bias + i)));
+      store(to + i, fma(h, f, fma(d, load<f32>(slope + i), load<f32>(rest + i))));
+    }
+    if (i < n) {
+      const int m = static_cast<int>(n - i);
+      const f32 d = load_n<f32>(x + i, m) - load_n<f32>(mean + i, m), f = load_n<f32>(factor + i, m);
+      const f32 h = mask(load_n<f32>(g + i, m), fma(d, f, load_n<f32>(bias + i, m)));
+      store_n(to + i, fma(h, f, fma(d, load_n<f32>(slope + i, m), load_n<f32>(rest + i, m))), m);
+    }
+  }
 }
 
 void lrn(const float* x, const float* total, float* y, int64_t n, float alpha, float beta, float bias) {
