@@ -104,6 +104,14 @@ def test_resize_wrong():
         run_op("resize", [data((1, 0, 4, 1)), None, None, np.array([2, 2])], dict(axes=(1, 2)))
 
 
+@pytest.mark.parametrize("scale", [-1, -0.1, -123456, -1234567, -0.0001, -0.00001234, -3e38, -1e-38, 0, 3e38, np.nan])
+def test_numbers_in_messages(scale):
+    """The engine writes numbers itself, as C's and Python's %g do."""
+    with pytest.raises(DeploykitError) as e:
+        run_op("resize", [data((1, 4, 4, 1)), None, np.array([scale, 2], np.float32)], dict(axes=(1, 2)))
+    assert f"is {float(np.float32(scale)):g}, expected" in str(e.value)
+
+
 @pytest.mark.parametrize("padding", ["zeros", "border", "reflection"])
 @pytest.mark.parametrize("mode", ["linear", "nearest", "cubic"])
 def test_grid_sample(mode, padding):

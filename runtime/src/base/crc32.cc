@@ -19,8 +19,7 @@ struct Tables {
   uint32_t t[8][256];
 };
 
-constexpr Tables make_tables() {
-  Tables m{};
+void make_tables(Tables& m) {
   for (uint32_t i = 0; i < 256; ++i) {
     uint32_t c = i;
     for (int k = 0; k < 8; ++k) c = (c >> 1) ^ (c & 1 ? kPoly : 0);
@@ -28,23 +27,33 @@ constexpr Tables make_tables() {
   }
   for (int k = 1; k < 8; ++k)
     for (int i = 0; i < 256; ++i) m.t[k][i] = (m.t[k - 1][i] >> 8) ^ m.t[0][m.t[k - 1][i] & 255];
-  return m;
 }
 
-constexpr Tables kT = make_tables();
+// Made by the first caller rather than stored: 8 KB that no compression makes smaller.  Several first callers write the
+// same numbers.
+const Tables& tables() {
+  static Tables t;
+  static bool made;
+  if (!__atomic_load_n(&made, __ATOMIC_ACQUIRE)) {
+    make_tables(t);
+    __atomic_store_n(&made, true, __ATOMIC_RELEASE);
+  }
+  return t;
+}
 
 // Works on the inverted register.
 uint32_t by_tables(uint32_t c, const uint8_t* p, size_t n) {
+  const Tables& m = tables();
   while (n >= 8) {
     uint64_t v;
     memcpy(&v, p, 8);
     v ^= c;
-    c = kT.t[7][v & 255] ^ kT.t[6][v >> 8 & 255] ^ kT.t[5][v >> 16 & 255] ^ kT.t[4][v >> 24 & 255] ^
-        kT.t[3][v >> 32 & 255] ^ kT.t[2][v >> 40 & 255] ^ kT.t[1][v >> 48 & 255] ^ kT.t[0][v >> 56];
+    c = m.t[7][v & 255] ^ m.t[6][v >> 8 & 255] ^ m.t[5][v >> 16 & 255] ^ m.t[4][v >> 24 & 255] ^ m.t[3][v >> 32 & 255] ^
+        m.t[2][v >> 40 & 255] ^ m.t[1][v >> 48 & 255] ^ m.t[0][v >> 56];
     p += 8;
     n -= 8;
   }
-  while (n--) c = (c >> 8) ^ kT.t[0][(c ^ *p++) & 255];
+  while (n--) c = (c >> 8) ^ m.t[0][(c ^ *p++) & 255];
   return c;
 }
 

@@ -4,18 +4,27 @@
 
 #include "base/mem.h"
 
+#include <time.h>
+#if !defined(__wasm__)
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
+#endif
 #if defined(__linux__)
 #include <sys/random.h>
 #endif
 
 namespace dk {
+#if defined(__wasm__)
+Status FileBytes::open(const char* path, uint64_t, ErrorText* error) {
+  return error->set(Code::io, "%s: WebAssembly opens no files; give the bytes", path);
+}
+void FileBytes::close() {}
+const char* os_env(const char*) { return nullptr; }
+#else
 namespace {
 
 Status read_all(int fd, const char* path, FileBytes* f, ErrorText* error) {
@@ -80,6 +89,9 @@ void FileBytes::close() {
   *this = FileBytes();
 }
 
+const char* os_env(const char* name) { return getenv(name); }
+#endif
+
 uint64_t os_entropy() {
   uint64_t v = 0;
 #if defined(__linux__)
@@ -93,7 +105,5 @@ uint64_t now_ns() {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
 }
-
-const char* os_env(const char* name) { return getenv(name); }
 
 }  // namespace dk

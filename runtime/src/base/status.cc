@@ -1,16 +1,14 @@
 #include "base/status.h"
 
-#include <cstdarg>
-#include <cstdio>
-
 #include "base/dtype.h"
+#include "base/text.h"
 
 namespace dk {
 
 Status ErrorText::set(Code code, const char* format, ...) {
   va_list args;
   va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
+  format_text_list(text, sizeof text, format, args);
   va_end(args);
   return code;
 }

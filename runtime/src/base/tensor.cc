@@ -1,6 +1,6 @@
 #include "base/tensor.h"
 
-#include <cstdio>
+#include "base/text.h"
 
 namespace dk {
 
@@ -25,10 +25,10 @@ bool tensor_bytes(DType dtype, int rank, const int64_t* dims, uint64_t* bytes) {
 const char* show_dims(int rank, const int64_t* dims, char* buffer, size_t size) {
   size_t at = 0;
   auto add = [&](int n) { at = n < 0 || at + static_cast<size_t>(n) >= size ? size - 1 : at + static_cast<size_t>(n); };
-  add(snprintf(buffer, size, "["));
+  add(format_text(buffer, size, "["));
   for (int i = 0; i < rank; ++i)
-    add(snprintf(buffer + at, size - at, i ? ",%lld" : "%lld", static_cast<long long>(dims[i])));
-  add(snprintf(buffer + at, size - at, "]"));
+    add(format_text(buffer + at, size - at, i ? ",%lld" : "%lld", static_cast<long long>(dims[i])));
+  add(format_text(buffer + at, size - at, "]"));
   return buffer;
 }
 

@@ -1,6 +1,5 @@
 // dk_op_run: one op on tensors.
-#include <cstdio>
-
+#include "base/text.h"
 #include "capi/capi.h"
 #include "engine/eager.h"
 #include "ops/registry.h"
@@ -32,7 +31,7 @@ dk_status dk_op_run(uint16_t opcode, const dk_attr* attrs, int32_t n_attrs, cons
     if (!inputs[i]) continue;
     char what[64];
     const OpInfo* info = op_info(opcode);
-    snprintf(what, sizeof what, "%s: input %d", info ? info->name : "?", i);
+    format_text(what, sizeof what, "%s: input %d", info ? info->name : "?", i);
     Status s = from_c(*inputs[i], what, true, &tensors[i], error);
     if (!s.ok()) return to_c(s);
     ptrs[i] = &tensors[i];

@@ -1,9 +1,9 @@
 // Models and sessions of dk.h.
-#include <cstdio>
 #include <cstring>
 #include <new>
 
 #include "base/cpu.h"
+#include "base/text.h"
 #include "capi/capi.h"
 #include "engine/session.h"
 #include "kernels/gemm/gemm.h"
@@ -108,7 +108,7 @@ const char* dk_cpu_features(void) {
   char now[sizeof text];
   size_t at = 0;
   for (const auto& x : all)
-    if (x.has) at += static_cast<size_t>(snprintf(now + at, sizeof now - at, "%s%s", at ? " " : "", x.name));
+    if (x.has) at += static_cast<size_t>(format_text(now + at, sizeof now - at, "%s%s", at ? " " : "", x.name));
   now[at] = 0;
   memcpy(text, now, at + 1);  // the same bytes whoever writes them
   return text;
@@ -227,7 +227,7 @@ dk_status dk_session_set_input(dk_session* session, int32_t i, const dk_tensor* 
   SessionState& s = session->state;
   Tensor t;
   char what[160] = "input";
-  if (i >= 0 && i < s.graph->n_inputs) snprintf(what, sizeof what, "input '%s'", s.graph->inputs[i].name);
+  if (i >= 0 && i < s.graph->n_inputs) format_text(what, sizeof what, "input '%s'", s.graph->inputs[i].name);
   Status status = from_c(*tensor, what, false, &t, &s.error);
   if (status.ok()) status = s.set_input(i, t);
   return to_c(status);
@@ -283,7 +283,7 @@ dk_status dk_session_bind_variable(dk_session* session, const char* name, const 
   int32_t v = name ? s.model->file.find_variable(name) : -1;
   if (v < 0 || !tensor) return to_c(s.error.set(Code::input, "the model has no variable '%s'", name ? name : ""));
   char what[160];
-  snprintf(what, sizeof what, "variable '%s'", name);
+  format_text(what, sizeof what, "variable '%s'", name);
   Tensor t;
   Status status = from_c(*tensor, what, true, &t, &s.error);
   if (status.ok()) status = s.bind_variable(v, t);

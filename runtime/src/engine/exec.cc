@@ -42,6 +42,9 @@ Status run_static(Plan& p, Step& step) {
   return {};
 }
 
+#if defined(__wasm__)  // no environment that could ask for it
+void trace(const Step&, uint64_t, bool) {}
+#else
 void trace(const Step& step, uint64_t ns, bool ok) {
   char text[256];
   fprintf(stderr, "%s %-18s %-40s", step.dynamic ? "dyn " : "    ", step.node->op->name, step.node->name);
@@ -51,6 +54,7 @@ void trace(const Step& step, uint64_t ns, bool ok) {
               show_dims(step.out[k]->rank, step.out[k]->dims, text, sizeof text));
   fprintf(stderr, " %.1f us %s%s\n", static_cast<double>(ns) / 1e3, step.op.detail, ok ? "" : "FAILED");
 }
+#endif
 
 // The shares of dynamic values that nobody reads after this step.
 void drop_dead(Plan& p, const Step& step) {

@@ -1,7 +1,7 @@
 // OpContext: what ops see of the engine.
 #include <cstdarg>
-#include <cstdio>
 
+#include "base/text.h"
 #include "engine/op_state.h"
 #include "engine/pool.h"
 
@@ -54,7 +54,7 @@ Status OpContext::fail(Code code, const char* format, ...) const {
   char text[400];
   va_list args;
   va_start(args, format);
-  vsnprintf(text, sizeof text, format, args);
+  format_text_list(text, sizeof text, format, args);
   va_end(args);
   if (op_->name && *op_->name) return op_->env->error->set(code, "%s '%s': %s", op_->info->name, op_->name, text);
   return op_->env->error->set(code, "%s: %s", op_->info->name, text);

@@ -1,6 +1,5 @@
 #include "engine/plan.h"
 
-#include <cstdio>
 #include <new>
 
 #include "base/cpus.h"

@@ -1,11 +1,11 @@
 // Sessions: the plan cache, memory of a run, inputs, variables.
 #include "engine/session.h"
 
-#include <cstdio>
 #include <cstdlib>
 #include <new>
 
 #include "base/cpus.h"
+#include "base/text.h"
 #include "engine/checks.h"
 #include "engine/pool.h"
 #include "ops/registry.h"
@@ -183,7 +183,7 @@ const char* show_wanted(const ModelFile& file, const InputDef& in, char* buffer,
   put("[");
   for (int32_t d = 0; d < in.rank; ++d) {
     char number[24];
-    snprintf(number, sizeof number, "%lld", static_cast<long long>(in.dims[d]));
+    format_text(number, sizeof number, "%lld", static_cast<long long>(in.dims[d]));
     if (d) put(",");
     put(in.dims[d] >= 0 ? number : file.symbols[-1 - in.dims[d]]);
   }

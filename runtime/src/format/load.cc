@@ -1,8 +1,7 @@
 // Reads a .dk file and verifies all of it: checksums, every offset and index, the op signatures of opset.inc, sizes.
 // Linear in the size of the file whatever its content.
-#include <cstdio>
-
 #include "base/crc32.h"
+#include "base/text.h"
 #include "format/flat.h"
 #include "format/model.h"
 
@@ -403,7 +402,7 @@ class Loader {
                          "graph '%s', node %u ('%s'): op number %u is not known to this engine. The file was made by a "
                          "newer version: update deploykit, or convert the model again with this one",
                          g.name, number, n->name, opcode);
-    snprintf(where_, sizeof where_, "graph '%.60s', node %u (%s '%.100s')", g.name, number, n->op->name, n->name);
+    format_text(where_, sizeof where_, "graph '%.60s', node %u (%s '%.100s')", g.name, number, n->op->name, n->name);
     const OpInfo& op = *n->op;
     Span<const int32_t> ins = t.numbers<int32_t>(node_inputs), outs = t.numbers<int32_t>(node_outputs);
     FlatVector attrs = t.vector(node_attrs, 4);
@@ -516,7 +515,7 @@ class Loader {
         const NodeDef& n = g.nodes[k];
         for (int32_t b : n.body) {
           if (b < 0) continue;
-          snprintf(where_, sizeof where_, "graph '%.60s', node %d (%s '%.100s')", g.name, k, n.op->name, n.name);
+          format_text(where_, sizeof where_, "graph '%.60s', node %d (%s '%.100s')", g.name, k, n.op->name, n.name);
           if (b <= i) return bad("%s: its body is graph %d, which does not stand behind graph %d", where_, b, i);
           if (depth[static_cast<size_t>(b)]) return bad("%s: graph %d is used twice", where_, b);
           if (depth[static_cast<size_t>(i)] >= kMaxNesting)

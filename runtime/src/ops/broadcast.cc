@@ -1,17 +1,17 @@
 #include "ops/broadcast.h"
 
-#include <cstdio>
+#include "base/text.h"
 
 namespace dk {
 
 constexpr int kShortRun = 48;  // rows below this are gathered into parts
 
 ShapeText::ShapeText(const Tensor& t) {
-  size_t at = static_cast<size_t>(snprintf(text, sizeof text, "["));
+  size_t at = static_cast<size_t>(format_text(text, sizeof text, "["));
   for (int i = 0; i < t.rank; ++i)
     at += static_cast<size_t>(
-        snprintf(text + at, sizeof text - at, i ? ", %lld" : "%lld", static_cast<long long>(t.dims[i])));
-  snprintf(text + at, sizeof text - at, "]");
+        format_text(text + at, sizeof text - at, i ? ", %lld" : "%lld", static_cast<long long>(t.dims[i])));
+  format_text(text + at, sizeof text - at, "]");
 }
 
 Status broadcast_shapes(const OpContext& c, const Tensor* const* in, int n_in, int64_t* dims, int* rank) {
