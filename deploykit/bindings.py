@@ -13,7 +13,7 @@ from deploykit.graph.dims import Dim
 from deploykit.interpreter import TensorSpec
 
 LANGUAGES = ("c", "ts", "py")
-_C = {
+C_TYPES = {
     "float32": "float", "float64": "double", "float16": "uint16_t", "bfloat16": "uint16_t", "bool": "uint8_t",
     **{f"{u}int{b}": f"{u}int{b}_t" for u in ("", "u") for b in (8, 16, 32, 64)},
 }  # fmt: skip
@@ -83,12 +83,13 @@ def identifier(name: str, taken: set[str]) -> str:
     return out
 
 
-def _identifiers(specs: Sequence[TensorSpec]) -> list[str]:
+def identifiers(specs: Sequence[TensorSpec]) -> list[str]:
+    """Identifiers of the specs of one side, all different."""
     taken: set[str] = set()
     return [identifier(s.name, taken) for s in specs]
 
 
-def _symbols(specs: Sequence[TensorSpec]) -> list[str]:
+def symbols(specs: Sequence[TensorSpec]) -> list[str]:
     """Names of the open dims, in order of appearance."""
     found: dict[str, None] = {}
     for s in specs:
@@ -104,10 +105,10 @@ def _text(s: TensorSpec) -> str:
 
 # ---------------------------------------------------------------- C
 def _c(m: Interface) -> str:
-    ins, outs = _identifiers(m.inputs), _identifiers(m.outputs)
-    symbols = _symbols(m.inputs)
+    ins, outs = identifiers(m.inputs), identifiers(m.outputs)
+    open_dims = symbols(m.inputs)
     taken = set(ins)
-    dim = {s: identifier(f"dim_{s}", taken) for s in symbols}
+    dim = {s: identifier(f"dim_{s}", taken) for s in open_dims}
     n = m.name
     lines = [
         f"/* Typed bindings of the model '{m.name}', written by `deploykit bindings`. */",
@@ -117,8 +118,8 @@ def _c(m: Interface) -> str:
         '#include "deploykit/dk.h"',
         "",
         f"typedef struct {n}_inputs {{",
-        *(f"  const {_C[s.dtype]}* {i}; /* {_comment(s)} */" for i, s in zip(ins, m.inputs, strict=True)),
-        *(f"  int64_t {dim[s]}; /* size of the dim '{s}' */" for s in symbols),
+        *(f"  const {C_TYPES[s.dtype]}* {i}; /* {_comment(s)} */" for i, s in zip(ins, m.inputs, strict=True)),
+        *(f"  int64_t {dim[s]}; /* size of the dim '{s}' */" for s in open_dims),
         *_ranks(ins, m.inputs),
         f"}} {n}_inputs;",
         "",
@@ -126,7 +127,7 @@ def _c(m: Interface) -> str:
     ]
     for i, s in zip(outs, m.outputs, strict=True):
         lines += [
-            f"  const {_C[s.dtype]}* {i}; /* {_comment(s)} */",
+            f"  const {C_TYPES[s.dtype]}* {i}; /* {_comment(s)} */",
             f"  const int64_t* {i}_dims;",
             f"  int32_t {i}_rank;",
         ]
@@ -184,7 +185,7 @@ def _c_run(m: Interface, n: str, ins: list[str], outs: list[str], dim: dict[str,
             lines += [f"  t.rank = in->{i}_rank;", f"  memcpy(t.dims, in->{i}_dims, sizeof t.dims);"]
         else:
             lines += [f"  t.rank = {len(s.shape)};"]
-            lines += [f"  t.dims[{a}] = {_expression(d, lambda x: f'in->{dim[x]}')};" for a, d in enumerate(s.shape)]
+            lines += [f"  t.dims[{a}] = {expression(d, lambda x: f'in->{dim[x]}')};" for a, d in enumerate(s.shape)]
         lines += [
             f"  t.bytes = sizeof *in->{i};",
             "  for (int32_t k = 0; k < t.rank; ++k) t.bytes *= (size_t)t.dims[k];",
@@ -192,7 +193,7 @@ def _c_run(m: Interface, n: str, ins: list[str], outs: list[str], dim: dict[str,
         ]
     lines.append("  if ((status = dk_session_run(session))) return status;")
     for k, i in enumerate(outs):
-        ctype = _C[m.outputs[k].dtype]
+        ctype = C_TYPES[m.outputs[k].dtype]
         lines += [
             f"  y = dk_session_output(session, {k});",
             f"  out->{i} = (const {ctype}*)y->data;",
@@ -202,7 +203,7 @@ def _c_run(m: Interface, n: str, ins: list[str], outs: list[str], dim: dict[str,
     return [*lines, "  return status;", "}", ""]
 
 
-def _expression(d: int | Dim, name: Callable[[str], str]) -> str:
+def expression(d: int | Dim, name: Callable[[str], str]) -> str:
     """A dim as a C expression (sizes are not negative, so C's division is ours)."""
     if isinstance(d, int):
         return str(d)
@@ -271,7 +272,7 @@ def _ts(m: Interface) -> str:
 
 # ---------------------------------------------------------------- Python
 def _py(m: Interface) -> str:
-    ins, outs = _identifiers(m.inputs), _identifiers(m.outputs)
+    ins, outs = identifiers(m.inputs), identifiers(m.outputs)
 
     def kind(s: TensorSpec) -> str:
         named = {"bool": "np.bool_", "bfloat16": "Any", "float16": "np.float16"}.get(s.dtype, f"np.{s.dtype}")

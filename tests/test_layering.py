@@ -47,7 +47,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.trace",),
     ("deploykit.api",),
     ("deploykit.peers",),
-    ("deploykit.web",),
+    ("deploykit.web", "deploykit.bundle"),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]
 # Peers of one layer that must not see each other.

@@ -14,6 +14,7 @@ COMMANDS = {
     "bench": "Measure a model's speed, alone or against other runtimes in the same process.",
     "compare": "Run two models on the same inputs and find the first tensor that differs.",
     "bindings": "Write typed bindings for a model in C, TypeScript or Python.",
+    "bundle": "Write a model with its engine cut to it for an app: C header, library, build files, example.",
     "web": "Write a static web page that runs a model in the visitor's browser.",
     "demo": "See the whole way on a real model: convert, verify, benchmark.",
     "doctor": "Tell what this machine and this installation can do.",

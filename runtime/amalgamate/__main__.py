@@ -23,28 +23,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from names import header_names, own_names, rename, strip_comments
+from sets import FEATURES, OWN, SETS, a_set, flag
+from texts import HEAD, WANTED
 
 RUNTIME = Path(__file__).resolve().parents[1]
 LAYERS = ("base", "format", "kernels", "ops", "engine", "capi")
-# Kernel sets: condition, name, target (GCC and Clang), what the sources ask for.
-X86, ARM = "defined(__x86_64__)", "defined(__aarch64__)"
-AVX2 = ("__SSE4_1__", "__AVX2__", "__FMA__", "__F16C__")
-AVX512 = (*AVX2, "__AVX512F__")
-SETS: list[tuple[str, str, str, tuple[str, ...], bool]] = [
-    ("!defined(__wasm__)", "scalar", "", ("DK_SIMD_SCALAR",), False),
-    (X86, "x86_sse41", "sse4.2,popcnt", ("__SSE4_1__",), False),
-    (X86, "x86_avx2", "avx2,fma,f16c,popcnt", AVX2, False),
-    (X86, "x86_avxvnni", "avx2,fma,f16c,popcnt,avxvnni", (*AVX2, "__AVXVNNI__"), True),
-    (X86, "x86_avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt", AVX512, False),
-    (X86, "x86_avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,popcnt",
-     (*AVX512, "__AVX512VNNI__"), True),
-    (ARM, "arm_neon", "", ("__ARM_NEON",), False),
-    (ARM, "arm_neondot", "dotprod", ("__ARM_NEON", "__ARM_FEATURE_DOTPROD"), True),
-    (ARM, "arm_i8mm", "dotprod,i8mm", ("__ARM_NEON", "__ARM_FEATURE_DOTPROD", "__ARM_FEATURE_MATMUL_INT8"), True),
-    ("defined(__wasm_relaxed_simd__)", "wasm_relaxed", "", ("__wasm_simd128__", "__wasm_relaxed_simd__"), False),
-    ("defined(__wasm_simd128__) && !defined(__wasm_relaxed_simd__)", "wasm_simd128", "", ("__wasm_simd128__",), False),
-]  # fmt: skip
-FEATURES = sorted({f for s in SETS for f in s[3] if f != "DK_SIMD_SCALAR"})
+END = "  // anonymous"  # marks where file-local things of a kernel source end
 OPSET = ("DK_OP", "DK_ATTR", "DK_ENUM")
 
 
@@ -71,6 +55,7 @@ def read(path: Path) -> Unit:
     text, n = re.subn(r"^namespace (dk[:\w]*) \{$", r"namespace {\nnamespace \1 {", path.read_text(), flags=re.M)
     text, m = re.subn(r"^\}  // namespace dk[:\w]*$", "}\n}", text, flags=re.M)
     assert n == m, f"{path}: the brace that ends 'namespace dk' wants the comment '// namespace dk'"
+    text = re.sub(r"^\}  // namespace$", "} DK_END_ANONYMOUS", text, flags=re.M)
     for line in strip_comments(text).split("\n"):
         m = re.match(r'#include (?:"(.*)"|<(.*)>)$', line)
         if not m:
@@ -89,7 +74,9 @@ def read(path: Path) -> Unit:
             out.append('#include "deploykit.h"')
         else:
             unit.headers.append(m[1])
-    unit.body = "\n".join(out)
+    unit.body = "\n".join(out).replace(
+        "} DK_END_ANONYMOUS", "}" + END if set_of(path) or path.stem.endswith("_impl") else "}"
+    )
     return unit
 
 
@@ -114,6 +101,9 @@ class Amalgamation:
         self.clashing = {p: {n: f"{n}__{p.stem}" for n in names if count[n] > 1} for p, names in owned.items()}
         self.families = {p.parent.name: p for p in sorted((RUNTIME / "src" / "kernels").rglob("*_impl.h"))}
         self.dot_families = {p.parent.name for p in files if set_of(p) == "x86_avxvnni"}
+        plain = re.compile(r'\s*(#define DK_SIMD_SCALAR\s+)?#include "kernels/\w+/\w+_impl.h"\s*')
+        self.own = [p for p in files if set_of(p) and not plain.fullmatch(p.read_text())]  # not a family's source again
+        assert {set_of(p) for p in self.own} <= {s[1] for s in SETS if OWN in s[3]}, self.own
         self.known_ops = re.findall(r"^DK_OP\(\d+, (\w+),", (RUNTIME / "schema" / "opset.inc").read_text(), re.M)
         self.ops = {u.path: self._ops_of(u) for u in self.units}
 
@@ -245,7 +235,7 @@ class Amalgamation:
         """The block that is compiled once per kernel set."""
         out: list[str] = []
         seen: set[str] = set()
-        replace = {f: FLAG(f) for f in FEATURES}
+        replace = {f: flag(f) for f in FEATURES}
 
         def put(name: str) -> None:
             """A header of simd/, and others that only kernels see."""
@@ -257,20 +247,32 @@ class Amalgamation:
             text = "\n".join(s for s in self.header(name).body.split("\n") if not s.startswith("#include"))
             out.append(rename(text, replace).replace("namespace dk::simd {", "namespace dk::DK_SET::simd {"))
 
+        def inside(u: Unit, space: str) -> str:
+            """A kernel source with its own things in a namespace of this set; what it exports stays where it is declared."""
+            head, end, tail = rename(u.body, replace).partition("}" + END)
+            old, new = "namespace dk {\nnamespace {\n", f"namespace dk {{\nnamespace DK_SET {{\nnamespace {space} {{\n"
+            assert end and END not in tail and head.count(old) == 1, u.path
+            own = own_names(u.path.read_text()) | set(re.findall(r"^DK_\w+\((\w+),", head, re.M))  # or made by a macro
+            tail = rename(tail, {n: f"DK_SET::{space}::{n}" for n in own})
+            tail = re.sub(r"^(\w[^;{}#=]*\) \{)$", r"\1\nusing namespace DK_SET::simd;", tail, flags=re.M)
+            return head.replace(old, new) + "}\n}" + tail
+
         for family, path in sorted(self.families.items(), key=lambda item: item[0] not in self.dot_families):
             u = read(path)
             for h in u.headers:
                 put(h)
-            text = rename(u.body, replace)
-            for old, new in (
-                (r"^namespace dk \{\nnamespace \{$", f"namespace dk {{\nnamespace DK_SET {{\nnamespace {family}_ {{"),
-                (r"^\}\n(?=#define DK_CAT2)", "}\n}\n"),
-                (r"return &kTable;", f"return &DK_SET::{family}_::kTable;"),
-            ):
-                text, n = re.subn(old, new, text, flags=re.M)
-                assert n == 1, (path, old)
             dot = "" if family in self.dot_families else " && !defined(DK_SET_DOT)"
-            out.append(f"#if defined(DK_PART_set_{family}){dot}\n{text}\n#endif")
+            out.append(f"#if defined(DK_PART_set_{family}){dot} && !defined({OWN})\n{inside(u, family + '_')}\n#endif")
+        for path in self.own:
+            u, above = read(path), len(out)
+            for h in u.headers:
+                put(h)
+            needed = [
+                f"#if defined({OWN})  // {path.name}",
+                *out[above:],
+                f"#if defined(DK_PART_set_{path.parent.name})",
+            ]
+            out[above:] = ["\n".join([*needed, inside(u, path.stem + "_"), "#endif\n#endif"])]
         text = "\n".join(out)
         macros = sorted(set(re.findall(r"^\s*#define (\w+)", text, re.M)))
         return "\n".join([text, *(f"#undef {m}" for m in macros)])
@@ -289,111 +291,6 @@ class Amalgamation:
             *(a_set(*s) for s in SETS),
         ]
         return "\n".join(["#if !defined(DK_KERNELS)", *main, "#else", kernels, "#endif", ""])
-
-
-def FLAG(feature: str) -> str:
-    return "DK_SET_" + feature.strip("_")
-
-
-def a_set(condition: str, name: str, target: str, features: tuple[str, ...], dot: bool) -> str:
-    """Include the block of kernels for one set."""
-    flags = [f if f == "DK_SIMD_SCALAR" else FLAG(f) for f in features] + (["DK_SET_DOT"] if dot else [])
-    gcc = target if condition == X86 else "arch=armv8.2-a+" + target.replace(",", "+")
-    before = (
-        ["#if defined(__clang__)", f'#pragma clang attribute push(__attribute__((target("{target}"))), apply_to = function)']
-        + ["#else", "#pragma GCC push_options", f'#pragma GCC target("{gcc}")', "#endif"]
-    )  # fmt: skip
-    after = ["#if defined(__clang__)", "#pragma clang attribute pop", "#else", "#pragma GCC pop_options", "#endif"]
-    return "\n".join(
-        [
-            f"#if {condition}",
-            f"#define DK_SET isa_{name}",
-            *(f"#define {f}" for f in flags),
-            *(before if target else []),
-            "#define DK_KERNELS",
-            "#include DK_FILE",
-            "#undef DK_KERNELS",
-            *(after if target else []),
-            "#undef DK_SET",
-            *(f"#undef {f}" for f in flags),
-            "#endif",
-        ]
-    )
-
-
-HEAD = """\
-// The inference engine of Deploykit VERSION in one file, made from the project's sources by runtime/amalgamate.
-// Copyright the Deploykit authors.  Licence: Apache-2.0.
-//
-//   c++ -std=c++20 -O2 -c deploykit.cc            GCC 12, Clang 16, zig, or newer; threads: link with -lpthread -lm
-//
-// deploykit.h is the C API.  Link with the C++ compiler, or compile with -fno-exceptions -fno-rtti -fno-threadsafe-statics
-// and link with the C compiler: no C++ runtime library is needed then.  -ffunction-sections and the linker's --gc-sections
-// drop what a program does not call.  To compile the ops of one model alone, define DK_CUT and DK_OP_<name> for each.
-#ifndef DK_FILE
-#define DK_FILE "deploykit.cc"  // this file, which includes itself once per instruction set
-#endif
-#if defined(__clang__)
-#pragma STDC FP_CONTRACT OFF
-#elif defined(__GNUC__)
-#pragma GCC optimize("fp-contract=off")  // fused only where the source says so: the same bits from every compiler
-#else
-#error "deploykit.cc needs GCC, Clang or zig"
-#endif
-#if defined(__x86_64__)
-#include <immintrin.h>
-#elif defined(__aarch64__)
-#include <arm_neon.h>
-#elif defined(__wasm_simd128__)
-#include <wasm_simd128.h>
-#endif
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-parameter"
-#pragma GCC diagnostic ignored "-Wunused-function"
-#pragma GCC diagnostic ignored "-Wunused-const-variable"
-#pragma GCC diagnostic ignored "-Wpsabi"
-#if defined(__clang__)
-#pragma GCC diagnostic ignored "-Wformat-security"
-#pragma GCC diagnostic ignored "-Wunused-private-field"
-#else
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // does not know that a Status says so
-#endif
-"""
-WANTED = """\
-namespace {
-namespace dk {
-constexpr bool wanted(Opcode op) {
-#if defined(DK_CUT)
-  switch (op) {
-CASES
-      return true;
-    default: return false;
-  }
-#else
-  return op != Opcode{};
-#endif
-}
-template <int N>
-constexpr int count_wanted(const OpDef (&rows)[N]) {
-  int n = 0;
-  for (const OpDef& r : rows) n += wanted(r.opcode);
-  return n;
-}
-template <int N>
-struct Kept {
-  OpDef rows[N];
-  int count = N;
-};
-template <int N, int M>
-constexpr Kept<N> kept(const OpDef (&rows)[M]) {
-  Kept<N> out = {};
-  int n = 0;
-  for (const OpDef& r : rows)
-    if (wanted(r.opcode)) out.rows[n++] = r;
-  return out;
-}
-}
-}"""
 
 
 def main() -> None:

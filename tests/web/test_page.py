@@ -73,10 +73,9 @@ def test_pictures_and_boxes(tmp_path: Path) -> None:
     from deploykit.cli import demo_cmd
     from deploykit.images import read_image
 
-    data = files("deploykit") / "demo_data"
-    for name in ("blazeface.onnx", "astronaut.jpg"):
-        (tmp_path / name).write_bytes((data / name).read_bytes())
     source, photo = tmp_path / "blazeface.onnx", tmp_path / "astronaut.jpg"
+    source.write_bytes(demo_cmd.face_model())
+    photo.write_bytes((files("deploykit") / "demo_data" / photo.name).read_bytes())
     prep = {"range": [-1.0, 1.0]}
     dk.convert(source, tmp_path / "face.dk", metadata={"preprocessing": prep, "detector": demo_cmd.detector(source)})
     session = dk.Interpreter(tmp_path / "face.dk")

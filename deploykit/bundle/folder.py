@@ -1,0 +1,158 @@
+"""Put a bundle together: the model, its typed header, the engine cut to its ops, build files, an example.
+
+The folder is made beside its place and moved there when complete; an earlier bundle in its place is replaced, anything else
+is not touched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from deploykit import bindings
+from deploykit.bundle import compiler, engine, example, header, sizes
+from deploykit.errors import InputError, UnsupportedError
+from deploykit.graph import Graph
+from deploykit.graph.dkfile import load, save
+from deploykit.ops.core import REGISTRY
+
+TARGETS = ("c", "linux-arm64")
+MARK = "bundle.json"
+_TOOL = "deploykit bundle"
+
+
+@dataclass
+class Bundle:
+    """What was written: names and bytes of files, ops, and where a library was compiled, what each op costs."""
+
+    folder: Path
+    name: str
+    target: str
+    ops: list[str]
+    files: dict[str, int] = field(default_factory=dict)
+    library: str | None = None
+    compiler: str | None = None
+    cost: dict[str, int] = field(default_factory=dict)  # bytes by op, and "engine" and "shared"
+
+
+def ops_of(graph: Graph) -> list[str]:
+    """Names of all ops in a graph and in the bodies of its control flow."""
+    return sorted({n.op for g in graph.walk() for n in g.nodes})
+
+
+def build(
+    model: Path, out: Path, target: str, *, sources_only: bool = False, main_only: bool = False, libc: str = "gnu"
+) -> Bundle:
+    """Write the bundle of a ``.dk`` file into the folder ``out``.
+
+    target: one of TARGETS.  sources_only: no library, the app's build compiles ``deploykit.cc``.  main_only: leave out the
+    model's further signatures (training steps).  libc: "gnu" (2.28 or newer) or "musl", for linux-arm64.
+
+    Raises InputError for a wrong target or folder, UnsupportedError for a model that a bundle cannot hold or a missing
+    compiler, FormatError for a bad file.  On any error ``out`` stays as it was.
+    """
+    if target not in TARGETS:
+        raise InputError(f"--target {target}: not a target; there are: {', '.join(TARGETS)}.")
+    if model.suffix != ".dk":
+        raise InputError(f"{model} is not a .dk file. Convert it first: deploykit convert {model} -o {model.stem}.dk")
+    _check_place(out)
+    graph = load(model)
+    if graph.signatures and not main_only:
+        raise UnsupportedError(
+            f"{model}: has further signatures ({', '.join(graph.signatures)}), training steps perhaps; a bundle runs inference. "
+            f"Leave them out: deploykit bundle {model} --target {target} --main-only -o {out}"
+        )
+    graph.signatures.clear()
+    tool = None if sources_only else compiler.find(target, libc)
+    face = bindings.interface(model)
+    bundle = Bundle(out, face.name, target, ops_of(graph), compiler=tool.name if tool else None)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
+    try:
+        work.chmod(0o755)
+        if main_only:
+            save(graph, work / f"{face.name}.dk")
+        else:
+            shutil.copyfile(model, work / f"{face.name}.dk")
+        (work / "deploykit.cc").write_text(engine.cut(bundle.ops), encoding="utf-8")
+        (work / "deploykit.h").write_text(engine.sources()["deploykit.h"], encoding="utf-8")
+        (work / f"{face.name}.h").write_text(header.generate(face), encoding="utf-8")
+        (work / "example.c").write_text(example.generate(face), encoding="utf-8")
+        where = {"c": "host", "linux-arm64": f"linux-arm64-{libc}"}[target]
+        library = f"lib/{where}/libdeploykit.a"
+        if tool:
+            bundle.library = library
+            _compile(tool, work, work / library, bundle)
+        _fill("c/CMakeLists.txt", work / "CMakeLists.txt", face.name, library=library, prebuilt="ON" if tool else "OFF")
+        _finish(work, bundle)
+        _replace(work, out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return bundle
+
+
+def _compile(tool: compiler.Compiler, work: Path, library: Path, bundle: Bundle) -> None:
+    unit = tool.library(work / "deploykit.cc", library)
+    try:
+        found = sizes.measure(unit)
+    except ValueError:
+        return  # another object format: no costs then
+    finally:
+        unit.unlink()
+    names = {op.opcode: op.name for op in REGISTRY.values()}
+    bundle.cost = {names[k]: n for k, n in found.ops.items()} | {"engine": found.engine, "shared": found.shared}
+
+
+def _fill(template: str, target: Path, name: str, **more: str) -> None:
+    text = (Path(__file__).resolve().parent / "templates" / template).read_text(encoding="utf-8")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(Template(text).substitute(name=name, NAME=name.upper(), **more), encoding="utf-8")
+
+
+def _finish(work: Path, bundle: Bundle) -> None:
+    """Write down what the bundle is made of."""
+    bundle.files = {p.relative_to(work).as_posix(): p.stat().st_size for p in sorted(work.rglob("*")) if p.is_file()}
+    mark: dict[str, Any] = {"tool": _TOOL, "name": bundle.name, "target": bundle.target, "ops": bundle.ops}
+    mark |= {"compiler": bundle.compiler, "bytes_by_op": bundle.cost, "files": bundle.files}
+    (work / MARK).write_text(json.dumps(mark, indent=1) + "\n", encoding="utf-8")
+
+
+def _ours(folder: Path) -> bool:
+    try:
+        mark = json.loads((folder / MARK).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(mark, dict) and mark.get("tool") == _TOOL
+
+
+def _check_place(out: Path) -> None:
+    if not os.path.lexists(out):
+        return
+    if out.is_symlink() or not out.is_dir():
+        raise InputError(f"{out} is there and is not a folder; give another -o.")
+    if any(out.iterdir()) and not _ours(out):
+        raise InputError(f"{out} holds other things, not an earlier bundle; give an empty or a new folder with -o.")
+
+
+def _replace(work: Path, out: Path) -> None:
+    """Put the finished folder in its place; the old one goes when the new one is there."""
+    if not out.exists():
+        work.rename(out)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
+    try:
+        out.rename(old / "bundle")
+        try:
+            work.rename(out)
+        except OSError:
+            (old / "bundle").rename(out)
+            raise
+    finally:
+        if out.exists():  # else the old folder is the only copy
+            shutil.rmtree(old, ignore_errors=True)
