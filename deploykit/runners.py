@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.errors import DeploykitError, UnsupportedError
+from deploykit.errors import DeploykitError, InputError, UnsupportedError
 from deploykit.graph.dims import Dim
 from deploykit.graph.ir import Graph
 from deploykit.interpreter import Interpreter, TensorSpec
@@ -38,8 +38,14 @@ class Runner(Protocol):
 class DkRunner:
     """A .dk file (or its bytes) on our engine."""
 
-    def __init__(self, model: Path | bytes, threads: int | None = None, keep_values: bool = False) -> None:
-        self.session = Interpreter(model, threads=threads, keep_values=keep_values)
+    def __init__(
+        self,
+        model: Path | bytes,
+        threads: int | None = None,
+        keep_values: bool = False,
+        precision: str = "default",
+    ) -> None:
+        self.session = Interpreter(model, threads=threads, keep_values=keep_values, precision=precision)
         self.tool = "deploykit"
         self.inputs, self.outputs = self.session.inputs, self.session.outputs
 
@@ -336,10 +342,12 @@ def have_onnxruntime() -> bool:
     return importlib.util.find_spec("onnxruntime") is not None
 
 
-def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True) -> Runner:
-    """The best runner for a model file by its suffix."""
+def open_runner(path: Path, threads: int | None = None, *, optimize: bool = True, precision: str = "default") -> Runner:
+    """The best runner for a model file by its suffix; precision: of our engine, as in :class:`Interpreter`."""
     if path.suffix == ".dk":
-        return DkRunner(path, threads)
+        return DkRunner(path, threads, precision=precision)
+    if precision != "default":
+        raise InputError(f"--precision {precision} is for .dk files; convert {path} first: deploykit convert {path}")
     if path.suffix == ".onnx":
         return open_onnx(path, threads, optimize=optimize)
     if path.suffix == ".tflite":

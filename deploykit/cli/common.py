@@ -43,6 +43,14 @@ threads_option = click.option(
     "--threads", type=click.IntRange(1, 256), default=None, help="Threads; default: DK_THREADS or all allowed CPUs."
 )
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(("default", "exact", "fast")),
+    default="default",
+    show_default=True,
+    help="Of float products: exact, plain sums only; fast, operands rounded to bfloat16 where the CPU gains by it.",
+)
+
 
 class _Model(click.Path):
     """A path of a model file that must exist; with ``factory`` also FILE.py:FUNCTION."""

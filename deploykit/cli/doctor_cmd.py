@@ -39,7 +39,10 @@ def command(as_json: bool) -> int:
     e = info["engine"]
     console.print(f"deploykit [bold]{info['version']}[/bold], Python {info['python']}, {info['platform']}")
     if e["ok"]:
-        console.print(f"engine [green]ok[/green] {e['version']}, kernels [bold]{e['isa']}[/bold], {e['cpus']} CPUs")
+        tiles = ", bfloat16 tiles for --precision fast" if e["fast"] else ""
+        console.print(
+            f"engine [green]ok[/green] {e['version']}, kernels [bold]{e['isa']}[/bold], {e['cpus']} CPUs{tiles}"
+        )
         console.print(f"CPU features: {e['features']}")
     else:
         console.print(f"engine [red]missing[/red]: {e['error']}")

@@ -21,6 +21,7 @@ from deploykit.errors import InputError
 @click.option("--seed", type=int, default=0, help="For inputs not given: made-up numbers from this seed.")
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Sizes of made-up inputs.")
 @common.threads_option
+@common.precision_option
 @common.json_option
 def command(
     model: Path,
@@ -30,6 +31,7 @@ def command(
     seed: int,
     shapes: tuple[str, ...],
     threads: int | None,
+    precision: str,
     as_json: bool,
 ) -> int:
     """Run MODEL (.dk on our engine, .onnx on onnxruntime, .tflite on LiteRT) once and print its outputs.
@@ -41,7 +43,7 @@ def command(
     """
     from deploykit import runners
 
-    runner = runners.open_runner(model, threads)
+    runner = runners.open_runner(model, threads, precision=precision)
     metadata: dict[str, Any] = runner.session.metadata if isinstance(runner, runners.DkRunner) else {}
     feeds = common.read_inputs(inputs, runner.inputs, metadata)
     missing = [s for s in runner.inputs if s.name not in feeds]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from deploykit import native
 from tests.support import small
 from tests.support.peers import need_onnxruntime
 
@@ -155,6 +156,17 @@ def test_run_reads_pictures(model: Path, tmp_path: Path) -> None:
     Image.fromarray(np.full((40, 30, 3), 200, np.uint8)).save(tmp_path / "p.png")
     out = json.loads(deploykit("run", model, "--input", tmp_path / "p.png", "--json").stdout)
     assert out["y"]["shape"] == [1, 5]
+
+
+def test_precision(model: Path) -> None:
+    """Another precision is timed beside the default one, and its difference shown, not judged."""
+    out = json.loads(deploykit("bench", model, "--precision", "fast", "--runs", 3, "--threads", 1, "--json").stdout)
+    assert set(out["runtimes"]) == {"deploykit", "deploykit fast"}
+    assert out["runtimes"]["deploykit fast"]["largest_difference"] < 0.05
+    shown = deploykit("bench", model, "--precision", "fast", "--runs", 3).stdout
+    assert ("changes nothing on this CPU" in shown) != native.describe()["fast"]
+    deploykit("run", model, "--precision", "exact", "--json")
+    deploykit("run", model, "--precision", "double", code=2)
 
 
 def test_bench_against_onnxruntime(model: Path) -> None:
