@@ -65,6 +65,12 @@ class EngineError(DeploykitError):
     code = "DK-ENGINE"
 
 
+class LimitError(EngineError):
+    """A run took more steps or time than the caller allows, or a file would unfold to far more than itself."""
+
+    code = "DK-LIMIT"
+
+
 def describe(op: str, name: str, what: str, *, got: object = None, expected: object = None, hint: str = "") -> str:
     """Build a message in the project's common form."""
     text = f"{op} '{name}': {what}"

@@ -26,6 +26,7 @@ from deploykit.errors import (
     EngineError,
     FormatError,
     InputError,
+    LimitError,
     ShapeError,
     UnsupportedError,
 )
@@ -163,6 +164,7 @@ _ERRORS: dict[str, type[DeploykitError]] = {
     "DK-SHAPE": ShapeError,
     "DK-INPUT": InputError,
     "DK-UNSUPPORTED": UnsupportedError,
+    "DK-LIMIT": LimitError,
 }
 
 

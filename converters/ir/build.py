@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -15,8 +16,15 @@ from deploykit.errors import DeploykitError, FormatError, UnsupportedError
 from deploykit.graph import Graph, Value
 from deploykit.ops import GraphBuilder, get
 from deploykit.ops.core import Spec
+from deploykit.ops.infer import infer_op
 
 FOLD_LIMIT = 4096  # elements: larger results are left to the folding pass
+
+
+def _large(s: Spec) -> bool:
+    """Whether a result is known to be beyond FOLD_LIMIT; before it is computed, for it may be beyond all memory too."""
+    sizes = [d for d in s.shape or () if isinstance(d, int)]
+    return s.shape is not None and len(sizes) == len(s.shape) and math.prod(sizes) > FOLD_LIMIT
 
 
 class Body:
@@ -28,6 +36,7 @@ class Body:
         self.outer = outer
         self.captures: dict[Value, Value] = {}
         self.node_names: set[str] = set()
+        self.numbers: dict[str, int] = {}  # the last number given to a node name
         self.reserved: set[str] = set()  # names the source gives to values still to come
 
     def reserve(self, names: Iterable[str]) -> None:
@@ -107,6 +116,9 @@ class Body:
         extra = {"n_outputs": outputs or 1} if "n_outputs" in p.extra else {}
         try:
             p.check_inputs(len(ins), lambda i: arrays[i] is None)
+            specs = [None if v is None else self.builder.spec(v) for v in ins]
+            if any(_large(s) for s in infer_op(p, specs, p.complete(attrs) | extra)):
+                return None
             with np.errstate(all="ignore"):
                 got = p.reference(*arrays, **p.complete(attrs), **extra)
         except DeploykitError:
@@ -118,9 +130,9 @@ class Body:
 
     def node_name(self, hint: str) -> str:
         """A node name not used yet in this body."""
-        name, i = hint, 1
+        name = hint
         while name in self.node_names:
-            i += 1
+            i = self.numbers[hint] = self.numbers.get(hint, 1) + 1
             name = f"{hint}_{i}"
         self.node_names.add(name)
         return name

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +20,10 @@ TOLERANCE = "float"  # a reference may round in another order than the engine
 # A result is kept when it is small, or not much larger than what it was made from: fill and expand stay ops.
 BIG = 1 << 20
 GROWTH = 4
+# All results of one graph together: joining a constant to itself thirty times stays under the limit of each step.
+TOTAL = 256 << 20
+WORK = 1 << 32  # products for one result: some seconds of NumPy
+_HEAVY = frozenset(("attention", "conv", "dynamic", "matmul", "quantized", "recurrent", "signal"))
 
 
 def run(graph: Graph) -> dict[str, int]:
@@ -37,6 +43,8 @@ def run(graph: Graph) -> dict[str, int]:
 def _one(graph: Graph) -> Counter[str]:
     counts: Counter[str] = Counter()
     rw = Rewriter(graph)
+    if graph.fold_budget is None:
+        graph.fold_budget = TOTAL + GROWTH * walk.weight_bytes(graph)
     for n in rw.nodes():
         if n.op == "if":
             counts["captures"] += _sink_constants(rw, n)
@@ -45,12 +53,12 @@ def _one(graph: Graph) -> Counter[str]:
             counts["captures"] += _sink_constants(rw, n)
             counts["loops"] += _skip_loop(rw, n)
         elif not walk.is_effect(n) and not walk.is_random(n):
-            counts["nodes"] += _fold(rw, n)
+            counts["nodes"] += _fold(rw, n, graph)
     rw.commit()
     return counts
 
 
-def _fold(rw: Rewriter, n: Node) -> bool:
+def _fold(rw: Rewriter, n: Node, graph: Graph) -> bool:
     outs = [v for v in n.outputs if v is not None]
     if (
         not outs
@@ -59,7 +67,7 @@ def _fold(rw: Rewriter, n: Node) -> bool:
     ):
         return False
     if all(v is None or v.is_constant for v in n.inputs):
-        results = _evaluate(n)
+        results = _evaluate(n, graph)
     else:  # shape arithmetic: the op's own rule knows the values
         known = [rw.known(v) for v in outs]
         results = None if any(k is None for k in known) else dict(zip(outs, known, strict=True))  # type: ignore[arg-type]
@@ -74,14 +82,16 @@ def _fold(rw: Rewriter, n: Node) -> bool:
     return True
 
 
-def _evaluate(n: Node) -> dict[Value, np.ndarray] | None:
+def _evaluate(n: Node, graph: Graph) -> dict[Value, np.ndarray] | None:
     op = get(n.op)
     outs = [v for v in n.outputs if v is not None]
     given = sum(v.data.nbytes for v in n.inputs if v is not None and v.data is not None)
-    limit = max(BIG, GROWTH * given)
+    limit = min(max(BIG, GROWTH * given), graph.fold_budget or 0)
     if op.reference is None or sum(_bytes(v) for v in outs) > limit:
         return None
     attrs = op.complete(n.attrs)
+    if _work(n, op.family, attrs) > WORK:
+        return None
     if "n_outputs" in op.extra:
         attrs["n_outputs"] = len(n.outputs)
     try:
@@ -91,12 +101,26 @@ def _evaluate(n: Node) -> dict[Value, np.ndarray] | None:
     results = {v: np.asarray(a) for v, a in zip(n.outputs, got, strict=False) if v is not None}
     if sum(a.nbytes for a in results.values()) > limit or len(results) < len(outs):
         return None
+    graph.fold_budget = (graph.fold_budget or 0) - sum(a.nbytes for a in results.values())
     return results
+
+
+def _work(n: Node, family: str, attrs: dict[str, Any]) -> int:
+    """About how many products the NumPy reference computes, for ops where they are many more than elements."""
+    shapes = [walk.static_shape(v) or () for v in n.inputs if v is not None]
+    out = sum(math.prod(walk.static_shape(v) or ()) for v in n.outputs if v is not None)
+    if family == "conv" and len(shapes) > 1:
+        return out * math.prod(shapes[1][1:])
+    if family == "pool":
+        return out * math.prod(attrs.get("kernel") or (1,))
+    if n.op in ("matmul", "matmul_integer") and shapes[0]:
+        return out * shapes[0][-1]
+    return out * max(map(math.prod, shapes), default=1) if family in _HEAVY else 0
 
 
 def _bytes(v: Value) -> int:
     shape = walk.static_shape(v)
-    return 0 if shape is None or v.dtype is None else int(np.prod(shape, dtype=np.int64)) * v.dtype.itemsize
+    return 0 if shape is None or v.dtype is None else math.prod(shape) * v.dtype.itemsize
 
 
 # ---------------------------------------------------------------- control flow

@@ -141,6 +141,7 @@ class Graph:
     signatures: dict[str, Graph] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
     output_names: list[str] = field(default_factory=list)  # the public names, in order; default: names of the values
+    fold_budget: int | None = field(default=None, compare=False, repr=False)  # bytes that folding may still make
 
     @property
     def public_outputs(self) -> list[str]:

@@ -24,7 +24,8 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.autodiff.variable import Variable
-from deploykit.errors import FormatError, InputError
+from deploykit.errors import DeploykitError, FormatError, InputError
+from deploykit.graph.growth import check_bytes, loading, member, open_zip
 from deploykit.keras.layers.base import Layer
 from deploykit.keras.serialize import deserialize, serialize, snake_case
 
@@ -78,7 +79,7 @@ def parse_safetensors(data: bytes, name: str = "safetensors") -> tuple[dict[str,
         raise FormatError(f"{name}: not a safetensors file: a header of {n} bytes in a file of {len(data)}.")
     try:
         header = json.loads(data[8 : 8 + n])
-    except ValueError:
+    except (ValueError, RecursionError):
         raise FormatError(f"{name}: the header is not JSON.") from None
     if not isinstance(header, dict):
         raise FormatError(f"{name}: the header is not an object.")
@@ -242,8 +243,29 @@ def _h5_tensors(source: Any) -> dict[str, np.ndarray]:
         raise FormatError(
             f"{source if isinstance(source, (str, os.PathLike)) else 'weights'}: not an HDF5 file ({e})."
         ) from None
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "weights"
+    size = os.path.getsize(source) if isinstance(source, (str, os.PathLike)) else source.getbuffer().nbytes
+    taken = 0
+
+    def read(key: str, d: Any) -> None:
+        nonlocal taken
+        if not isinstance(d, h5py.Dataset) or d.shape is None:
+            return
+        if d.is_virtual or d.external:  # HDF5 would read these from other files
+            raise FormatError(f"{name}: weight '{key}' lies in another file. Refused; save the model whole.")
+        if d.dtype.kind not in "biuf":
+            return  # text, references: no weights
+        taken += d.size * d.dtype.itemsize
+        check_bytes(f"{name}: weight '{key}'", taken, size)
+        out[key] = np.asarray(d)
+
     with f:
-        f.visititems(lambda k, v: out.__setitem__(k, np.asarray(v)) if isinstance(v, h5py.Dataset) else None)
+        try:
+            f.visititems(read)  # does not follow links to other files
+        except DeploykitError:
+            raise
+        except (OSError, RuntimeError, ValueError, TypeError, KeyError, MemoryError) as e:
+            raise FormatError(f"{name}: damaged HDF5 file ({e}). Get the file again.") from None
     return out
 
 
@@ -290,35 +312,45 @@ def load_model(
     path = Path(filepath)
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
-    try:
-        z = zipfile.ZipFile(path)
-    except zipfile.BadZipFile:
+    if not zipfile.is_zipfile(path):
         raise FormatError(
             f"{path}: not a .keras or .dkt file (no zip archive). Keras 2 .h5 models: save them with Keras 3 first."
-        ) from None
-    with z:
+        )
+    size = path.stat().st_size
+    with open_zip(path, str(path), size) as z, loading(str(path), size):
         names = z.namelist()
         if "config.json" not in names:
             raise FormatError(f"{path}: there is no config.json inside.")
-        try:
-            config = json.loads(z.read("config.json"))
-        except ValueError:
-            raise FormatError(f"{path}: config.json is no JSON.") from None
+        config = _json(member(z, "config.json", str(path)), f"{path}: config.json")
         compiled = config.pop("compile_config", None)
-        model = deserialize(config, custom_objects)
-        build = config.get("build_config")
-        if build and not model.built:
-            model.build_from_config(build)
-        if compile and compiled:
-            model.compile_from_config(compiled)
+        try:
+            model = deserialize(config, custom_objects)
+            build = config.get("build_config")
+            if build and not model.built:
+                model.build_from_config(build)
+            if compile and compiled:
+                model.compile_from_config(compiled)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as e:
+            raise FormatError(f"{path}: its config.json is damaged ({type(e).__name__}: {e}).") from e
         if "model.weights.h5" in names:
-            tensors = _h5_tensors(io.BytesIO(z.read("model.weights.h5")))
+            tensors = _h5_tensors(io.BytesIO(member(z, "model.weights.h5", str(path))))
         elif "weights.safetensors" in names:
-            tensors, _ = parse_safetensors(z.read("weights.safetensors"), str(path))
+            tensors, _ = parse_safetensors(member(z, "weights.safetensors", str(path)), str(path))
         else:
             raise FormatError(f"{path}: there are no weights inside.")
         _scatter(model, tensors, str(path))
     return model
+
+
+def _json(text: str | bytes, what: str) -> Any:
+    """A JSON object; FormatError for anything else."""
+    try:
+        x = json.loads(text)
+    except (ValueError, RecursionError):
+        raise FormatError(f"{what} is no JSON, or nested without end.") from None
+    if not isinstance(x, dict):
+        raise FormatError(f"{what} is {type(x).__name__}, expected an object.")
+    return x
 
 
 def save_weights(model: Any, filepath: Any, overwrite: bool = True) -> None:
@@ -347,9 +379,9 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
     if path.endswith(".safetensors"):
         tensors = read_safetensors(path)[0]
     elif path.endswith((".keras", ".dkt")):
-        with zipfile.ZipFile(path) as z:
+        with open_zip(path, path, os.path.getsize(path)) as z:
             h5 = "model.weights.h5" in z.namelist()
-            data = z.read("model.weights.h5" if h5 else "weights.safetensors")
+            data = member(z, "model.weights.h5" if h5 else "weights.safetensors", path)
         tensors = _h5_tensors(io.BytesIO(data)) if h5 else parse_safetensors(data, path)[0]
     else:
         tensors = _h5_tensors(path)
@@ -358,7 +390,7 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
 
 def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> Any:
     """A model of the architecture that ``to_json`` gave."""
-    return deserialize(json.loads(text), custom_objects)
+    return deserialize(_json(text, "the model"), custom_objects)
 
 
 def import_keras(source: Any, input_shapes: dict[str, list[int | str]] | None = None) -> Any:

@@ -5,7 +5,7 @@
 //
 // Case k of a seed is the same on every machine: when one fails, `-c k` repeats it alone and `-o FILE` writes its
 // bytes. Most mutated files get their checksums mended, else nothing behind the checksums would ever be reached.  Build
-// with -DDEPLOYKIT_SANITIZE=ON.  With -DDK_LIBFUZZER it is a libFuzzer target (clang).
+// with -DDEPLOYKIT_SANITIZE=ON.  With clang and -DDEPLOYKIT_LIBFUZZER=ON it is a libFuzzer target.
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -253,13 +253,44 @@ extern "C" const char* __asan_default_options() {
 }
 
 #ifdef DK_LIBFUZZER
+extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
+
+namespace {
+
+// Our mutations, which know where numbers stand and mend the checksums, into what libFuzzer gave.
+size_t mutated(uint8_t* data, size_t size, size_t max_size, Bytes other) {
+  static uint8_t* work = static_cast<uint8_t*>(malloc(kMaxFile));
+  Bytes b = {work, size < kMaxFile ? size : kMaxFile};
+  memcpy(work, data, b.size);
+  mutate(&b, other);
+  if (b.size > max_size) b.size = max_size;
+  memcpy(data, work, b.size);
+  return b.size;
+}
+
+}  // namespace
+
+extern "C" size_t LLVMFuzzerCustomMutator(uint8_t* data, size_t size, size_t max_size, unsigned seed) {
+  g_state = seed;
+  if (!below(4)) return LLVMFuzzerMutate(data, size, max_size);
+  return mutated(data, size, max_size, {data, size});
+}
+
+extern "C" size_t LLVMFuzzerCustomCrossOver(const uint8_t* a, size_t a_size, const uint8_t* b, size_t b_size,
+                                            uint8_t* out, size_t max_size, unsigned seed) {
+  g_state = seed;
+  size_t n = a_size < max_size ? a_size : max_size;
+  memcpy(out, a, n);
+  return mutated(out, n, max_size, {const_cast<uint8_t*>(b), b_size});
+}
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   static uint8_t* buffer = static_cast<uint8_t*>(malloc(64 * kMaxInput + 64));
   static uint8_t* copy = static_cast<uint8_t*>(malloc(kMaxFile));
   if (size > kMaxFile) return 0;
   memcpy(copy, data, size);
-  g_state = size;
   mend({copy, size});
+  g_state = g_case = dk::crc32(0, copy, size);  // the same inputs and shapes whenever the file is tried
   use(copy, size, buffer);
   return 0;
 }

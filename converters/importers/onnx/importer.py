@@ -15,6 +15,7 @@ from deploykit.converters.ir.build import Problems
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
 from deploykit.graph.dims import Shape
+from deploykit.graph.growth import Visits, check_bytes, check_shape
 
 OLDEST = 7  # oldest opset whose op forms are understood
 _DEPTH = 64  # nested functions
@@ -72,6 +73,7 @@ class Importer:
         self.functions = {(_domain(f), f.name): f for f in model.functions}
         self.problems = Problems(weights.name)
         self.depth = 0
+        self.visits = Visits(weights.name, _count(model.graph) + sum(len(f.node) for f in model.functions))
 
     def run(self) -> Graph:
         """Import; raises one error with all problems."""
@@ -206,6 +208,13 @@ class Importer:
     def dense(self, s: Any) -> np.ndarray:
         """A SparseTensorProto as an array."""
         values, indices = self.weights.array(s.values), self.weights.array(s.indices)
+        what = f"{self.weights.name}: sparse tensor '{s.values.name}'"
+        size = check_shape(what, s.dims, values.itemsize)
+        check_bytes(what, size * values.itemsize, self.weights.size)
+        most = np.int64(s.dims) if indices.ndim == 2 else np.int64(size)
+        fits = values.ndim == 1 and indices.shape in ((len(values),), (len(values), len(s.dims)))
+        if not fits or indices.dtype.kind != "i" or np.any(indices < 0) or np.any(indices >= most):
+            raise FormatError(f"{what}: its indices do not fit its {len(values)} values and dims {list(s.dims)}.")
         out = np.zeros(tuple(s.dims), values.dtype)
         if indices.ndim == 1:
             out.reshape(-1)[indices] = values
@@ -241,6 +250,7 @@ class Importer:
     def walk(self, scope: Scope, nodes: Any) -> None:
         """Import nodes in order; what fails is noted, and what depends on it skipped."""
         for i, node in enumerate(nodes):
+            self.visits.one()
             name = scope.prefix + (_name(node) or f"{node.op_type}_{i}")
             try:
                 results = self._node(scope, node, name)
@@ -331,6 +341,11 @@ class Importer:
                 if k == 0 and name not in scope.body.node_names:
                     scope.body.node_names.add(name)
                     item.producer.name = name
+
+
+def _count(g: Any) -> int:
+    """Nodes of a graph and of the bodies in it."""
+    return len(g.node) + sum(_count(a.g) for n in g.node for a in n.attribute if a.HasField("g"))
 
 
 def _domain(proto: Any) -> str:

@@ -8,7 +8,6 @@ same walk tells a truncated or foreign file from an ONNX one and says where it b
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.errors import FormatError, UnsupportedError
+from deploykit.graph.growth import check_shape
 
 if TYPE_CHECKING:
     from onnx import ModelProto, TensorProto
@@ -34,6 +34,7 @@ _PATH = {
     ("Attribute", 6): "Graph",
 }
 _RAW_DATA = 9  # TensorProto.raw_data
+_DEPTH = 100  # messages within each other: what protobuf's own parser takes
 
 _MAGIC = [
     (b"version https://git-lfs", 0, "a Git LFS pointer, not the model; fetch it with `git lfs pull`"),
@@ -156,8 +157,10 @@ class _Walk:
             return FormatError(f"{self.name} is truncated: it ends at byte {size} inside a field{more}.")
         return FormatError(f"{self.name} is damaged at byte {at}: a field reaches past the end of its message.")
 
-    def _message(self, kind: str, start: int, end: int) -> list[Any]:
+    def _message(self, kind: str, start: int, end: int, depth: int = 0) -> list[Any]:
         """Chunks (bytes-like) of the message in [start, end) with large raw data replaced."""
+        if depth > _DEPTH:
+            raise FormatError(f"{self.name} is damaged at byte {start}: graphs are nested deeper than {_DEPTH // 3}.")
         out: list[Any] = []
         keep = start  # bytes from here on are still to be copied verbatim
         i = start
@@ -184,7 +187,7 @@ class _Walk:
             if wire == 2 and length >= _LARGE and (child or (kind == "Tensor" and number == _RAW_DATA)):
                 out.append(self.buf[keep:field])
                 if child:
-                    parts = self._message(child, i, i + length)
+                    parts = self._message(child, i, i + length, depth + 1)
                     out += [_encode(tag), _encode(sum(map(len, parts))), *parts]
                 else:
                     note = _place(i, length)
@@ -224,6 +227,11 @@ class Weights:
         self.base = base
         self.files: dict[Path, np.ndarray] = {}
 
+    @property
+    def size(self) -> int:
+        """Bytes of the model and of the files read for it so far."""
+        return sum(len(a) for a in (self.data, *self.files.values()) if a is not None)
+
     def array(self, t: TensorProto) -> np.ndarray:
         """The tensor's data, read-only where it is a view.  Raises FormatError (damaged), UnsupportedError."""
         from onnx import TensorProto
@@ -233,9 +241,7 @@ class Weights:
             raise UnsupportedError(f"{what} holds strings; the engine computes with numbers only.")
         dtype = dtype_of(t.data_type, what)
         shape = tuple(t.dims)
-        if any(d < 0 for d in shape):
-            raise FormatError(f"{self.name}: {what} has the negative dims {shape}.")
-        count = math.prod(shape)
+        count = check_shape(f"{self.name}: {what}", shape, dtype.itemsize)
         if t.data_location == TensorProto.EXTERNAL:
             raw = self._external(t, what)
         elif t.HasField("raw_data"):
@@ -280,8 +286,8 @@ class Weights:
                 f"{self.name}: {what} is kept in the external file '{location}', and a model given as bytes or object "
                 f"has no folder to look in. Give the path of the .onnx file."
             )
-        path = (self.base / location).resolve()
-        if not location or os.path.isabs(location) or not path.is_relative_to(self.base):
+        path = (self.base / location.replace("\0", "")).resolve()
+        if not location or "\0" in location or os.path.isabs(location) or not path.is_relative_to(self.base):
             raise FormatError(
                 f"{self.name}: {what} names external data outside the model's folder ('{location}'); refused. "
                 f"Put the file beside the model."

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
-import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deploykit.converters.importers.pytorch.guard import check_members, guarded, refused
 from deploykit.errors import FormatError, InputError, UnsupportedError
+from deploykit.graph.growth import check_bytes, check_shape, open_zip
 from deploykit.graph.sniff import what_is
 
 _WAY = "Export it where the model's code is: torch.export.save(torch.export.export(model.eval(), (example_input,)), 'm.pt2')"
@@ -75,11 +79,9 @@ def _load(torch: Any, path: Path) -> Any:
                 f"{path.name} is a Python pickle, which could run any code: it is not loaded. {_WAY}"
             )
         raise FormatError(f"{path.name} is not a .pt2 file" + (f": it is {kind}." if kind else "."))
-    try:
-        with zipfile.ZipFile(path) as z:
-            names = z.namelist()
-    except zipfile.BadZipFile as e:
-        raise FormatError(f"{path.name} is damaged or cut off: {e}. Get the file again.") from None
+    size = path.stat().st_size
+    with open_zip(path, path.name, size) as z:
+        names = z.namelist()
     if any(n.endswith(("constants.pkl", ".debug_pkl")) or "/code/" in n for n in names) and not _exported(names):
         raise UnsupportedError(f"{path.name} is a TorchScript file; it holds code, not a graph. {_WAY}")
     if not _exported(names):
@@ -87,13 +89,37 @@ def _load(torch: Any, path: Path) -> Any:
         raise UnsupportedError(
             f"{path.name} is {what}, not an exported program: the network itself is not in it. {_WAY}"
         )
-    with warnings.catch_warnings():
+    check_members(path.name, names, _WAY)
+    with warnings.catch_warnings(), guarded(torch), _quiet():
         warnings.simplefilter("ignore")
         try:
-            return torch.export.load(str(path))
+            program = torch.export.load(str(path))
         except Exception as e:  # torch raises many kinds here
+            why = refused(e)
+            if why is not None:
+                raise UnsupportedError(
+                    f"{path.name} holds {why}, which could run any code: it is not loaded. {_WAY}"
+                ) from None
             text = str(e).splitlines()[0] if str(e) else type(e).__name__
             raise FormatError(f"{path.name}: torch {torch.__version__} cannot load it: {text}") from e
+    taken = 0
+    for k, t in {**program.state_dict, **program.constants}.items():
+        if isinstance(t, torch.Tensor):  # strides of 0 make much of little
+            taken += check_shape(f"{path.name}: weight '{k}'", t.shape, t.element_size()) * t.element_size()
+            check_bytes(f"{path.name}: weight '{k}'", taken, size)
+    return program
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch logs what it is about to raise."""
+    log = logging.getLogger("torch")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def _exported(names: list[str]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 from deploykit.converters.importers.tfjs.reader import Source
 from deploykit.errors import DeploykitError, FormatError, InputError, UnsupportedError
 from deploykit.graph import Graph
+from deploykit.graph.growth import loading
 
 _RNN = {"SimpleRNN", "LSTM", "GRU", "RNN", "ConvLSTM2D", "Bidirectional"}
 # keys of Keras 2 that say nothing, or what Keras 3 says elsewhere; weights come from the file, so nothing is initialised
@@ -49,7 +50,8 @@ def import_layers(source: Source) -> Graph:
         head = f"{source.name} cannot be imported; {len(problems)} problem{'s' * (len(problems) > 1)}:"
         raise UnsupportedError("\n  ".join([head, *problems]), problems=problems)
     try:
-        model = deserialize(config)
+        with loading(source.name, sum(w.nbytes for w in source.weights.values())):
+            model = deserialize(config)
         if not model.built:
             raise InputError("its input shape is not stored. Save it after it has been built or trained once")
     except InputError as e:

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 
 from deploykit.errors import FormatError, InputError, UnsupportedError
+from deploykit.graph.growth import check_shape
 from deploykit.graph.sniff import what_is
 
 _LIMIT = 256 << 20  # bytes of a model.json
@@ -132,9 +133,7 @@ def _spec(s: Any, name: str) -> dict[str, Any]:
     if kind not in _DTYPES or out["dtype"] not in ("float32", "int32", "bool"):
         raise FormatError(f"{name}: weight '{out['name']}' has dtype {out['dtype']!r} stored as {kind!r}.")
     out["stored"] = _DTYPES[kind]
-    count = 1
-    for d in out["shape"]:
-        count *= d
+    count = check_shape(f"{name}: weight '{out['name']}'", out["shape"], 4)
     out["bytes"] = count * out["stored"].itemsize
     return out
 

@@ -24,6 +24,7 @@ from deploykit.dtypes import DType
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, QuantParams, Value
 from deploykit.graph.dims import Shape
+from deploykit.graph.growth import Visits, check_bytes, check_shape
 from deploykit.graph.ir import Variable
 
 _DEPTH = 64  # nested subgraphs
@@ -97,6 +98,7 @@ class Importer:
         self.problems = Problems(source.name)
         self.graph = Graph(name="main")
         self.depth = 0
+        self.visits = Visits(source.name, sum(len(g.operators) for g in source.model.subgraphs))
         self.initialising = False  # inside CALL_ONCE
         self.states: dict[str, str] = {}
         self.variables: dict[str, Variable] = {}
@@ -256,7 +258,9 @@ class Importer:
         name = scope.name(i)
         if name not in self.states:
             self.states[name] = name
-            q = self.quant(t)
+            q, dtype = self.quant(t), self.source.dtype(t)
+            size = check_shape(name, [int(d) for d in t.shape], dtype.itemsize) * dtype.itemsize
+            check_bytes(f"state '{name}'", size, len(self.source.data))
             zero = 0 if q is None or q.zero_point.ndim else q.zero_point
             self.declare(name, np.full(tuple(int(d) for d in t.shape), zero, self.source.dtype(t).np))
         return Handle(name)
@@ -265,6 +269,7 @@ class Importer:
     def walk(self, scope: Scope) -> None:
         """Import a subgraph's operators in order; what fails is noted, and what depends on it skipped."""
         for k, proto in enumerate(scope.row.operators):
+            self.visits.one()
             op, version = self.source.op_name(proto.opcode_index)
             outs = [int(t) for t in (proto.outputs if proto.outputs is not None else ())]
             name = scope.name(outs[0]) if outs and outs[0] >= 0 else f"{op}_{k}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+import zlib
 from typing import Any
 
 from deploykit.converters.importers.tflite.flat import FlatReader, Row
@@ -66,11 +67,12 @@ def _model_metadata(source: Source, raw: Any) -> dict[str, Any]:
         found = _preprocessing(t)
         if found and "preprocessing" not in out:
             out["preprocessing"] = found
-    files = _files(source)
     for t in graphs[0].output_tensor_metadata or []:
         for f in t.associated_files or []:
-            if f.type in (2, 3) and f.name in files and "labels" not in out:  # labels of an axis, of values
-                out["labels"] = files[f.name].decode("utf-8", "replace").splitlines()
+            if f.type in (2, 3) and "labels" not in out:  # labels of an axis, of values
+                data = _file(source, f.name or "")
+                if data is not None:
+                    out["labels"] = data.decode("utf-8", "replace").splitlines()
     return out
 
 
@@ -83,10 +85,11 @@ def _preprocessing(t: Row) -> dict[str, Any]:
     return {}
 
 
-def _files(source: Source) -> dict[str, bytes]:
-    """The small files packed behind the model."""
+def _file(source: Source, name: str) -> bytes | None:
+    """A small file packed behind the model; None when there is none."""
     try:
         with zipfile.ZipFile(io.BytesIO(bytes(source.data))) as z:
-            return {i.filename: z.read(i) for i in z.infolist() if i.file_size <= _LIMIT}
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, ValueError, OSError):
-        return {}
+            info = z.getinfo(name)
+            return z.read(info) if info.file_size <= _LIMIT else None
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError, RuntimeError, NotImplementedError, ValueError, OSError):
+        return None

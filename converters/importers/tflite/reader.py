@@ -15,6 +15,7 @@ from deploykit.converters.importers.tflite.flat import FlatReader, Row
 from deploykit.converters.ir.tflite_schema import BUILTINS, TYPES
 from deploykit.dtypes import DType
 from deploykit.errors import FormatError, UnsupportedError
+from deploykit.graph.growth import check_shape
 from deploykit.graph.sniff import what_is
 
 _DTYPES = {
@@ -70,11 +71,7 @@ class Source:
         raw = self.buffer(tensor.buffer) if raw is None else raw
         dtype = self.dtype(tensor)
         shape = tuple(int(d) for d in (tensor.shape if tensor.shape is not None else ()))
-        count = 1
-        for d in shape:
-            if d < 0:
-                raise FormatError(f"{self.name}: constant '{tensor.name}' has a negative dim, {list(shape)}.")
-            count *= d
+        count = check_shape(f"{self.name}: constant '{tensor.name}'", shape, dtype.itemsize)
         if dtype.bits < 8:
             return self._unpack(tensor, raw, dtype, shape, count)
         if raw.nbytes != count * dtype.np.itemsize:

@@ -12,8 +12,7 @@ import numpy as np
 from deploykit.converters.importers.tflite.flat import Row
 from deploykit.converters.importers.tflite.reader import Source
 from deploykit.errors import FormatError
-
-_LIMIT = 1 << 31  # elements of the dense tensor
+from deploykit.graph.growth import check_bytes, check_shape
 
 
 def dense(source: Source, t: Row) -> np.ndarray:
@@ -44,8 +43,10 @@ def dense(source: Source, t: Row) -> np.ndarray:
         if sizes[i] and sizes[i] != n // per:
             raise bad(f"dim {i} has {sizes[i]} entries, expected {n // per}")
         sizes[i] = n // per
-    if int(np.prod(shape, dtype=np.int64)) > _LIMIT:
-        raise bad("too large")
+    dtype = source.dtype(t)
+    check_bytes(
+        f"sparse constant '{t.name}'", check_shape(t.name, shape, dtype.itemsize) * dtype.itemsize, len(source.data)
+    )
     # breadth first: `at` are the stored positions of this level, `where` their indices in every dim so far
     at = np.zeros(1, np.int64)
     where: dict[int, np.ndarray] = {}
@@ -70,7 +71,6 @@ def dense(source: Source, t: Row) -> np.ndarray:
             where[place] = indices[at]
             if at.size and (indices[at].min() < 0 or indices[at].max() >= sizes[place]):
                 raise bad("an index lies outside of its dim")
-    dtype = source.dtype(t)
     raw = source.buffer(t.buffer)
     if raw.nbytes != at.size * dtype.np.itemsize:
         raise bad(f"{raw.nbytes} bytes of data for {at.size} elements of {dtype}")

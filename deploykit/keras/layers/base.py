@@ -20,6 +20,7 @@ from deploykit.autodiff.trace import Trace
 from deploykit.autodiff.variable import Variable
 from deploykit.errors import DeploykitError, InputError, ShapeError
 from deploykit.graph.dims import Dim
+from deploykit.graph.growth import take
 from deploykit.keras import constraints, initializers, regularizers
 from deploykit.keras.serialize import Configurable, clear_session, deserialize, snake_case, unique_name
 from deploykit.ops.core import Op
@@ -208,6 +209,7 @@ class Layer(Configurable):
         shape = () if shape is None else tuple(shape)
         if any(not isinstance(s, (int, np.integer)) for s in shape):
             raise ShapeError(f"layer '{self.name}': weight '{name}' would have shape {show(shape)}: a size is not known. Give the layer inputs whose last dims are fixed.")  # fmt: skip
+        take(f"weight '{name}' of layer '{self.name}'", shape, max(4, d.itemsize))
         with no_gradient(), _untraced():
             value = np.asarray(init(shape, dtype=d.name) if init is not None else np.zeros(shape))
         v = _Weight(

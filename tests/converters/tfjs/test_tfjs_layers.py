@@ -101,7 +101,7 @@ BAD = {
     "no topology": (lambda t: t.pop("modelTopology"), FormatError, "modelTopology"),
     "shape": (lambda t: t["weightsManifest"][0]["weights"][0].update(shape=[3, 3, 3, 5]), FormatError, "cut off"),
     "negative": (lambda t: t["weightsManifest"][0]["weights"][0].update(shape=[-3, -3, 3, 4]), FormatError, "described"),
-    "huge": (lambda t: t["weightsManifest"][0]["weights"][0].update(shape=[2**40, 2**40]), FormatError, "bytes"),
+    "huge": (lambda t: t["weightsManifest"][0]["weights"][0].update(shape=[2**40, 2**40]), FormatError, "impossible shape"),
     "string": (lambda t: t["weightsManifest"][0]["weights"][0].update(dtype="string"), UnsupportedError, "strings"),
     "dtype": (lambda t: t["weightsManifest"][0]["weights"][0].update(dtype="object"), FormatError, "dtype"),
     "renamed": (lambda t: t["weightsManifest"][0]["weights"][0].update(name="a/b"), FormatError, "do not fit"),
