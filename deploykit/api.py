@@ -93,6 +93,7 @@ def convert(
     fix_batch: int | None = None,
     outputs: list[str] | None = None,
     io_layout: str | None = None,
+    test_vectors: int = 0,
 ) -> Report:
     """Convert a model to ``.dk`` (or ``.onnx``, ``.tflite``), optimise it, and check the result against its source.
 
@@ -110,7 +111,8 @@ def convert(
     how near the result is to its source, in ``report.quantization``.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
     fix_batch: size of every input's leading dim.  outputs: names of the tensors to give, outputs or inner ones.
-    io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  Names and order of inputs and outputs stay the source's.
+    io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  test_vectors: how many made-up inputs to store with a
+    digest of their answers, for ``deploykit verify`` (.dk files only).  Names and order of inputs and outputs stay the source's.
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
     """
@@ -140,6 +142,7 @@ def convert(
     if is_factory(src):
         src = make(src)
     graph = import_graph(src, input_shapes)
+    graph.metadata.pop("test_vectors", None)  # of another file
     graph.metadata.update(metadata or {})
     graph.metadata.setdefault("source", _source(src))
     kind = Path(dst).suffix if dst is not None else ".dk"
@@ -204,9 +207,30 @@ def convert(
             )
             if report.verification["status"] == "failed":
                 raise VerifyError(verification.failure(report.verification))
+        if test_vectors and kind == ".dk":
+            _store_vectors(graph, result, f, test_vectors, input_shapes, names, report)
     report.quantization = quantized
     report.seconds = time.perf_counter() - started
     return report
+
+
+def _store_vectors(
+    graph: Graph, result: bytes | Path, f: Any, count: int, shapes: Any, names: bool, report: Report
+) -> None:
+    """Write the file once more, with what it answers."""
+    from deploykit import vectors
+    from deploykit.graph import dkfile
+
+    found = vectors.record(result, count, shapes)
+    if not found:
+        report.notes.append("no test vectors: the model draws random numbers, or no sizes were found that it accepts")
+        return
+    graph.metadata[vectors.KEY] = found
+    if f is not None:
+        f.seek(0)
+        f.truncate()
+        report.output_bytes = dkfile.write(graph, f, names=names)
+        f.flush()
 
 
 def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> dict[str, Any]:

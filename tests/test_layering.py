@@ -46,9 +46,12 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.verification", "deploykit.images"),
     ("deploykit.quantization",),
     ("deploykit.trace",),
+    ("deploykit.vectors",),
     ("deploykit.api",),
     ("deploykit.peers",),
     ("deploykit.web", "deploykit.bundle"),
+    ("deploykit.web",),
+    ("deploykit.replay",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]
 # Peers of one layer that must not see each other.

@@ -63,6 +63,9 @@ from deploykit.cli.common import console, size
     metavar="PERCENT",
     help="Fail below this agreement with the source.",
 )
+@click.option(
+    "--test-vectors", type=click.IntRange(0, 16), default=1, show_default=True, help="Stored for `deploykit verify`."
+)
 @click.option("--strip-names", is_flag=True, help="Leave out inner names: smaller, but harder to debug.")
 @common.json_option
 def command(
@@ -82,6 +85,7 @@ def command(
     repair: tuple[str, ...],
     block_size: str,
     min_accuracy: float | None,
+    test_vectors: int,
     strip_names: bool,
     as_json: bool,
 ) -> int:
@@ -125,6 +129,7 @@ def command(
             fix_batch=fix_batch,
             outputs=[n.strip() for n in outputs.split(",")] if outputs else None,
             io_layout=io_layout,
+            test_vectors=test_vectors,
         )
     if as_json:
         common.emit_json(report.to_json())

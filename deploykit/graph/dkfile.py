@@ -116,13 +116,22 @@ class _Writer:
         return self.vector(items, 4, self.b.PrependUOffsetTRelative)
 
     def ints(self, items: Any) -> int:
-        return self.vector([int(x) for x in items], 8, self.b.PrependInt64)
+        numbers = [int(x) for x in items]
+        far = next((x for x in numbers if not -(1 << 63) <= x < 1 << 63), None)
+        if far is not None:
+            raise GraphError(f"graph '{self.graphs[0].name}': {far:.3e} does not fit a 64-bit integer.")
+        return self.vector(numbers, 8, self.b.PrependInt64)
 
     def int32s(self, items: Any) -> int:
         return self.vector([int(x) for x in items], 4, self.b.PrependInt32)
 
+    def string(self, s: str) -> int:
+        if not isinstance(s, str):
+            raise GraphError(f"graph '{self.graphs[0].name}': {s!r} stands where a name should.")
+        return self.b.CreateSharedString(s)
+
     def strings(self, items: list[str]) -> int:
-        return self.offsets([self.b.CreateSharedString(s) for s in items])
+        return self.offsets([self.string(s) for s in items])
 
     def dim(self, d: int | Dim) -> int:
         if not isinstance(d, Dim):
@@ -143,7 +152,7 @@ class _Writer:
         elif kind == "floats":
             floats = self.vector([float(v) for v in value], 8, b.PrependFloat64)
         elif kind == "str":
-            text = b.CreateString(value)
+            text = b.CreateString(value) if isinstance(value, str) else self.string(value)
         fb.AttrStart(b)
         fb.AttrAddId(b, i)
         if kind == "float":
@@ -174,7 +183,7 @@ class _Writer:
             if a.required or value != a.default:
                 spec = replace(a, kind="dtype") if dtype_named(op, a) else a
                 attrs.append(self.attr(i, spec, value))
-        name = b.CreateSharedString(node.name) if self.names and node.name else 0
+        name = self.string(node.name) if self.names and node.name else 0
         attrs_at = self.offsets(attrs) if attrs else 0
         inputs = self.int32s([NO_VALUE if v is None else number[v] for v in node.inputs])
         outputs = self.int32s([NO_VALUE if v is None else number[v] for v in node.outputs])
@@ -192,7 +201,7 @@ class _Writer:
         if v.dtype is None:
             raise GraphError(f"input '{v.name}' has no dtype.")
         b = self.b
-        name = b.CreateSharedString(v.name)
+        name = self.string(v.name)
         dims = self.ints([self.dim(d) for d in v.shape or ()])
         fb.InputStart(b)
         fb.InputAddValue(b, number)
@@ -249,7 +258,7 @@ class _Writer:
         public = self.strings(g.public_outputs)
         quants = self.offsets([self.quant(v, i) for v, i in number.items() if v.quant is not None])
         names = self.strings([v.name for v in number]) if self.names else 0
-        name = b.CreateSharedString(g.name)
+        name = self.string(g.name)
         fb.GraphDefStart(b)
         fb.GraphDefAddName(b, name)
         fb.GraphDefAddNValues(b, len(number))
@@ -267,7 +276,7 @@ class _Writer:
         b = self.b
         zeros = not np.any(np.ascontiguousarray(v.initial).view(np.uint8)) if v.initial.size else True
         offset, size = (0, 0) if zeros else self.weights.add(v.initial)
-        name = b.CreateSharedString(v.name)
+        name = self.string(v.name)
         dims = self.ints(v.initial.shape)
         fb.VariableStart(b)
         fb.VariableAddName(b, name)
@@ -283,7 +292,7 @@ class _Writer:
         variables = self.offsets([self.variable(v) for v in g.variables])
         signatures = []
         for name, s in g.signatures.items():
-            at = b.CreateSharedString(name)
+            at = self.string(name)
             fb.SignatureStart(b)
             fb.SignatureAddName(b, at)
             fb.SignatureAddGraph(b, self.index[id(s)])
@@ -291,7 +300,7 @@ class _Writer:
         signatures_at = self.offsets(signatures)
         metadata = []
         for key in sorted(g.metadata):
-            k = b.CreateSharedString(key)
+            k = self.string(key)
             text = b.CreateString(json.dumps(g.metadata[key], sort_keys=True, ensure_ascii=False))
             fb.MetaStart(b)
             fb.MetaAddKey(b, k)
@@ -401,8 +410,8 @@ def load(path: str | os.PathLike[str]) -> Graph:
 
 def from_bytes(data: bytes | mmap.mmap) -> Graph:
     """Inverse of :func:`to_bytes`; arrays are read-only views into ``data``."""
-    check_container(data)
     try:
+        check_container(data)
         return _Reader(data).graph()
     except FormatError:
         raise

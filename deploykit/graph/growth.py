@@ -4,12 +4,14 @@ honest models of any size pass."""
 from __future__ import annotations
 
 import math
+import os
+import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
-from deploykit.errors import FormatError, LimitError
+from deploykit.errors import DeploykitError, EngineError, FormatError, LimitError
 
 if TYPE_CHECKING:
     import zipfile
@@ -72,6 +74,32 @@ def member(z: zipfile.ZipFile, key: str, name: str) -> bytes:
         raise FormatError(f"{name}: '{key}' inside is damaged ({type(e).__name__}: {e}). Get the file again.") from None
 
 
+# What Python raises on data that nobody foresaw.
+UNFORESEEN = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError,
+    OSError, UnicodeError, struct.error, StopIteration,
+)  # fmt: skip
+
+
+@contextmanager
+def reading(source: object) -> Iterator[None]:
+    """Inside, no error is without a code: what a reader did not foresee becomes a FormatError (with its cause)."""
+    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "the model"
+    try:
+        yield
+    except DeploykitError:
+        raise
+    except MemoryError as e:
+        raise EngineError(f"{name}: no memory ({e}).", code="DK-MEMORY") from e
+    except UNFORESEEN as e:
+        if isinstance(e, FileNotFoundError):
+            raise
+        raise FormatError(
+            f"{name} cannot be read: {type(e).__name__}: {str(e)[:200]}. It is damaged, or holds something unforeseen: "
+            "if it works elsewhere, please report it."
+        ) from e
+
+
 _allowed: ContextVar[tuple[str, int, list[int]] | None] = ContextVar("allowed", default=None)
 
 
@@ -85,13 +113,14 @@ def loading(name: str, file_bytes: int) -> Iterator[None]:
         _allowed.reset(token)
 
 
-def take(what: str, shape: Sequence[int], itemsize: int) -> None:
-    """A weight is about to be made; outside of :func:`loading` any is allowed."""
+def take(what: str, shape: Sequence[int], itemsize: int) -> bool:
+    """A weight is about to be made: whether it will be loaded from a file, so that its first value does not matter."""
     now = _allowed.get()
     if now is not None:
         name, file_bytes, taken = now
         taken[0] += check_shape(f"{name}: {what}", shape, itemsize) * itemsize
         check_bytes(f"{name}: {what}", taken[0], file_bytes)
+    return now is not None
 
 
 class Visits:

@@ -89,6 +89,9 @@ def _one(g: Graph, path: str, owners: dict[Value, str]) -> Iterator[str]:
     produced = {v: n for n in g.nodes for v in n.outputs if v is not None}
 
     def define(v: Value, by: str) -> Iterator[str]:
+        if not isinstance(v.name, str):
+            yield f"{path}: a value of {by} has the name {v.name!r}, which is no text"
+            return
         if v in defined:
             yield f"{path}: value '{v.name}' is defined twice, also by {by}"
         elif v in owners:

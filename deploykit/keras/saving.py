@@ -25,7 +25,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.autodiff.variable import Variable
 from deploykit.errors import DeploykitError, FormatError, InputError
-from deploykit.graph.growth import check_bytes, loading, member, open_zip
+from deploykit.graph.growth import check_bytes, loading, member, open_zip, reading
 from deploykit.keras.layers.base import Layer
 from deploykit.keras.serialize import deserialize, serialize, snake_case
 
@@ -309,7 +309,11 @@ def load_model(
     custom_objects: classes and functions by name.  Raises FormatError for damaged files, InputError for classes that
     nobody registered.  Nothing in a file is executed.
     """
-    path = Path(filepath)
+    with reading(filepath):
+        return _load_model(Path(filepath), custom_objects, compile)
+
+
+def _load_model(path: Path, custom_objects: dict[str, Any] | None, compile: bool) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
     if not zipfile.is_zipfile(path):
@@ -323,15 +327,12 @@ def load_model(
             raise FormatError(f"{path}: there is no config.json inside.")
         config = _json(member(z, "config.json", str(path)), f"{path}: config.json")
         compiled = config.pop("compile_config", None)
-        try:
-            model = deserialize(config, custom_objects)
-            build = config.get("build_config")
-            if build and not model.built:
-                model.build_from_config(build)
-            if compile and compiled:
-                model.compile_from_config(compiled)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError, RecursionError) as e:
-            raise FormatError(f"{path}: its config.json is damaged ({type(e).__name__}: {e}).") from e
+        model = deserialize(config, custom_objects)
+        build = config.get("build_config")
+        if build and not model.built:
+            model.build_from_config(build)
+        if compile and compiled:
+            model.compile_from_config(compiled)
         if "model.weights.h5" in names:
             tensors = _h5_tensors(io.BytesIO(member(z, "model.weights.h5", str(path))))
         elif "weights.safetensors" in names:
@@ -376,6 +377,11 @@ def load_weights(model: Any, filepath: Any, skip_mismatch: bool = False) -> None
         raise InputError(f"{path}: no such file.")
     if not model.built:
         raise InputError("load_weights: the model has no weights yet; build it or call it first.")
+    with reading(path):
+        _load_weights(model, path, skip_mismatch)
+
+
+def _load_weights(model: Any, path: str, skip_mismatch: bool) -> None:
     if path.endswith(".safetensors"):
         tensors = read_safetensors(path)[0]
     elif path.endswith((".keras", ".dkt")):
@@ -397,5 +403,7 @@ def import_keras(source: Any, input_shapes: dict[str, list[int | str]] | None = 
     """The Graph of a model in memory, or of a ``.keras`` or ``.dkt`` file, for ``dk.convert``."""
     if input_shapes:
         raise InputError("input shapes of a Keras model are those of its Input layers; change them there.")
-    model = load_model(source, compile=False) if isinstance(source, (str, os.PathLike)) else source
-    return model.to_graph()
+    if not isinstance(source, (str, os.PathLike)):
+        return source.to_graph()
+    with reading(source):
+        return load_model(source, compile=False).to_graph()

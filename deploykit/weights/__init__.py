@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deploykit.errors import FormatError, UnsupportedError
+from deploykit.graph.growth import reading
 from deploykit.graph.sniff import what_is
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
     with open(path, "rb") as f:
         head = f.read(512)
     if head[:4] == b"GGUF":
-        return Gguf(path)
+        with reading(path):
+            return Gguf(path)
     kind = what_is(head)
     if kind is not None and ("pickle" in kind or "zip" in kind):
         raise UnsupportedError(
@@ -73,7 +75,8 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
             "safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         )
     if len(head) >= 9 and head[8:9] == b"{":
-        return SafeTensors(path)
+        with reading(path):
+            return SafeTensors(path)
     raise FormatError(
         f"{Path(path).name} is neither a safetensors nor a GGUF file" + (f": it is {kind}." if kind else ".")
     )

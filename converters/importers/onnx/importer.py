@@ -15,7 +15,7 @@ from deploykit.converters.ir.build import Problems
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
 from deploykit.graph.dims import Shape
-from deploykit.graph.growth import Visits, check_bytes, check_shape
+from deploykit.graph.growth import Visits, check_bytes, check_shape, reading
 
 OLDEST = 7  # oldest opset whose op forms are understood
 _DEPTH = 64  # nested functions
@@ -35,9 +35,10 @@ def import_onnx(source: Any, *, input_shapes: dict[str, list[int | str]] | None 
         graph = import_onnx("model.onnx", input_shapes={"x": ["batch", 3, 224, 224]})
     """
     onnx_module()
-    model, weights = read_model(source)
-    model = upgraded(model)
-    return Importer(model, weights, input_shapes or {}).run()
+    with reading(source):
+        model, weights = read_model(source)
+        model = upgraded(model)
+        return Importer(model, weights, input_shapes or {}).run()
 
 
 def upgraded(model: Any) -> Any:

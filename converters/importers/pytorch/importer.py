@@ -15,6 +15,7 @@ from deploykit.converters.importers.pytorch.reader import read_program, torch_mo
 from deploykit.converters.ir.build import Body, Problems
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
+from deploykit.graph.growth import reading
 from deploykit.graph.ir import Variable
 
 
@@ -38,7 +39,8 @@ def import_pytorch(source: Any, *, input_shapes: dict[str, list[int | str]] | No
 
         graph = import_pytorch(torch.export.export(model.eval(), (torch.rand(1, 3, 224, 224),)))
     """
-    return Importer(read_program(source), input_shapes or {}).run()
+    with reading(source):
+        return Importer(read_program(source), input_shapes or {}).run()
 
 
 class Importer:

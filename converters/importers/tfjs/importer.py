@@ -13,6 +13,7 @@ from deploykit.converters.ir.build import Body, Problems
 from deploykit.dtypes import DType
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
+from deploykit.graph.growth import reading
 
 # TensorFlow.js has no 64-bit integers: they are int32 there, and so they are here
 _TYPES = {"DT_FLOAT": "float32", "DT_INT32": "int32", "DT_INT64": "int32", "DT_BOOL": "bool", "DT_HALF": "float32",
@@ -45,17 +46,18 @@ def import_tfjs(source: Any, *, input_shapes: dict[str, list[int | str]] | None 
 
         graph = import_tfjs("model.json")
     """
-    model = read_model(source)
-    if model.is_layers:
-        from deploykit.converters.importers.tfjs.layers import import_layers
+    with reading(source):
+        model = read_model(source)
+        if model.is_layers:
+            from deploykit.converters.importers.tfjs.layers import import_layers
 
-        if input_shapes:
-            raise InputError(
-                "input shapes of a layers model are those of its Input layers; only a graph model takes others."
-            )
-        graph = import_layers(model)
-    else:
-        graph = Importer(model, input_shapes or {}).run()
+            if input_shapes:
+                raise InputError(
+                    "input shapes of a layers model are those of its Input layers; only a graph model takes others."
+                )
+            graph = import_layers(model)
+        else:
+            graph = Importer(model, input_shapes or {}).run()
     graph.metadata |= {"source_format": "tfjs"}
     for key, ours in (("generatedBy", "source_producer"), ("convertedBy", "source_converter")):
         if isinstance(model.info.get(key), str):

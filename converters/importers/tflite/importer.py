@@ -24,7 +24,7 @@ from deploykit.dtypes import DType
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, QuantParams, Value
 from deploykit.graph.dims import Shape
-from deploykit.graph.growth import Visits, check_bytes, check_shape
+from deploykit.graph.growth import Visits, check_bytes, check_shape, reading
 from deploykit.graph.ir import Variable
 
 _DEPTH = 64  # nested subgraphs
@@ -44,7 +44,8 @@ def import_tflite(source: Any, *, input_shapes: dict[str, list[int | str]] | Non
 
         graph = import_tflite("model.tflite", input_shapes={"x": ["batch", 224, 224, 3]})
     """
-    return Importer(read_model(source), input_shapes or {}).run()
+    with reading(source):
+        return Importer(read_model(source), input_shapes or {}).run()
 
 
 class Scope:

@@ -35,6 +35,7 @@ class _Call(threading.local):
     losses: list[Any] | None = None
 
 
+_COSTLY = 1 << 14  # elements: larger weights of files get no first value before they are loaded
 call_context = _Call()
 _scratch = Trace("symbolic")  # where symbolic tensors live; its graph is never run
 
@@ -209,7 +210,8 @@ class Layer(Configurable):
         shape = () if shape is None else tuple(shape)
         if any(not isinstance(s, (int, np.integer)) for s in shape):
             raise ShapeError(f"layer '{self.name}': weight '{name}' would have shape {show(shape)}: a size is not known. Give the layer inputs whose last dims are fixed.")  # fmt: skip
-        take(f"weight '{name}' of layer '{self.name}'", shape, max(4, d.itemsize))
+        if take(f"weight '{name}' of layer '{self.name}'", shape, max(4, d.itemsize)) and np.prod(shape) > _COSTLY:
+            init = None  # orthogonal ones take minutes
         with no_gradient(), _untraced():
             value = np.asarray(init(shape, dtype=d.name) if init is not None else np.zeros(shape))
         v = _Weight(
