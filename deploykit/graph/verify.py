@@ -135,7 +135,9 @@ def _one(g: Graph, path: str, owners: dict[Value, str]) -> Iterator[str]:
     if g.output_names and len(g.output_names) != len(g.outputs):
         yield f"{path}: {len(g.outputs)} outputs but {len(g.output_names)} output names"
     public = g.public_outputs
-    if path == g.name and len(set(public)) != len(public):
+    if not all(isinstance(n, str) for n in public):
+        yield f"{path}: an output's name is no text: {public}"
+    elif path == g.name and len(set(public)) != len(public):
         yield f"{path}: output names are not unique: {', '.join(public)}"
 
 

@@ -6,7 +6,6 @@ The block formats are public: a half-precision scale (and minimum) for 32 number
 
 from __future__ import annotations
 
-import math
 import os
 import struct
 from collections.abc import Callable
@@ -18,6 +17,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.errors import FormatError, UnsupportedError
+from deploykit.graph.growth import check_shape
 from deploykit.weights import Weights
 
 _PLAIN = {0: "float32", 1: "float16", 24: "int8", 25: "int16", 26: "int32", 27: "int64", 28: "float64", 30: "bfloat16"}
@@ -195,9 +195,7 @@ class Gguf(Weights):
 
     def _bytes(self, name: str, kind: int, dims: tuple[int, ...]) -> int | None:
         """Bytes of a tensor's data, None for kinds that are not known here."""
-        count = math.prod(dims)
-        if count >= 2**62:
-            raise self._bad(f"tensor '{name}' has a shape of {list(dims)}")
+        count = check_shape(f"{Path(self.path).name}: tensor '{name}'", dims, 8)
         if kind in _PLAIN:
             return count * dtypes.dtype(_PLAIN[kind]).np.itemsize
         if kind not in _BLOCKS:
