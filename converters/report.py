@@ -70,8 +70,19 @@ class Report:
     output_bytes: int = 0
     quantization: dict[str, Any] | None = None  # scheme, counts, nearness to the source
     verification: dict[str, Any] | None = None
+    diagnosis: dict[str, Any] | None = None  # with report=: errors and times of layers, sizes, memory plan
     seconds: float = 0.0
     graph: Graph | None = field(default=None, repr=False)
+
+    def after(self, first: Report) -> None:
+        """Count the passes of an earlier report in, and begin where it began."""
+        self.ops_before, self.weight_bytes_before = first.ops_before, first.weight_bytes_before
+        mine = {p.name: p for p in self.passes}
+        for p in first.passes:
+            q = mine.pop(p.name, PassReport(p.name))
+            p.counts = {k: p.counts.get(k, 0) + q.counts.get(k, 0) for k in (*p.counts, *q.counts)}
+            p.seconds, p.runs, p.checked = p.seconds + q.seconds, p.runs + q.runs, p.checked + q.checked
+        self.passes = [*first.passes, *mine.values()]
 
     @property
     def nodes_before(self) -> int:
@@ -113,4 +124,5 @@ class Report:
             "notes": list(self.notes),
             "quantization": self.quantization,
             "verification": self.verification,
+            "diagnosis": self.diagnosis,
         }

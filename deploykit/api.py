@@ -79,10 +79,16 @@ def convert(
     calibration: Any = None,
     observer: str = "mse",
     keep_float: Iterable[str] = (),
-    repair: Iterable[str] = (),
+    repair: Iterable[str] | None = None,
     block_size: int = 32,
     progress: Callable[[int], None] | None = None,
     min_agreement: float | None = None,
+    max_accuracy_drop: float | str | None = None,
+    max_size: float | str | None = None,
+    max_latency: float | str | None = None,
+    metric: Callable[[Callable[..., Any]], float] | None = None,
+    search_progress: Callable[[str, int, int], None] | None = None,
+    report: str | os.PathLike[str] | None = None,
     input_shapes: dict[str, list[int | str]] | None = None,
     target: str = "any",
     verify: bool = True,
@@ -104,11 +110,15 @@ def convert(
     raise VerifyError if they differ; on made-up ones, or on ``inputs``, a list of sets of inputs by name.
     quantize: "int8" (needs calibration: a .npz, a folder, arrays or an iterable of samples), "dynamic", "fp16", "int4" or
     "auto"; observer: how ranges are read off the calibration runs (minmax, moving_average, percentile, mse, entropy);
-    keep_float: nodes or ops to leave as they are; repair: any of equalize, smooth, bias, gptq, round
-    (docs/quantization.md); block_size: 32, 64 or 128 weights per scale of int4;
+    keep_float: nodes or ops to leave as they are; repair: any of equalize, smooth, bias, gptq, round,
+    or "none"; by default chosen by measuring (docs/quantization.md); block_size: 32, 64 or 128 weights per scale of int4;
     progress: called with the number of samples seen; min_agreement: raise
     VerifyError when fewer decisions (largest element of the last dim) than this fraction are the source's.  Then verify measures
     how near the result is to its source, in ``report.quantization``.
+    max_accuracy_drop ("0.5%" or a fraction), max_size ("2MB" or bytes), max_latency ("5ms" or milliseconds on one thread):
+    with quantize="auto" and calibration, search which layers stay in float so that these hold (docs/quantization.md);
+    metric: ``metric(run)`` gives a score, larger is better, of a model that ``run(inputs by name)`` runs.
+    report: write an HTML page about the conversion here (docs/quantization.md); its figures are in ``report.diagnosis``.
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
     fix_batch: size of every input's leading dim.  outputs: names of the tensors to give, outputs or inner ones.
     io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  test_vectors: how many made-up inputs to store with a
@@ -137,6 +147,15 @@ def convert(
     from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
     from deploykit.graph import dkfile
 
+    choose = None
+    if not (max_accuracy_drop is max_size is max_latency is None):
+        if quantize != "auto" or calibration is None:
+            raise InputError("max_accuracy_drop, max_size and max_latency need quantize='auto' and calibration data.")
+        choose = _chooser(dst, max_accuracy_drop, max_size, max_latency, metric, names, search_progress)
+    elif metric is not None:
+        raise InputError("metric without a budget; say max_accuracy_drop, max_size or max_latency as well.")
+    if report is not None and not Path(report).resolve().parent.is_dir():
+        raise InputError(f"report: {os.fspath(report)}: the folder {Path(report).resolve().parent} does not exist.")
     started = time.perf_counter()
     named = src
     if is_factory(src):
@@ -154,10 +173,12 @@ def convert(
     promised = interface.names(graph)
     quantized: dict[str, Any] | None = None
     samples: list[dict[str, np.ndarray]] = []
+    float_graphs: tuple[Graph, Graph | None] = (graph, None)
+    before: Report | None = None
     if quantize is not None:
         from deploykit import quantization
 
-        graph, quantized, samples = quantization.quantize(
+        found = quantization.quantize(
             graph,
             quantize,
             calibration,
@@ -165,11 +186,15 @@ def convert(
             keep_float=keep_float,
             repair=repair,
             block_size=block_size,
+            portable=kind != ".dk",
             read_file=_read_image(graph.metadata.get("preprocessing", {})),
             progress=progress,
+            choose=choose,
         )
+        float_graphs = (graph, found.floats)
+        graph, quantized, samples, before = found.graph, found.info, found.samples, found.prepared
     imported = graph
-    graph, report = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
+    graph, told = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
     data: bytes | None = None
     if kind != ".dk" or dst is None:
         try:
@@ -177,21 +202,23 @@ def convert(
         except UnsupportedError:
             if kind != ".tflite":
                 raise
-            graph, report = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
+            graph, told = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
             data = formats.to_bytes(graph, kind, names=names)
-    report.graph = graph
+    if before is not None:
+        told.after(before)
+    told.graph = graph
     interface.hold(promised, graph, "the conversion")
-    report.source, report.output = _name(named), os.fspath(dst) if dst else None
+    told.source, told.output = _name(named), os.fspath(dst) if dst else None
     with dkfile.atomic_write(dst) if dst is not None else contextlib.nullcontext() as f:
         result: bytes | Path
         if (
             data is None and f is not None
         ):  # straight into the file, which is then mapped: large models are never held whole
-            report.output_bytes = dkfile.write(graph, f, names=names)
+            told.output_bytes = dkfile.write(graph, f, names=names)
             result = Path(f.name)
         else:
             assert data is not None
-            report.output_bytes, result = len(data), data
+            told.output_bytes, result = len(data), data
             if f is not None:
                 f.write(data)
         if f is not None:
@@ -202,16 +229,59 @@ def convert(
         elif verify:
             from deploykit import verification
 
-            report.verification = verification.check(
+            told.verification = verification.check(
                 src, result, kind, input_shapes, inputs, batch=fix_batch, moved=moved
             )
-            if report.verification["status"] == "failed":
-                raise VerifyError(verification.failure(report.verification))
+            if told.verification["status"] == "failed":
+                raise VerifyError(verification.failure(told.verification))
         if test_vectors and kind == ".dk":
-            _store_vectors(graph, result, f, test_vectors, input_shapes, names, report)
-    report.quantization = quantized
-    report.seconds = time.perf_counter() - started
-    return report
+            _store_vectors(graph, result, f, test_vectors, input_shapes, names, told)
+        _fits(told.output_bytes, quantized)
+    told.quantization = quantized
+    if report is not None:
+        from deploykit import diagnosis
+        from deploykit.pages import report_page
+
+        told.diagnosis = diagnosis.of_conversion(
+            float_graphs, imported, samples or inputs, input_shapes, (quantized or {}).get("repairs", ())
+        )
+        told.seconds = time.perf_counter() - started
+        Path(report).write_text(report_page(told.to_json()), encoding="utf-8")
+    told.seconds = time.perf_counter() - started
+    return told
+
+
+def _fits(size: int, quantized: dict[str, Any] | None) -> None:
+    """The search counts the file without test vectors."""
+    most = (quantized or {}).get("search", {}).get("budget", {}).get("size")
+    if most is not None and size > most:
+        raise VerifyError(
+            f"the file has {size} bytes with its test vectors, {most:.0f} are allowed. Nothing was written. Use "
+            "test_vectors=0 (--test-vectors 0), or allow a little more."
+        )
+
+
+def _chooser(dst: Any, drop: Any, size: Any, ms: Any, metric: Any, names: bool, progress: Any) -> Any:
+    """The search as ``quantization.quantize`` calls it; its state lies beside the result."""
+    from deploykit import formats, search
+    from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
+
+    budget = search.Budget(
+        search.quantity(drop, "%", "max_accuracy_drop"),
+        search.quantity(size, "b kb mb gb", "max_size"),
+        search.quantity(ms, "us ms s", "max_latency"),
+    )
+    kind = Path(dst).suffix if dst is not None else ".dk"
+    state = None if dst is None else Path(f"{os.fspath(dst)}.search.json")
+
+    def finish(graph: Graph) -> bytes:
+        done, _ = optimize(graph, stages=STAGES if kind == ".dk" else PORTABLE)
+        return formats.to_bytes(done, kind, names=names)
+
+    def choose(made: Any, samples: Any) -> tuple[list[str], dict[str, Any]]:
+        return search.Search(made, finish, samples, budget, metric, state, progress).run()
+
+    return choose
 
 
 def _store_vectors(

@@ -28,6 +28,11 @@ def make(src: str | os.PathLike[str]) -> Any:
     The file is run as Python: give only files that you trust.  Raises InputError when there is no such file or function,
     or when it returns something else.
     """
+    return _program(load_function(src, call=True), os.fspath(src))
+
+
+def load_function(src: str | os.PathLike[str], *, call: bool = False) -> Any:
+    """FUNCTION of FILE.py:FUNCTION; with ``call``, what it returns.  Raises InputError when there is none."""
     file, _, name = os.fspath(src).rpartition(":")
     path = Path(file)
     if not path.is_file():
@@ -42,10 +47,9 @@ def make(src: str | os.PathLike[str]) -> Any:
         if not callable(function):
             known = ", ".join(k for k, v in vars(module).items() if callable(v) and not k.startswith("_"))
             raise InputError(f"{path}: there is no function '{name}'. It has: {known or 'none'}.")
-        made = function()
+        return function() if call else function
     finally:
         sys.path.pop(0)
-    return _program(made, f"{path}:{name}")
 
 
 def _program(made: Any, name: str) -> Any:

@@ -90,6 +90,18 @@ class CProfileRow(c.Structure):
     ]
 
 
+class CPlanRow(c.Structure):
+    """``dk_plan_row``."""
+
+    _fields_ = [
+        ("name", c.c_char_p),
+        ("offset", c.c_uint64),
+        ("bytes", c.c_uint64),
+        ("first", c.c_int32),
+        ("last", c.c_int32),
+    ]
+
+
 class CAttr(c.Structure):
     """``dk_attr``."""
 
@@ -142,6 +154,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "dk_session_variable": (_T, [_P, _STR]),
     "dk_session_bind_variable": (_I32, [_P, _STR, _T]),
     "dk_session_memory": (None, [_P, c.POINTER(CMemory)]),
+    "dk_session_plan_count": (_I32, [_P]),
+    "dk_session_plan_row": (_I32, [_P, _I32, c.POINTER(CPlanRow)]),
     "dk_session_profile_count": (_I32, [_P]),
     "dk_session_profile_row": (_I32, [_P, _I32, c.POINTER(CProfileRow)]),
     "dk_session_profile_clear": (None, [_P]),
@@ -547,6 +561,16 @@ class NativeSession:
         m = CMemory()
         self._lib.dk_session_memory(self._handle, c.byref(m))
         return {name: getattr(m, name) for name, _ in CMemory._fields_}  # type: ignore[misc]
+
+    def plan(self) -> list[dict[str, Any]]:
+        """The buffers of the current plan's arena: name, offset, bytes, first and last step at which each exists."""
+        out = []
+        for i in range(self._lib.dk_session_plan_count(self._handle)):
+            r = CPlanRow()
+            self._ok(self._lib.dk_session_plan_row(self._handle, i, c.byref(r)))
+            if r.bytes:
+                out.append(dict(name=_text(r.name), offset=r.offset, bytes=r.bytes, first=r.first, last=r.last))
+        return out
 
     def profile(self) -> list[ProfileRow]:
         """Time per node since the start or :meth:`profile_clear`, in sessions with ``profile``."""

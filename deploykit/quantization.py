@@ -1,116 +1,77 @@
-"""``convert(quantize=...)``: read calibration data, run it through the float model, quantize, and tell how near the result is.
+"""``convert(quantize=...)``: run calibration data through the float model, quantize, and tell how near the result is.
 
-The quantizer itself is ``deploykit.converters.quantize``; here it meets the engine and people's data.
+The quantizer itself is ``deploykit.converters.quantize``; here it meets the engine and people's data
+(``deploykit.calibration``).
 """
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from deploykit import dtypes
+from deploykit.calibration import Feeds, read, suspicious
 from deploykit.errors import InputError
-from deploykit.graph.dims import Dim
 from deploykit.graph.ir import Graph, Value
 from deploykit.interpreter import TensorSpec
 
 SAMPLES = 512  # at most so many are used
 MOMENT_SAMPLES = 64  # of which so many for repairs, kept in memory
-Feeds = dict[str, np.ndarray]
+CHECKED = 16  # and so many for comparing with the source
+# What is tried when nobody says: with data each is measured, and the last that wins by this many dB stays.
+TRIED = {"int8": ((), ("equalize", "smooth"), ("equalize", "smooth", "bias")), "dynamic": ((), ("smooth",))}
+TRIAL_SAMPLES, WINS = 16, 0.25
 Progress = Callable[[int], None]
+Choose = Callable[["Calibrated", list[Feeds]], tuple[list[str], dict[str, Any]]]
 
 
-# ---------------------------------------------------------------- calibration data
-def read(
-    data: Any, inputs: list[TensorSpec], read_file: Callable[[Path, Any], np.ndarray] | None = None
-) -> Iterator[Feeds]:
-    """Inputs by name, sample after sample, of whatever was given: a .npz file (arrays by input name, samples along dim
-    0), a .npy file or array (one input), a folder of images, an iterable of dicts, tuples or arrays, or a function that
-    gives one.  Raises InputError for wrong names, shapes and numbers."""
-    if callable(data) and not hasattr(data, "__iter__"):
-        data = data()
-    if isinstance(data, (str, os.PathLike)):
-        path = Path(data)
-        if not path.exists():
-            raise InputError(f"calibration: {path}: no such file or folder.")
-        if path.is_dir():
-            data = _folder(path, inputs, read_file)
-        elif path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as z:
-                data = {k: z[k] for k in z.files}
-        elif path.suffix == ".npy":
-            data = np.load(path, allow_pickle=False)
+@dataclass
+class Quantized:
+    """What :func:`quantize` gives: the graph with quantize and dequantize nodes or narrow weights, what was done, some
+    samples for checking, and the float graph that the quantizer started from (repairs of float weights included)."""
+
+    graph: Graph
+    info: dict[str, Any]
+    samples: list[Feeds]
+    floats: Graph
+    prepared: Any  # Report of the passes before
+
+
+@dataclass
+class Calibrated:
+    """A float graph, repaired and observed: :meth:`apply` quantizes a copy of it, as often as wanted."""
+
+    floats: Graph
+    scheme: str
+    options: dict[str, Any]
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)  # by name of the activation
+    moments: dict[str, Any] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    count: int = 0
+    keep: tuple[str, ...] = ()  # what the user keeps in float anyway
+
+    def apply(self, keep_float: Iterable[str] = ()) -> tuple[Graph, Any]:
+        """(quantized copy, Choices with what was done); nodes in ``keep_float`` stay, by name, output's name or op."""
+        from deploykit.converters import quantize as q
+        from deploykit.converters.ir import walk
+
+        graph = walk.clone(self.floats)
+        here = {v.name: v for v in [*graph.inputs, *(o for n in graph.nodes for o in n.outputs if o is not None)]}
+        keep = (*self.keep, *keep_float)
+        choices = q.Choices(self.scheme, keep_float=keep, **self.options)
+        choices.moments = {here[k]: m for k, m in self.moments.items()}
+        choices.counts.update(self.counts)
+        if self.scheme == "int8":
+            groups = q.calibrate_values(graph, choices)
+            q.quantize_static(graph, groups, {here[k]: r for k, r in self.ranges.items()}, choices)
         else:
-            raise InputError(f"calibration: {path}: expected a .npz or .npy file, or a folder of images.")
-    if isinstance(data, np.ndarray):
-        if len(inputs) != 1:
-            raise InputError(
-                f"calibration: one array, but the model has inputs {', '.join(s.name for s in inputs)}; give a dict or .npz."
-            )
-        data = {inputs[0].name: data}
-    if isinstance(data, dict):
-        data = _slices(data, inputs)
-    return (_checked(x, inputs) for x in data)
+            q.quantize_weights(graph, choices)
+        return graph, choices
 
 
-def _slices(arrays: dict[str, np.ndarray], inputs: list[TensorSpec]) -> Iterator[Any]:
-    names = {s.name for s in inputs}
-    if set(arrays) != names:
-        raise InputError(
-            f"calibration: arrays {', '.join(sorted(arrays))}; the model's inputs are {', '.join(sorted(names))}."
-        )
-    n = min(len(a) if np.ndim(a) else 0 for a in arrays.values())
-    if not n:
-        raise InputError("calibration: the data is empty.")
-    batch = {s.name: s.shape[0] if s.shape and isinstance(s.shape[0], int) else 1 for s in inputs}
-    for s in inputs:
-        a = arrays[s.name]
-        if s.shape is not None and np.ndim(a) == len(s.shape) + 1:  # one whole input per sample
-            batch[s.name] = 0
-    for i in range(n // max(1, max(batch.values()))):
-        yield {k: a[i] if batch[k] == 0 else a[i * batch[k] : (i + 1) * batch[k]] for k, a in arrays.items()}
-
-
-def _folder(path: Path, inputs: list[TensorSpec], read_file: Any) -> Iterator[Any]:
-    kinds = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds)
-    if not found or len(inputs) != 1 or read_file is None:
-        raise InputError(
-            f"calibration: {path}: a folder serves models with one input, and holds {', '.join(kinds)} files; found {len(found)}."
-        )
-    return (np.load(p, allow_pickle=False) if p.suffix == ".npy" else read_file(p, inputs[0]) for p in found)
-
-
-def _checked(x: Any, inputs: list[TensorSpec]) -> Feeds:
-    if isinstance(x, tuple):
-        x = x[0] if len(inputs) == 1 else dict(zip((s.name for s in inputs), x, strict=False))
-    if not isinstance(x, dict):
-        x = {inputs[0].name: x}
-    out = {}
-    for s in inputs:
-        if s.name not in x:
-            raise InputError(f"calibration: a sample has no '{s.name}'; it has {', '.join(map(str, x))}.")
-        a = np.asarray(x[s.name])
-        want = dtypes.dtype(s.dtype).np
-        if s.shape is not None and a.ndim == len(s.shape) - 1:
-            a = a[None]
-        fits = s.shape is None or (
-            a.ndim == len(s.shape) and all(isinstance(d, Dim) or d == n for d, n in zip(s.shape, a.shape, strict=True))
-        )
-        if not fits:
-            raise InputError(f"calibration: input '{s.name}': a sample has shape {list(a.shape)}, expected {s}.")
-        if a.dtype.kind == "f" and not np.isfinite(a).all():
-            raise InputError(f"calibration: input '{s.name}': a sample holds NaN or infinity.")
-        out[s.name] = a.astype(want)
-    return out
-
-
-# ---------------------------------------------------------------- quantizing
 def quantize(
     graph: Graph,
     scheme: str,
@@ -118,20 +79,132 @@ def quantize(
     *,
     observer: str = "mse",
     keep_float: Iterable[str] = (),
-    repair: Iterable[str] = (),
+    repair: Iterable[str] | None = None,
     block_size: int = 32,
+    portable: bool = False,
     read_file: Any = None,
     progress: Progress | None = None,
-) -> tuple[Graph, dict[str, Any], list[Feeds]]:
-    """(graph with quantize and dequantize nodes or narrow weights, what was done, some samples for checking).
+    choose: Choose | None = None,
+) -> Quantized:
+    """Quantize a graph from the importer; a copy of it is optimised as far as the quantizer wants it.
 
-    ``graph`` comes from the importer; it is optimised as far as the quantizer wants it.
+    ``portable``: for files of other formats, whose engines round where ours need not.  ``choose``: says which values stay
+    float, from the calibrated model and samples, and what to report of that.
     """
-    from deploykit.converters import quantize as q
     from deploykit.converters.pipeline import PREPARE, optimize
 
     if scheme == "auto":
         scheme = "int8" if calibration is not None else "dynamic"
+    _check(graph, scheme, calibration, observer, block_size)
+    repairs = _checked_repairs(repair, scheme, calibration)
+    prepared, told = optimize(graph, stages=PREPARE)
+    notes: list[str] = []
+    data: Iterable[Feeds] = ()
+    first: list[Feeds] = []
+    if calibration is not None:
+        specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
+        stream = itertools.islice(read(calibration, specs, read_file), SAMPLES)
+        first = list(itertools.islice(stream, MOMENT_SAMPLES))
+        if not first:
+            raise InputError("calibration: the data is empty.")
+        notes += suspicious(first, graph.metadata.get("preprocessing", {}))
+        data = itertools.chain(first, stream)
+    options = {"observer": observer, "block_size": block_size, "portable": portable}
+    info: dict[str, Any] = {"scheme": scheme}
+    if repairs is None:
+        repairs, info["tried"] = _best_repairs(prepared, scheme, options, first)
+    made = calibrated(prepared, scheme, options, repairs, first, data, progress)
+    made.keep = tuple(keep_float)
+    keep: list[str] = []
+    if choose is not None:
+        keep, info["search"] = choose(made, first[:CHECKED])
+    result, choices = made.apply(keep)
+    if scheme == "int8":
+        info |= {"samples": made.count, "observer": observer}
+    notes += choices.notes
+    if not choices.counts:
+        notes.append("nothing was quantized: the model has no ops or weights that this scheme covers")
+    info |= {"counts": dict(choices.counts), "notes": notes, "repairs": list(repairs)}
+    return Quantized(result, info, first[:CHECKED], made.floats, told)
+
+
+def calibrated(
+    prepared: Graph,
+    scheme: str,
+    options: dict[str, Any],
+    repairs: tuple[str, ...],
+    first: list[Feeds],
+    data: Iterable[Feeds],
+    progress: Progress | None = None,
+) -> Calibrated:
+    """Repair a copy of a prepared graph and observe it on ``data``; ``first``: samples for repairs."""
+    from deploykit.converters import quantize as q
+    from deploykit.converters.ir import walk
+
+    graph = walk.clone(prepared)
+    made = Calibrated(graph, scheme, {**options, "repairs": repairs})
+    if "equalize" in repairs:
+        n = q.equalize(graph, _moments(graph, first, False) if first and scheme == "int8" else None)
+        made.counts["pairs equalized"] = n
+    if "smooth" in repairs:
+        made.counts["norms smoothed"] = q.smooth(graph, _moments(graph, first, False))
+    made.counts = {k: n for k, n in made.counts.items() if n}
+    if {"bias", "gptq", "round"} & set(repairs):
+        found = _moments(graph, first, bool({"gptq", "round"} & set(repairs)))
+        made.moments = {v.name: m for v, m in found.items()}
+    if scheme == "int8":
+        made.ranges, made.count = _observe(graph, data, options["observer"], progress)
+    return made
+
+
+def _best_repairs(
+    prepared: Graph, scheme: str, options: dict[str, Any], first: list[Feeds]
+) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
+    """The repairs whose quantized graph is nearest to the float one on samples, and what was tried."""
+    from deploykit.converters.quantize import weighed
+
+    tried: list[dict[str, Any]] = []
+    if scheme not in TRIED or not first or not any(weighed(n) for n in prepared.nodes):
+        return (), tried
+    some, judged = first[:TRIAL_SAMPLES], first[TRIAL_SAMPLES : 2 * TRIAL_SAMPLES] or first
+    wants: list[list[np.ndarray]] | None = None
+    best: tuple[str, ...] = ()
+    top = -np.inf
+    for repairs in TRIED[scheme]:
+        made = calibrated(prepared, scheme, options, repairs, some, some)
+        if repairs and not made.counts and not made.moments:
+            continue  # nothing to repair by these
+        wants = wants or outputs(prepared, judged)
+        found = outputs_db(wants, outputs(made.apply()[0], judged))
+        db = float(np.mean(np.clip(found, -20, 80)))
+        tried.append({"repairs": list(repairs), "mean_output_db": db})
+        if db > top + WINS:
+            best, top = repairs, db
+    return best, tried
+
+
+def outputs(graph: Graph, samples: list[Feeds]) -> list[list[np.ndarray]]:
+    """Outputs of a graph on the engine, sample by sample."""
+    session = _session(graph, False)
+    return [session(*(feeds[v.name] for v in graph.inputs)) for feeds in samples]
+
+
+def outputs_db(want: list[list[np.ndarray]], got: list[list[np.ndarray]]) -> list[float]:
+    """Signal to noise of each output in dB; infinite without noise."""
+    found = []
+    for k in range(len(want[0])):
+        a, b = (np.concatenate([x[k].reshape(-1).astype(np.float64) for x in side]) for side in (want, got))
+        signal, noise = float((a * a).sum()), float(((a - b) ** 2).sum())
+        if noise == 0:
+            found.append(np.inf)
+        else:
+            found.append(float(10 * np.log10(signal / noise)) if signal > 0 and np.isfinite(noise) else -np.inf)
+    return found
+
+
+def _check(graph: Graph, scheme: str, calibration: Any, observer: str, block_size: int) -> None:
+    from deploykit.converters import quantize as q
+
     if scheme not in q.SCHEMES:
         raise InputError(f"quantize: got {scheme!r}, expected one of {', '.join(q.SCHEMES)}, auto.")
     if observer not in q.OBSERVERS:
@@ -143,50 +216,23 @@ def quantize(
             "int8 needs calibration data, real inputs such as the model will see: calibration='data.npz' (arrays by input "
             "name), a folder of images, or an iterable of samples. Without data use quantize='dynamic' or 'fp16'."
         )
-    repairs = (repair,) if isinstance(repair, str) else tuple(repair)
-    _check_repairs(repairs, scheme, calibration, block_size)
-    prepared, _ = optimize(graph, stages=PREPARE)
-    choices = q.Choices(scheme, observer, tuple(keep_float), block_size, repairs)
-    info: dict[str, Any] = {"scheme": scheme}
-    data: Iterable[Feeds] = ()
-    first: list[Feeds] = []
-    if calibration is not None:
-        specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
-        stream = itertools.islice(read(calibration, specs, read_file), SAMPLES)
-        first = list(itertools.islice(stream, MOMENT_SAMPLES if repairs else 16))
-        if not first:
-            raise InputError("calibration: the data is empty.")
-        choices.notes += suspicious(first, graph.metadata.get("preprocessing", {}))
-        data = itertools.chain(first, stream)
-    if "equalize" in repairs:
-        choices.counts["pairs equalized"] += q.equalize(prepared)
-    if "smooth" in repairs:
-        choices.counts["norms smoothed"] += q.smooth(prepared, _moments(prepared, first, False))
-    if {"bias", "gptq", "round"} & set(repairs):
-        choices.moments = _moments(prepared, first, bool({"gptq", "round"} & set(repairs)))
-    if scheme == "int8":
-        groups = q.calibrate_values(prepared, choices)
-        ranges, count = _observe(prepared, groups, data, choices.observer, progress)
-        q.quantize_static(prepared, groups, ranges, choices)
-        info |= {"samples": count, "observer": choices.observer}
-    else:
-        q.quantize_weights(prepared, choices)
-    info |= {"counts": dict(choices.counts), "notes": choices.notes, "repairs": list(repairs)}
-    if not choices.counts:
-        info["notes"] = [
-            *choices.notes,
-            "nothing was quantized: the model has no ops or weights that this scheme covers",
-        ]
-    return prepared, info, first[:16]
+    if block_size not in (32, 64, 128):
+        raise InputError(f"block_size: got {block_size}, expected 32, 64 or 128.")
 
 
-def _check_repairs(repairs: tuple[str, ...], scheme: str, calibration: Any, block_size: int) -> None:
+def _checked_repairs(repair: Any, scheme: str, calibration: Any) -> tuple[str, ...] | None:
+    """The repairs asked for; None when they are to be chosen by measuring."""
     from deploykit.converters.quantize import REPAIRS
 
+    if repair is None:
+        return None
+    repairs = (repair,) if isinstance(repair, str) else tuple(repair)
+    if repairs == ("none",):
+        return ()
     takes = {"int8": REPAIRS, "dynamic": ("equalize", "smooth"), "int4": ("gptq",)}
     for r in repairs:
         if r not in REPAIRS:
-            raise InputError(f"repair: got {r!r}, expected any of {', '.join(REPAIRS)}.")
+            raise InputError(f"repair: got {r!r}, expected any of {', '.join(REPAIRS)}, or none alone.")
         if r not in takes.get(scheme, ()):
             raise InputError(
                 f"repair: {r!r} does nothing for {scheme}; it takes {', '.join(takes.get(scheme, ())) or 'none'}."
@@ -195,37 +241,14 @@ def _check_repairs(repairs: tuple[str, ...], scheme: str, calibration: Any, bloc
         raise InputError(f"repair: {', '.join(repairs)}: needs calibration data, real inputs of the model.")
     if {"gptq", "round"} <= set(repairs):
         raise InputError("repair: gptq and round both choose the integers of weights; give one of them.")
-    if block_size not in (32, 64, 128):
-        raise InputError(f"block_size: got {block_size}, expected 32, 64 or 128.")
+    return repairs
 
 
-def suspicious(samples: list[Feeds], preprocessing: dict[str, Any]) -> list[str]:
-    """Warnings about calibration data that looks unlike the model's inputs."""
-    notes = []
-    for name in samples[0]:
-        arrays = [s[name] for s in samples]
-        if arrays[0].dtype.kind != "f" or not all(a.size for a in arrays):
-            continue
-        low, high = min(float(a.min()) for a in arrays), max(float(a.max()) for a in arrays)
-        whole = all(np.array_equal(a, np.rint(a)) for a in arrays[:4])
-        wanted = preprocessing.get("range")
-        if low >= 0 and 32 < high <= 255 and whole and arrays[0].ndim >= 3 and (wanted is None or wanted[1] <= 32):
-            notes.append(
-                f"calibration: input '{name}' holds whole numbers from {low:g} to {high:g}, such as raw pixels; most models "
-                "want 0 to 1 or -1 to 1. If this one does, divide by 255 as its preprocessing does."
-            )
-        if low == high:
-            notes.append(f"calibration: input '{name}' is {low:g} everywhere; ranges found on it mean nothing.")
-    if len(samples) < 8:
-        notes.append(f"calibration: only {len(samples)} samples; 100 or more give steadier ranges.")
-    return notes
-
-
-def _session(graph: Graph) -> Any:
+def _session(graph: Graph, keep_values: bool = True) -> Any:
     from deploykit.graph.dkfile import to_bytes
     from deploykit.native import NativeModel, NativeSession
 
-    return NativeSession(NativeModel(np.frombuffer(to_bytes(graph), np.uint8)), keep_values=True)
+    return NativeSession(NativeModel(np.frombuffer(to_bytes(graph), np.uint8)), keep_values=keep_values)
 
 
 def _watch(graph: Graph, data: Iterable[Feeds], watchers: dict[Value, Any], progress: Progress | None = None) -> int:
@@ -256,18 +279,18 @@ def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, An
 
 
 def _observe(
-    graph: Graph, groups: dict[Value, Value], data: Iterable[Feeds], observer: str, progress: Progress | None
-) -> tuple[dict[Value, tuple[float, float]], int]:
-    from deploykit.converters.quantize import Observer
+    graph: Graph, data: Iterable[Feeds], observer: str, progress: Progress | None
+) -> tuple[dict[str, tuple[float, float]], int]:
+    from deploykit.converters.quantize import Observer, observed_values
 
-    seen = {v: Observer() for v in groups}
+    seen = {v: Observer() for v in observed_values(graph)}
     count = _watch(graph, data, seen, progress)
     bad = [v.name for v, o in seen.items() if o.odd]
     if bad:
         raise InputError(
             f"calibration: the float model gives NaN or infinity in {', '.join(bad[:4])}; check the data's preprocessing."
         )
-    return {v: o.range(observer) for v, o in seen.items() if o.count}, count
+    return {v.name: o.range(observer) for v, o in seen.items() if o.count}, count
 
 
 # ---------------------------------------------------------------- how near is it?

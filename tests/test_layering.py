@@ -44,7 +44,9 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.formats", "deploykit.factory"),
     ("deploykit.runners", "deploykit.onnx_source"),
     ("deploykit.verification", "deploykit.images"),
-    ("deploykit.quantization",),
+    ("deploykit.calibration",),
+    ("deploykit.quantization", "deploykit.diagnosis", "deploykit.pages"),
+    ("deploykit.search",),
     ("deploykit.trace",),
     ("deploykit.vectors",),
     ("deploykit.api",),
@@ -84,6 +86,7 @@ FOREIGN = {
     "click": ("deploykit.cli",),
     "rich": ("deploykit.cli",),
     "PIL": ("deploykit.cli", "deploykit.images", "deploykit.data.sources", "deploykit.summary"),
+    "jinja2": ("deploykit.pages",),
     "h5py": ("deploykit.keras.saving",),
 }
 

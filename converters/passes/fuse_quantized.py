@@ -42,6 +42,7 @@ MOVES = frozenset(
 CLAMPS = ("relu", "relu6", "clip")
 GEOMETRY = ("strides", "dilations", "pads", "pad_mode", "groups")
 F32 = np.float32
+FINE = 64
 
 
 def run(graph: Graph) -> dict[str, int]:
@@ -418,7 +419,10 @@ def _add(rw: Rewriter, n: Node, p: Params, tail: Tail) -> Value | None:
 
 
 def _add_to_product(rw: Rewriter, n: Node, y: Value | None, r: Tensor | None, p: Params, tail: Tail) -> Value | None:
-    """product + dequantize(r): the residual is added before the only rounding."""
+    """product + dequantize(r): the residual is added before the only rounding that counts.
+
+    The kernels' fast way rounds the product first, so it does, to a FINE part of a step.
+    """
     m = None if y is None else y.producer
     if m is None or r is None or m.op not in ("conv", "matmul") or rw.sole_user(m.output) is not n:
         return None
@@ -427,8 +431,14 @@ def _add_to_product(rw: Rewriter, n: Node, y: Value | None, r: Tensor | None, p:
     product = _product(m)
     if product is None:
         return None
-    how = dict(residual_scale=_f(r.params.scale / p.scale), residual_zero_point=r.params.zero_point)
-    values = [*product.values(p.scale), r.value]
+    how = dict(
+        mid_scale=1.0 / FINE,
+        mid_low=-(1 << 20),
+        mid_high=1 << 20,
+        residual_scale=_f(r.params.scale / p.scale),
+        residual_zero_point=r.params.zero_point,
+    )
+    values = [*product.values(p.scale / FINE), r.value]
     return rw.op("q" + m.op, *values, node=m.name, **product.attrs, **how, **_result(p, tail))
 
 

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from deploykit.converters.quantize.observers import OBSERVERS, Observer
 from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, smooth, weighed
-from deploykit.converters.quantize.schemes import SCHEMES, Choices, calibrate_values, quantize_static, quantize_weights
+from deploykit.converters.quantize.schemes import (
+    SCHEMES,
+    Choices,
+    calibrate_values,
+    observed_values,
+    quantize_static,
+    quantize_weights,
+)
 
 __all__ = [
     "OBSERVERS",
@@ -15,6 +22,7 @@ __all__ = [
     "Observer",
     "calibrate_values",
     "equalize",
+    "observed_values",
     "quantize_static",
     "quantize_weights",
     "smooth",

@@ -1,7 +1,8 @@
 """Ranges of activations from calibration runs, in memory that does not grow with the number of samples.
 
 Every tensor has a histogram of |BINS| bins over [-reach, reach); when a number lies outside, the reach doubles and
-neighbouring bins merge.  The range is read off the histogram at the end:
+neighbouring bins merge.  Limits are those of all numbers; of a large tensor only some, evenly spread, are counted in.
+The range is read off at the end:
 
 * minmax: the smallest and largest number seen.
 * moving_average: the mean of each run's limits, recent ones weighing more (momentum 0.9).
@@ -18,6 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 BINS = 2048
+COUNTED = 1 << 17  # numbers of one run that go into the histogram
 MOST_CLIPPED = 0.01  # mse and entropy leave at most this share of the numbers outside
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 
@@ -34,7 +36,7 @@ class Observer:
 
     low: float = np.inf
     high: float = -np.inf
-    count: int = 0
+    count: int = 0  # in the histogram
     reach: float = 0.0
     bins: np.ndarray = field(default_factory=lambda: np.zeros(BINS, np.int64))
     average: tuple[float, float] | None = None
@@ -54,10 +56,12 @@ class Observer:
                 return
             low, high = float(a.min()), float(a.max())
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self.count += a.size
         m = self.average
         self.average = (low, high) if m is None else (0.9 * m[0] + 0.1 * low, 0.9 * m[1] + 0.1 * high)
         top = max(-low, high)
+        if a.size > COUNTED:
+            a = a[:: a.size // COUNTED | 1]  # an odd step meets every channel of the usual powers of two
+        self.count += a.size
         if top == 0:
             self.bins[BINS // 2] += a.size
             return
@@ -71,7 +75,7 @@ class Observer:
             self.bins[:] = 0
             self.bins[BINS // 4 : BINS // 4 + BINS // 2] = merged
             self.reach *= 2
-        at = ((a + self.reach) * (BINS / (2 * self.reach))).astype(np.int32)
+        at = ((a + self.reach) * (BINS / (2 * self.reach))).astype(np.intp)
         self.bins += np.bincount(np.clip(at, 0, BINS - 1), minlength=BINS)
 
     def _edges(self) -> np.ndarray:

@@ -1,7 +1,9 @@
 """Accuracy repair: rewrites of the float graph before, and better integers during, quantization.  Each is switched alone.
 
 equalize  cross-layer equalization: channels between two products get equal ranges on both sides (M. Nagel et al.,
-          "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.1).
+          "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019, section 4.1).  With data
+          the measured reach of the activations takes the place of the first weights' ranges, as in SmoothQuant below:
+          with a scale per output those ranges cost nothing, uneven activations under one scale do.
 smooth    SmoothQuant: outlier channels of activations behind a layer norm move into the weights that read them (G. Xiao
           et al., "SmoothQuant", ICML 2023, equation 4, with alpha = 0.5).
 bias      bias correction: the mean shift that rounding weights gives each output is taken off its bias (Nagel et al.,
@@ -22,11 +24,12 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.ir.rewriter import Rewriter
-from deploykit.converters.ir.walk import attr, operand
+from deploykit.converters.ir.walk import attr, operand, scalar
 from deploykit.graph import Graph, Node, Value
 
 REPAIRS = ("equalize", "smooth", "bias", "gptq", "round")
 WIDEST = 4096  # inputs of a product whose second moments are collected: a matrix of that many squared
+FAINT = 64  # a channel is taken to reach at least this fraction of the widest: data may not have shown all of it
 ROWS = 4096  # rows of one sample that go into it
 
 
@@ -68,32 +71,65 @@ def weighed(n: Node) -> bool:
 
 
 # ---------------------------------------------------------------- before calibration
-def equalize(graph: Graph, rounds: int = 4) -> int:
-    """Equalize conv (relu) conv chains in place; the number of pairs.  The float function stays the same."""
-    pairs = _pairs(graph)
+def equalize(graph: Graph, moments: dict[Value, Moments] | None = None, rounds: int = 4) -> int:
+    """Equalize conv (relu) conv chains in place; the number of pairs.  The float function stays the same.
+
+    With moments of what lies between the two, its channels get equal reach, as far as the weights that read them allow:
+    weights of the first conv have a scale per output anyway.  Without, the weights of both get equal ranges.
+    """
+    pairs = [p for p in _pairs(graph) if moments or p[2] is None]
     rw = Rewriter(graph)
-    for _ in range(rounds):
-        for a, b in pairs:
+    for _ in range(1 if moments else rounds):
+        for a, b, limit in pairs:
+            s = _balance(a, b, (moments or {}).get(b.inputs[0]), limit)  # type: ignore[arg-type]
             wa, wb = a.inputs[1].data, b.inputs[1].data  # type: ignore[union-attr]
             assert wa is not None and wb is not None
-            ra = np.abs(wa).reshape(len(wa), -1).max(1)
-            depthwise = attr(b, "groups") != 1
-            rb = np.abs(wb).reshape(len(wb), -1).max(1) if depthwise else np.abs(wb).max(axis=tuple(range(wb.ndim - 1)))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                s = np.sqrt(ra / rb)
-            s = np.where(np.isfinite(s) & (s > 0), np.clip(s, 1e-3, 1e3), 1.0).astype(np.float32)
             column = s.reshape([-1] + [1] * (wa.ndim - 1))
             rw.set_input(a, 1, rw.constant(wa / column, a.inputs[1].name))  # type: ignore[union-attr]
             bias = operand(a, 2)
             if bias is not None and bias.data is not None:
                 rw.set_input(a, 2, rw.constant(bias.data / s, bias.name))
-            wide = s.reshape([-1] + [1] * (wb.ndim - 1)) if depthwise else s
+            wide = s.reshape([-1] + [1] * (wb.ndim - 1)) if attr(b, "groups") != 1 else s
             rw.set_input(b, 1, rw.constant(wb * wide, b.inputs[1].name))  # type: ignore[union-attr]
     rw.commit()
     return len(pairs)
 
 
-def _pairs(graph: Graph) -> list[tuple[Node, Node]]:
+def _balance(a: Node, b: Node, between: Moments | None, limit: float | None) -> np.ndarray:
+    """What to divide each channel between two convolutions by.
+
+    A clamp with an upper ``limit`` acts on all channels alike: those that stay below half of it are spread out over it.
+    """
+    wa, wb = a.inputs[1].data, b.inputs[1].data  # type: ignore[union-attr]
+    assert wa is not None and wb is not None
+    depthwise = attr(b, "groups") != 1
+    rb = np.abs(wb).reshape(len(wb), -1).max(1) if depthwise else np.abs(wb).max(axis=tuple(range(wb.ndim - 1)))
+    if between is not None:
+        ra = np.maximum(between.top, between.top.max(initial=0.0) / FAINT)
+        if limit is not None:
+            return np.minimum(2 * ra / limit, 1.0).astype(np.float32)
+        rb = np.ones_like(rb) if depthwise else rb  # depthwise weights have a scale of their own per channel
+        power = 1.0 if depthwise else 0.5
+    else:
+        ra, power = np.abs(wa).reshape(len(wa), -1).max(1), 0.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        s = (ra / rb) ** power
+    good = np.isfinite(s) & (s > 0)
+    if between is not None and good.any():
+        s = s / np.exp(np.log(s[good]).mean())
+    return np.where(good, np.clip(s, 1e-3, 1e3), 1.0).astype(np.float32)
+
+
+def _upper(n: Node) -> float | None:
+    """Upper limit of a clamp from 0; None for other nodes."""
+    if n.op == "relu6":
+        return 6.0
+    low, high = (scalar(operand(n, i)) for i in (1, 2)) if n.op == "clip" else (None, None)
+    return high if low == 0.0 and high is not None and high > 0 else None
+
+
+def _pairs(graph: Graph) -> list[tuple[Node, Node, float | None]]:
+    """Pairs of convolutions that only a relu, or a clamp with an upper limit, stands between."""
     readers, outputs = graph.consumers(), set(graph.outputs)
     out = []
     for a in graph.nodes:
@@ -102,21 +138,23 @@ def _pairs(graph: Graph) -> list[tuple[Node, Node]]:
         bias = operand(a, 2)
         if bias is not None and bias.data is None:
             continue
-        v = a.output
-        for _ in range(2):  # at most one relu in between
+        users, limit = readers.get(a.output, []), None
+        if a.output in outputs or len(users) != 1:
+            continue
+        b = users[0]
+        if b.op == "relu" or _upper(b) is not None:
+            limit, v = _upper(b), b.output
             users = readers.get(v, [])
             if v in outputs or len(users) != 1:
-                break
-            b = users[0]
-            if b.op == "relu":
-                v = b.output
                 continue
-            if b.op == "conv" and weighed(b) and b.inputs[0] is v and operand(b, 3) is not v:
-                size, groups = len(a.inputs[1].data), attr(b, "groups")  # type: ignore[union-attr,arg-type]
-                shape = b.inputs[1].data.shape  # type: ignore[union-attr]
-                if (groups == 1 and shape[-1] == size) or (groups == size == shape[0]):
-                    out.append((a, b))
-            break
+            b = users[0]
+        else:
+            v = a.output
+        if b.op == "conv" and weighed(b) and b.inputs[0] is v and operand(b, 3) is not v:
+            size, groups = len(a.inputs[1].data), attr(b, "groups")  # type: ignore[union-attr,arg-type]
+            shape = b.inputs[1].data.shape  # type: ignore[union-attr]
+            if (groups == 1 and shape[-1] == size) or (groups == size == shape[0]):
+                out.append((a, b, limit))
     return out
 
 

@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.ir.rewriter import Rewriter
-from deploykit.converters.ir.walk import attr, operand
+from deploykit.converters.ir.walk import attr, operand, same_shape
 from deploykit.converters.quantize import repair
 from deploykit.errors import InputError
 from deploykit.graph import Graph, Node, Value
@@ -48,6 +49,7 @@ class Choices:
     keep_float: tuple[str, ...] = ()
     block_size: int = 32
     repairs: tuple[str, ...] = ()
+    portable: bool = False  # for other engines: round also where ours adds before it rounds
     moments: dict[Value, repair.Moments] = field(default_factory=dict)  # of inputs of products, for the repairs
     reads: dict[Node, Value] = field(default_factory=dict)  # first inputs before quantize nodes came in between
     counts: Counter[str] = field(default_factory=Counter)
@@ -92,7 +94,8 @@ def _wanted(graph: Graph, choices: Choices) -> set[Node]:
 def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
     """activation -> representative of the group that shares its range; only activations that become integers.
 
-    An output of a product or sum that only a clamp reads is left out: it never exists in the integer form.
+    An output of a product or sum that only a clamp reads is left out: it never exists in the integer form.  So is that of
+    a product that only a sum reads: our engine adds the other tensor before it rounds.
     """
     wanted = _wanted(graph, choices)
     readers = graph.consumers()
@@ -125,7 +128,29 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
             and users[0] in wanted
         ):
             group.pop(y, None)
+    sums: set[Node] = set()  # one of a sum's two operands stays unrounded
+    for n in graph.nodes if not choices.portable else ():
+        y = n.outputs[0] if n.outputs else None
+        users = readers.get(y, []) if y is not None else []
+        if y is None or n.op not in PRODUCTS or n not in wanted or y in outputs or len(users) != 1:
+            continue
+        total = users[0]
+        other = next((v for v in total.inputs if v is not y), None)
+        if total.op != "add" or total not in wanted or total in sums or other not in group:
+            continue
+        if n.op == "conv" and attr(n, "groups") != 1:
+            continue
+        if same_shape(y, other):  # type: ignore[arg-type]
+            sums.add(total)
+            group.pop(y, None)
     return {v: find(v) for v in list(group)}
+
+
+def observed_values(graph: Graph) -> list[Value]:
+    """All activations that become integers under some choice of nodes."""
+    wanted = _wanted(graph, Choices("int8"))
+    values = (v for n in graph.nodes if n in wanted for v in (*n.inputs, *n.outputs))
+    return list(dict.fromkeys(v for v in values if v is not None and _is_activation(v)))
 
 
 def quantize_static(
@@ -183,11 +208,11 @@ def activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(scale, np.float32), np.asarray(zero, np.uint8)
 
 
-def symmetric(w: np.ndarray, axis: int, top: int = 127) -> tuple[np.ndarray, np.ndarray]:
-    """(integers, scale per slice along axis) without zero points."""
+def symmetric(w: np.ndarray, axis: int, top: int = 127, least: Any = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """(integers, scale per slice along axis) without zero points; no scale below ``least``."""
     rest = tuple(i for i in range(w.ndim) if i != axis)
     scale = np.abs(w).max(axis=rest, initial=0.0).astype(np.float32) / np.float32(top)
-    scale = np.where(scale > 0, scale, np.float32(1.0)).astype(np.float32)
+    scale = np.maximum(np.where(scale > 0, scale, np.float32(1.0)), least).astype(np.float32)
     wide = scale.reshape([-1 if i == axis else 1 for i in range(w.ndim)])
     return np.clip(np.rint(w / wide), -top, top).astype(np.int8), scale
 
@@ -203,7 +228,7 @@ def _channel_axis(n: Node, w: np.ndarray) -> int:
 
 def _rounded(n: Node, w: np.ndarray, axis: int, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
     """(int8, scale per output) by rounding to the nearest, or as the repairs know better."""
-    q, scale = symmetric(w, axis)
+    q, scale = symmetric(w, axis, least=_least_scale(n, w.shape[axis]))
     h = None
     x = choices.reads.get(n)
     if repair.weighed(n) and {"gptq", "round"} & set(choices.repairs) and x is not None:
@@ -220,6 +245,15 @@ def _rounded(n: Node, w: np.ndarray, axis: int, choices: Choices) -> tuple[np.nd
     choices.counts["weights rounded by their effect"] += 1
     shape = [s for i, s in enumerate(w.shape) if i != axis] + [w.shape[axis]]
     return np.ascontiguousarray(np.moveaxis(better.reshape(shape), -1, axis)).astype(np.int8), scale
+
+
+def _least_scale(n: Node, outputs: int) -> Any:
+    """The weight scales from which on the bias fits 32 bits: channels of tiny weights would saturate it otherwise."""
+    bias, d = operand(n, 2), n.inputs[0].producer if n.inputs[0] is not None else None
+    if bias is None or bias.data is None or bias.data.size not in (1, outputs) or d is None or d.op != "dequantize":
+        return 0.0
+    x_scale = d.inputs[1].data  # type: ignore[union-attr]
+    return np.abs(bias.data.reshape(-1)) / (np.float32(2**30) * x_scale) if x_scale is not None else 0.0
 
 
 def _correct_bias(rw: Rewriter, n: Node, w: Value, narrow: Value, choices: Choices) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,8 @@ from deploykit.cli.common import console, size
 @click.option(
     "--repair",
     multiple=True,
-    type=click.Choice(["equalize", "smooth", "bias", "gptq", "round"]),
-    help="Win accuracy back: a published method, may be given several times.",
+    type=click.Choice(["equalize", "smooth", "bias", "gptq", "round", "none"]),
+    help="Win accuracy back: a published method, may be given several times. Default: chosen by measuring.",
 )
 @click.option(
     "--block-size", type=click.Choice(["32", "64", "128"]), default="32", help="Weights per scale of int4 (default 32)."
@@ -65,6 +66,17 @@ from deploykit.cli.common import console, size
 )
 @click.option(
     "--test-vectors", type=click.IntRange(0, 16), default=1, show_default=True, help="Stored for `deploykit verify`."
+)
+@click.option("--max-accuracy-drop", metavar="0.5%", help="With --quantize auto: lose at most this much accuracy.")
+@click.option("--max-size", metavar="2MB", help="With --quantize auto: a file of at most so many bytes.")
+@click.option("--max-latency", metavar="5ms", help="With --quantize auto: at most this time on one thread, here.")
+@click.option("--metric", metavar="FILE.py:FUNCTION", help="Accuracy for the search: FUNCTION(run) returns a score.")
+@click.option(
+    "--report",
+    "page",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.html",
+    help="Write a page: accuracy, error and time of each layer, causes and remedies, sizes, memory plan.",
 )
 @click.option("--strip-names", is_flag=True, help="Leave out inner names: smaller, but harder to debug.")
 @common.json_option
@@ -86,6 +98,11 @@ def command(
     block_size: str,
     min_accuracy: float | None,
     test_vectors: int,
+    max_accuracy_drop: str | None,
+    max_size: str | None,
+    max_latency: str | None,
+    metric: str | None,
+    page: Path | None,
     strip_names: bool,
     as_json: bool,
 ) -> int:
@@ -104,13 +121,16 @@ def command(
       deploykit convert model.onnx -o model.tflite
       deploykit convert model.onnx -o model.dk --fix-batch 1 --io-layout nhwc --outputs scores,boxes
       deploykit convert model.onnx -o model.dk --quantize int8 --calibration images/
+      deploykit convert model.onnx -o model.dk --quantize int8 --calibration images/ --report report.html
+      deploykit convert model.onnx -o model.dk --quantize auto --calibration images/ --max-accuracy-drop 0.5%
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
+    from deploykit.factory import load_function
 
     quiet = as_json or not common.is_terminal()
     status: Any = contextlib.nullcontext() if quiet else common.err.status(f"converting {model.name} ...")
-    with status:
+    with status, _bars(quiet or not (max_accuracy_drop or max_size or max_latency), status) as bars:
         report = convert(
             model,
             output,
@@ -118,9 +138,15 @@ def command(
             calibration=calibration,
             observer=observer,
             keep_float=keep_float,
-            repair=repair,
+            repair=repair or None,
             block_size=int(block_size),
             min_agreement=None if min_accuracy is None else min_accuracy / 100,
+            max_accuracy_drop=max_accuracy_drop,
+            max_size=max_size,
+            max_latency=max_latency,
+            metric=None if metric is None else load_function(metric),
+            search_progress=bars,
+            report=page,
             input_shapes=common.parse_shapes(shapes),
             verify=verify,
             inputs=_real_inputs(model, inputs),
@@ -135,7 +161,29 @@ def command(
         common.emit_json(report.to_json())
     else:
         show(report)
+        if page is not None:
+            console.print(f"report: [bold]{common.escape(str(page))}[/bold]")
     return 0
+
+
+@contextlib.contextmanager
+def _bars(quiet: bool, status: Any) -> Iterator[Any]:
+    """A progress bar per part of the search, in place of the plain status."""
+    if quiet:
+        yield None
+        return
+    from rich.progress import Progress
+
+    with Progress(console=common.err, transient=True) as bars:
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                status.stop()
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=max(total, done))
+
+        yield show
 
 
 def _real_inputs(model: Path, inputs: tuple[str, ...]) -> list[dict[str, Any]] | None:
@@ -169,6 +217,12 @@ def quantization(q: dict[str, Any]) -> None:
     counts = ", ".join(f"{n} {k}" for k, n in q["counts"].items()) or "nothing"
     data = f", {q['samples']} calibration samples" if "observer" in q else ""
     console.print(f"quantized ({q['scheme']}): {counts}{data}")
+    if "search" in q:
+        s, p = q["search"], q["search"]["chosen"]
+        console.print(
+            f"searched {len(s['points'])} choices: {len(p['float'])} of {len(s['layers'])} layers stay float "
+            f"({len(s['slower'])} because int8 is slower); accuracy drop {100 * p['drop']:.3g} %, {p['ms']:.3g} ms"
+        )
     for note in q["notes"]:
         console.print(f"  [yellow]note[/yellow]: {common.escape(note)}")
     if not q.get("outputs"):

@@ -85,7 +85,7 @@ def collect() -> dict[str, Any]:
     except EngineError as e:
         browser = {"ok": False, "error": str(e), "install": site.INSTALL}
     packages: dict[str, dict[str, str | None]] = {}
-    for name in ("numpy", "onnx", "flatbuffers", "pillow"):
+    for name in ("numpy", "onnx", "flatbuffers", "pillow", "jinja2"):
         packages[name] = {"version": importlib.metadata.version(name), "use": "always needed", "install": ""}
     for name, (how, use) in OPTIONAL.items():
         found = importlib.util.find_spec(name) is not None

@@ -238,6 +238,10 @@ void use(const uint8_t* data, size_t size, uint8_t* buffer) {
       dk_profile_row row;
       (void)dk_session_profile_row(s, k, &row);
     }
+    for (int32_t k = 0; k < dk_session_plan_count(s); ++k) {
+      dk_plan_row row;
+      if (!dk_session_plan_row(s, k, &row)) g_sum = g_sum + strlen(row.name);
+    }
     dk_memory m;
     dk_session_memory(s, &m);
     dk_session_reset(s);

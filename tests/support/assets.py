@@ -209,6 +209,26 @@ FILES: dict[str, tuple[Package, str, str]] = {
         "skimage/data/motorcycle_left.png",
         "db18e9c4157617403c3537a6ba355dfe" "afe9a7eabb6b9b94cb33f6525dd49179",
     ),
+    "inputs/chelsea.png": (
+        SKIMAGE,
+        "skimage/data/chelsea.png",
+        "596aa1e7cb875eb79f437e310381d26b" "338a81c2da23439704a73c4651e8c4bb",
+    ),
+    "inputs/coffee.png": (
+        SKIMAGE,
+        "skimage/data/coffee.png",
+        "cc02f8ca188b167c775a7101b5d767d1" "e71792cf762c33d6fa15a4599b5a8de7",
+    ),
+    "inputs/rocket.jpg": (
+        SKIMAGE,
+        "skimage/data/rocket.jpg",
+        "c2dd0de7c538df8d111e479619b12946" "4d0269d0ae5fd18ca91d33a7fdfea95c",
+    ),
+    "inputs/ihc.png": (
+        SKIMAGE,
+        "skimage/data/ihc.png",
+        "f8dd1aa387ddd1f49d8ad13b50921b23" "7df8e9b262606d258770687b0ef93cef",
+    ),
     "inputs/speech.wav": (
         SPEECH,
         "*/librivox/sense_and_sensibility_01_austen_64kb-0870.wav",

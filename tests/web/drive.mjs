@@ -345,6 +345,18 @@ const scenarios = {
     seen.offline = await page.locator(".classes li .name").first().innerText();
   },
 
+  // a page without script: three looks, nothing wider than the screen
+  async report() {
+    for (const [name, options] of [["light", {}], ["dark", { colorScheme: "dark" }], ["phone", { viewport: { width: 360, height: 740 } }]]) {
+      const page = await open(options);
+      for (const d of await page.locator("summary").all()) await d.click();
+      (seen.widths ??= []).push(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth));
+      seen.text = await text(page, "main");
+      await axe(page, `report, ${name}`);
+      await shot(page, `report-${name}`);
+    }
+  },
+
   // something is broken: the coded error is shown and the page stands
   async broken() {
     const page = await open({}, false);

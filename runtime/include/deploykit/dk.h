@@ -163,6 +163,16 @@ typedef struct dk_memory {
 } dk_memory;
 DK_API void dk_session_memory(const dk_session* session, dk_memory* memory);
 
+/* The buffers of the current plan's arena (after prepare or run), for tools that draw it.  Rows with bytes 0 lie inside
+ * another buffer or in the memory of an output. */
+typedef struct dk_plan_row {
+  const char* name; /* the value placed there, or the node whose working memory it is */
+  uint64_t offset, bytes;
+  int32_t first, last; /* steps at which it must exist, both included */
+} dk_plan_row;
+DK_API int32_t dk_session_plan_count(const dk_session* session);
+DK_API dk_status dk_session_plan_row(const dk_session* session, int32_t i, dk_plan_row* row);
+
 typedef struct dk_profile_row {
   const char* name; /* node name, or that of its first output */
   const char* op;

@@ -305,6 +305,27 @@ void dk_session_memory(const dk_session* session, dk_memory* memory) {
   if (p) memory->nodes_dynamic = static_cast<uint64_t>(p->n_dynamic);
 }
 
+int32_t dk_session_plan_count(const dk_session* session) {
+  const Plan* p = session->state.graphs[session->state.graph->index].current;
+  return p ? p->n_buffers : 0;
+}
+
+dk_status dk_session_plan_row(const dk_session* session, int32_t i, dk_plan_row* row) {
+  SessionState& s = const_cast<dk_session*>(session)->state;
+  if (i < 0 || i >= dk_session_plan_count(session))
+    return to_c(s.error.set(Code::input, "no plan row %d: ask dk_session_plan_count first", i));
+  const Plan& p = *s.graphs[s.graph->index].current;
+  const Buffer& b = p.buffers[i];
+  bool root = b.parent < 0 && b.output < 0;
+  *row = {"", root ? static_cast<uint64_t>(b.parent_offset) : 0, root ? b.bytes : 0, b.first, b.last};
+  for (int32_t k = p.n_steps; k-- > 0;)
+    if (p.steps[k].scratch == i || p.steps[k].child_arena == i) row->name = p.steps[k].node->name;
+  for (int32_t v = p.graph->n_values; v-- > 0;)  // the first value placed there last: it names the buffer
+    if (p.values[v].place == Place::arena && p.values[v].slot == i) row->name = p.graph->value_name(v);
+  if (!row->name) row->name = "";
+  return 0;
+}
+
 int32_t dk_session_profile_count(const dk_session* session) {
   dk_session* s = const_cast<dk_session*>(session);
   s->rows.clear();

@@ -9,6 +9,8 @@ import pytest
 
 import deploykit as dk
 from deploykit.errors import InputError, VerifyError
+from deploykit.graph.dkfile import to_bytes
+from deploykit.ops import GraphBuilder
 from tests.support import small
 from tests.support.peers import need
 
@@ -127,3 +129,49 @@ def test_too_little_agreement_leaves_no_file(source: Path, tmp_path: Path) -> No
     with pytest.raises(VerifyError):
         dk.convert(source, tmp_path / "q.dk", quantize="int8", calibration=images(), min_agreement=1.01)
     assert not (tmp_path / "q.dk").exists()
+
+
+def test_a_bias_far_above_its_channel_still_fits() -> None:
+    """A channel of tiny weights takes a wider scale, so that its bias does not saturate and the layer stays integer."""
+    r = np.random.default_rng(0)
+    b = GraphBuilder()
+    w, bias = r.standard_normal((32, 16)).astype(np.float32), np.zeros(16, np.float32)
+    w[:, 0] *= 1e-10
+    bias[0] = 100
+    g = b.output(b.op("matmul", b.input("x", "float32", (8, 32)), w, bias), "y")
+    x = [r.standard_normal((8, 32)).astype(np.float32) for _ in range(16)]
+    report = dk.convert(g, quantize="int8", calibration=x, verify=False)
+    assert report.graph is not None and "qmatmul" in ops(report)
+    got = dk.Interpreter(to_bytes(report.graph)).run({"x": x[0]})["y"]
+    assert error(x[0] @ w + bias, got) < 0.01
+
+
+def test_residuals_are_added_before_rounding(tmp_path: Path) -> None:
+    """In a .dk file conv + x rounds once; files for other engines keep the rounding in between."""
+    r = np.random.default_rng(0)
+    b = GraphBuilder()
+    x = b.input("x", "float32", (1, 8, 8, 16))
+    y = b.op("relu", b.op("add", b.op("conv", x, r.standard_normal((16, 1, 1, 16)).astype(np.float32)), x))
+    g = b.output(y, "y")
+    data = [r.standard_normal((1, 8, 8, 16)).astype(np.float32) for _ in range(16)]
+    once = dk.convert(g, quantize="int8", calibration=data, verify=False)
+    assert [n.op for n in once.graph.nodes] == ["quantize", "qconv", "dequantize"]  # type: ignore[union-attr]
+    (core,) = (n for n in once.graph.nodes if n.op == "qconv")  # type: ignore[union-attr]
+    assert core.attrs["mid_scale"] == 1 / 64  # the product keeps six bits below a step
+    counts = [dk.convert(g, p, quantize="int8", calibration=data, verify=False).quantization["counts"]["activations"]
+              for p in (tmp_path / "m.dk", tmp_path / "m.onnx")]  # type: ignore[index]  # fmt: skip
+    assert counts == [2, 3]
+
+
+def test_repairs_are_chosen_by_measuring() -> None:
+    """A network whose channels differ by far takes equalization by itself, and says what it tried."""
+    from tests.converters.quantize.test_repair import depthwise_net, normal
+
+    data = [normal(1, 12, 12, 8) for _ in range(32)]
+    q = dk.convert(depthwise_net(), quantize="int8", calibration=data, verify=False).quantization
+    assert q is not None and "equalize" in q["repairs"] and len(q["tried"]) == 3
+    best = max(q["tried"], key=lambda t: t["mean_output_db"])["mean_output_db"]
+    chosen = next(t for t in q["tried"] if t["repairs"] == q["repairs"])["mean_output_db"]
+    assert best - chosen < 0.3 and chosen > q["tried"][0]["mean_output_db"] + 3
+    off = dk.convert(depthwise_net(), quantize="int8", calibration=data, verify=False, repair="none").quantization
+    assert off is not None and off["repairs"] == [] and "tried" not in off
