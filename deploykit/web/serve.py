@@ -52,6 +52,7 @@ class Handler(SimpleHTTPRequestHandler):
         self.send_header("Content-Type", self.guess_type(str(path)))
         self.send_header("Content-Range", f"bytes {first}-{last}/{total}")
         self.send_header("Content-Length", str(self._left))
+        self.send_header("Last-Modified", self.date_time_string(path.stat().st_mtime))  # is it still the same file?
         self.end_headers()
         return f
 

@@ -52,6 +52,16 @@ const scenarios = {
     return out;
   },
 
+  // limits of a run: told by their codes, and the model goes on
+  async limits(path) {
+    const model = await Model.load(path, { maxOps: 1 }), other = await Model.load(path), image = numbers(64 * 4096), shape = [4096, 8, 8, 1];
+    return {
+      ops: await tried(model.run({ image: numbers(64) })),
+      time: await tried(other.run({ image: { data: image, shape } }, { timeout: 1e-6 })),
+      after: await tried(other.run({ image: numbers(64) })),
+    };
+  },
+
   async files(...paths) {
     const out = {};
     for (const path of paths) out[path] = await tried(Model.load(path).then((m) => m.dispose()));
@@ -139,6 +149,17 @@ const scenarios = {
     await model.run({ image: numbers(64) });
     globalThis.held = model;
     return { open: true };
+  },
+
+  async download(url) {
+    const progress = [];
+    return { load: await tried(Model.load(url, { onProgress: (...p) => progress.push(p) }).then((m) => m.isa)), progress };
+  },
+
+  async integrity(source, hashes) {
+    const out = [];
+    for (const integrity of JSON.parse(hashes)) out.push(await tried(Model.load(source, { integrity }).then((m) => (m.dispose(), m.isa))));
+    return { tried: out };
   },
 
   async load(path, options) {

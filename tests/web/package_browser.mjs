@@ -1,5 +1,6 @@
 // Scenarios of the package in Chromium: node package_browser.mjs URL SCENARIO [ARGS...]; the folder at URL holds runtime/ and
 // models. Prints what was seen as one JSON document.
+import { createInterface } from "node:readline";
 import { chromium } from "playwright-core";
 
 const [url, scenario, ...args] = process.argv.slice(2);
@@ -85,6 +86,41 @@ const scenarios = {
     });
   },
 
+  // models in the cache: steps by name from standard input, each answered by one line
+  async cache(integrity) {
+    await setup("./runtime/deploykit.js");
+    await page.evaluate(() => {
+      globalThis.load = async (options, name = "big.dk") => {
+        const progress = [], onProgress = (...p) => (progress.push(p), options.onProgress?.(...p));
+        const seen = await tried(dk.Model.load(name, { cache: true, ...options, onProgress }).then((m) => (m.dispose(), m.isa)));
+        const keys = (await caches.has("dk-models")) ? await (await caches.open("dk-models")).keys() : [];
+        return { ...seen, progress: progress.slice(0, 1), loaded: progress.at(-1)?.[0], kept: keys.filter((k) => k.url.includes("/sha256/")).length };
+      };
+    });
+    const steps = {
+      "broken off": () => page.evaluate(() => {
+        const stop = new AbortController();
+        return load({ signal: stop.signal, onProgress: (n) => n > 9 << 20 && stop.abort() });
+      }),
+      load: () => page.evaluate(() => load({})),
+      "by hash": () => page.evaluate((integrity) => load({ integrity }), integrity),
+      offline: async () => {
+        await page.evaluate(() => import("./runtime/engine.js")); // a page keeps its own files, by a service worker perhaps
+        await page.context().setOffline(true);
+        const seen = await page.evaluate(() => load({ worker: false }));
+        await page.context().setOffline(false);
+        return seen;
+      },
+      damage: () => page.evaluate(async () => {
+        const cache = await caches.open("dk-models"), keys = (await cache.keys()).filter((k) => k.url.includes("/sha256/"));
+        for (const key of keys) await cache.put(key, new Response(new Uint8Array(1000)));
+        return { damaged: keys.length };
+      }),
+      page: () => page.evaluate(() => load({}, "page.dk")),
+      forget: () => page.evaluate(async () => ({ forgotten: await dk.forgetModels(), kept: (await caches.keys()).length })),
+    };
+    for await (const name of createInterface({ input: process.stdin })) console.log(JSON.stringify(await steps[name]()));
+  },
   async simd() {
     await setup("./runtime/deploykit.js");
     return page.evaluate(async () => ({ environment: dk.environment(), load: await tried(dk.Model.load("tiny.dk")) }));
@@ -103,7 +139,8 @@ const scenarios = {
   },
 };
 try {
-  console.log(JSON.stringify({ ...(await scenarios[scenario](...args)), errors }));
+  const seen = await scenarios[scenario](...args);
+  if (seen) console.log(JSON.stringify({ ...seen, errors }));
 } finally {
   await browser.close();
 }

@@ -48,15 +48,14 @@ def engine() -> Path:
 
 
 @contextlib.contextmanager
-def served(folder: Path, headers: dict[str, str] | None = None) -> Iterator[str]:
-    """The address of a folder served by ``deploykit web --serve``; ``headers``: instead of ours, as a plain host does."""
+def served(
+    folder: Path, headers: dict[str, str] | None = None, handler: type[serve.Handler] = serve.Handler
+) -> Iterator[str]:
+    """The address of a folder served by ``deploykit web --serve``; ``headers``: instead of ours, as a plain host does;
+    ``handler``: a server that behaves otherwise."""
     httpd = serve.server(folder)
-    if headers is not None:
-
-        class Plain(serve.Handler):
-            headers_sent = headers
-
-        httpd.RequestHandlerClass = lambda *a, **k: Plain(*a, directory=str(folder), **k)  # type: ignore[assignment]
+    kind = handler if headers is None else type("Plain", (handler,), {"headers_sent": headers})
+    httpd.RequestHandlerClass = lambda *a, **k: kind(*a, directory=str(folder), **k)  # type: ignore[assignment]
     thread = threading.Thread(target=httpd.serve_forever, daemon=True)
     thread.start()
     try:

@@ -1,5 +1,5 @@
 /*! Built from web/npm/src by tsc: change it there. */
-import { builtin } from "./platform.js";
+import { builtin, embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
 const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; load it again.");
 export class Local {
@@ -107,7 +107,7 @@ function start(assets, receive, ended) {
  const here = import.meta.url;
  const threads = typeof Worker === "undefined" ? builtin("node:worker_threads") : null;
  if (threads) {
-  const worker = new threads.Worker(new URL("worker.js", assets ?? here), { name: "deploykit" });
+  const worker = new threads.Worker(embedded.worker ?? new URL("worker.js", assets ?? here), { name: "deploykit", eval: embedded.worker !== undefined });
   worker.on("message", receive);
   worker.on("error", ((error) => ended(/Cannot find module/.test(error.message) ? UNSTARTED : `${STOPPED} (${error.message})`)));
   worker.on("exit", () => ended(STOPPED));
@@ -130,6 +130,8 @@ function start(assets, receive, ended) {
  return { post: (message, transfer) => worker.postMessage(message, transfer), busy: () => { }, stop: () => worker.terminate() };
 }
 function browserWorker(assets, here) {
+ if (embedded.worker !== undefined)
+  return scriptWorker(embedded.worker);
  if (!assets) {
   try {
    return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -142,7 +144,10 @@ function browserWorker(assets, here) {
  const url = new URL("worker.js", assets ?? here);
  if (url.origin === globalThis.location?.origin)
   return new Worker(url, { type: "module" });
- const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }));
+ return scriptWorker(`import ${JSON.stringify(url.href)};`);
+}
+function scriptWorker(text) {
+ const blob = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
  const worker = new Worker(blob, { type: "module" });
  setTimeout(() => URL.revokeObjectURL(blob), 60000);
  return worker;

@@ -13,7 +13,7 @@ export class Engine {
  held = 0;
  size = 0;
  model = 0;
- options = { maxMemory: 0 };
+ options = { maxMemory: 0, maxOps: 0 };
  shared = null;
  dead = null;
  constructor(instance) {
@@ -45,7 +45,10 @@ export class Engine {
   return new Uint8Array(this.at.memory.buffer);
  }
  call(name, ...args) {
-  return this.at[name](...args);
+  const call = this.at[name];
+  if (!call)
+   throw new DeploykitError("DK-ENGINE", `engine.wasm has no ${name}: it belongs to another version than deploykit.js. Take both from one.`);
+  return call(...args);
  }
  alloc(bytes) {
   const at = bytes < 2 ** 32 ? this.at.malloc(bytes) : 0;
@@ -120,6 +123,7 @@ export class Engine {
     this.view.setUint32(options + OPTIONS.signature, name, true);
     this.view.setBigUint64(options + OPTIONS.maxMemory, BigInt(this.options.maxMemory), true);
     this.view.setUint32(options + OPTIONS.flags, flags, true);
+    this.view.setBigUint64(options + OPTIONS.maxSteps, BigInt(this.options.maxOps), true);
     this.check(this.call("dk_session_new", this.model, options, out));
     return this.view.getUint32(out, true);
    }
@@ -185,10 +189,11 @@ export class Engine {
   this.at.free(at);
   return out;
  }
- run(session, inputs) {
+ run(session, inputs, timeout) {
   return this.guard(() => {
    const s = this.sessions.get(session);
    this.feed(session, s, inputs);
+   this.call("dk_session_set_time_limit", session, BigInt(Math.ceil(timeout * 1000)));
    this.check(this.call("dk_session_run", session), session);
    const outputs = s.outputs.map((spec, i) => [spec.name, this.read(this.call("dk_session_output", session, i))]);
    return { outputs: Object.fromEntries(outputs), memory: this.memory(session) };

@@ -23,5 +23,8 @@ export function environment() {
    reasons.threads = `${where} has no shared WebAssembly memory.`;
   }
  }
- return { simd, relaxed, threads, cores: node?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1, reasons };
+ const cache = typeof caches !== "undefined" && globalThis.crypto?.subtle !== undefined;
+ if (!cache)
+  reasons.cache = node ? "Node has no Cache API; keep the file and load it by its path." : "the page did not come over https or from localhost, where alone browsers keep files and compute SHA-256.";
+ return { simd, relaxed, threads, cache, cores: node?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1, reasons };
 }

@@ -1,6 +1,7 @@
 /*! Built from web/npm/src by tsc: change it there. */
 import { Local, Remote } from "./connection.js";
-import { engineModule, read } from "./download.js";
+import { engineModule } from "./binary.js";
+import { read } from "./download.js";
 import { pack } from "./inputs.js";
 import { DeploykitError } from "./values.js";
 const forgotten = new FinalizationRegistry((connection) => connection.close());
@@ -34,7 +35,7 @@ export class Model {
  }
  loaded;
  static async load(source, options = {}) {
-  const { worker = true, maxMemory = 0, assets, signal } = options;
+  const { worker = true, maxMemory = 0, maxOps = 0, assets, signal } = options;
   const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
   signal?.throwIfAborted();
   const connection = worker ? new Remote(base) : new Local();
@@ -42,7 +43,7 @@ export class Model {
    const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, options)]);
    const given = worker && !own ? bytes.slice() : bytes;
    const transfer = worker ? [given.buffer] : [];
-   const loaded = await connection.call("open", [module, given, { maxMemory }], { transfer, signal });
+   const loaded = await connection.call("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
    return new Model(connection, worker, loaded, loaded, null);
   }
   catch (error) {
@@ -50,8 +51,8 @@ export class Model {
    throw error;
   }
  }
- async run(inputs, { signal } = {}) {
-  const { outputs, memory } = await this.send("run", inputs, [], signal);
+ async run(inputs, { signal, timeout = 0 } = {}) {
+  const { outputs, memory } = await this.send("run", inputs, [timeout], signal);
   this.used = memory;
   return outputs;
  }

@@ -1,7 +1,7 @@
 /*! Built from web/npm/src by tsc: change it there. */
 // The way to an engine: in a worker of its own, so that the page never blocks, or on the caller's thread.
 import type { Engine, Loaded, OpenOptions } from "./engine.js";
-import { builtin } from "./platform.js";
+import { builtin, embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
 import type { Reply, Request } from "./worker.js";
 
@@ -138,7 +138,7 @@ function start(assets: string | URL | undefined, receive: (reply: Reply) => void
   const here = import.meta.url; // apart from the literal form below, which bundlers look for
   const threads = typeof Worker === "undefined" ? builtin("node:worker_threads") : null;
   if (threads) {
-    const worker = new threads.Worker(new URL("worker.js", assets ?? here), { name: "deploykit" });
+    const worker = new threads.Worker(embedded.worker ?? new URL("worker.js", assets ?? here), { name: "deploykit", eval: embedded.worker !== undefined });
     worker.on("message", receive as (value: never) => void);
     worker.on("error", ((error: Error) => ended(/Cannot find module/.test(error.message) ? UNSTARTED : `${STOPPED} (${error.message})`)) as (value: never) => void);
     worker.on("exit", () => ended(STOPPED));
@@ -162,6 +162,7 @@ function start(assets: string | URL | undefined, receive: (reply: Reply) => void
 }
 
 function browserWorker(assets: string | URL | undefined, here: string): Worker {
+  if (embedded.worker !== undefined) return scriptWorker(embedded.worker);
   if (!assets) {
     try {
       return new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
@@ -172,7 +173,11 @@ function browserWorker(assets: string | URL | undefined, here: string): Worker {
   const url = new URL("worker.js", assets ?? here);
   if (url.origin === globalThis.location?.origin) return new Worker(url, { type: "module" });
   // a script of another origin cannot be a worker, but a worker of this origin may import it
-  const blob = URL.createObjectURL(new Blob([`import ${JSON.stringify(url.href)};`], { type: "text/javascript" }));
+  return scriptWorker(`import ${JSON.stringify(url.href)};`);
+}
+
+function scriptWorker(text: string): Worker {
+  const blob = URL.createObjectURL(new Blob([text], { type: "text/javascript" }));
   const worker = new Worker(blob, { type: "module" });
   setTimeout(() => URL.revokeObjectURL(blob), 60000);
   return worker;

@@ -5,6 +5,7 @@ export type { Environment } from "./environment.js";
 export type { Source } from "./download.js";
 export type { Memory, ProfileRow } from "./engine.js";
 export type { Input, Inputs } from "./inputs.js";
+export { forgetModels } from "./store.js";
 export { Model } from "./model.js";
 export type { LoadOptions, RunOptions } from "./model.js";
 export { DeploykitError, tensor } from "./values.js";

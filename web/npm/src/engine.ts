@@ -55,6 +55,7 @@ export interface Loaded extends Opened {
 }
 export interface OpenOptions {
   maxMemory: number;
+  maxOps: number;
 }
 export interface Ran {
   outputs: Record<string, Tensor>;
@@ -72,7 +73,7 @@ export class Engine {
   private held = 0;
   private size = 0;
   private model = 0;
-  private options: OpenOptions = { maxMemory: 0 };
+  private options: OpenOptions = { maxMemory: 0, maxOps: 0 };
   private shared: Map<string, number> | null = null; // variables that several sessions use: name to tensor
   private dead: unknown = null;
 
@@ -108,7 +109,9 @@ export class Engine {
     return new Uint8Array(this.at.memory.buffer);
   }
   private call(name: string, ...args: (number | bigint)[]): number {
-    return (this.at[name] as Call)(...args);
+    const call = this.at[name] as Call | undefined;
+    if (!call) throw new DeploykitError("DK-ENGINE", `engine.wasm has no ${name}: it belongs to another version than deploykit.js. Take both from one.`);
+    return call(...args);
   }
 
   private alloc(bytes: number): number {
@@ -184,6 +187,7 @@ export class Engine {
         this.view.setUint32(options + OPTIONS.signature, name, true);
         this.view.setBigUint64(options + OPTIONS.maxMemory, BigInt(this.options.maxMemory), true);
         this.view.setUint32(options + OPTIONS.flags, flags, true);
+        this.view.setBigUint64(options + OPTIONS.maxSteps, BigInt(this.options.maxOps), true);
         this.check(this.call("dk_session_new", this.model, options, out));
         return this.view.getUint32(out, true);
       } finally {
@@ -257,10 +261,12 @@ export class Engine {
   }
 
   // -------------------------------------------------------------------------------------------------------------------- runs
-  run(session: number, inputs: Packed[]): Ran {
+  /** `timeout`: seconds, 0: no limit. */
+  run(session: number, inputs: Packed[], timeout: number): Ran {
     return this.guard(() => {
       const s = this.sessions.get(session)!;
       this.feed(session, s, inputs);
+      this.call("dk_session_set_time_limit", session, BigInt(Math.ceil(timeout * 1000)));
       this.check(this.call("dk_session_run", session), session);
       const outputs = s.outputs.map((spec, i): [string, Tensor] => [spec.name, this.read(this.call("dk_session_output", session, i))]);
       return { outputs: Object.fromEntries(outputs), memory: this.memory(session) };

@@ -9,10 +9,12 @@ export interface Environment {
   relaxed: boolean;
   /** Several threads on shared memory. */
   threads: boolean;
+  /** A place to keep models in (the option `cache`). */
+  cache: boolean;
   /** Processors that this page may use, as far as it is told. */
   cores: number;
   /** For each of the above that is off: why, and what to do. */
-  reasons: { simd?: string; relaxed?: string; threads?: string };
+  reasons: { simd?: string; relaxed?: string; threads?: string; cache?: string };
 }
 
 // The least modules that use a feature; a platform that lacks it finds them invalid.
@@ -38,5 +40,7 @@ export function environment(): Environment {
       reasons.threads = `${where} has no shared WebAssembly memory.`;
     }
   }
-  return { simd, relaxed, threads, cores: node?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1, reasons };
+  const cache = typeof caches !== "undefined" && globalThis.crypto?.subtle !== undefined;
+  if (!cache) reasons.cache = node ? "Node has no Cache API; keep the file and load it by its path." : "the page did not come over https or from localhost, where alone browsers keep files and compute SHA-256.";
+  return { simd, relaxed, threads, cache, cores: node?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1, reasons };
 }

@@ -2,7 +2,8 @@
 // The model as its user sees it.
 import { Local, Remote } from "./connection.js";
 import type { Connection } from "./connection.js";
-import { engineModule, read } from "./download.js";
+import { engineModule } from "./binary.js";
+import { read } from "./download.js";
 import type { DownloadOptions, Source } from "./download.js";
 import type { Loaded, Memory, Opened, ProfileRow, Ran } from "./engine.js";
 import { pack } from "./inputs.js";
@@ -17,6 +18,8 @@ export interface LoadOptions extends DownloadOptions {
   threads?: number;
   /** Limit in bytes for arena, packed weights and tensors of sizes found at run time; 0: none. */
   maxMemory?: number;
+  /** Nodes and loop iterations per run, beyond them DK-LIMIT; 0: no limit. */
+  maxOps?: number;
   /** Folder of engine.wasm and worker.js, when they do not lie beside deploykit.js. */
   assets?: string | URL;
 }
@@ -24,6 +27,8 @@ export interface LoadOptions extends DownloadOptions {
 export interface RunOptions {
   /** Rejects at once; a run that waits never starts, one that has begun ends in the worker and its answer is dropped. */
   signal?: AbortSignal;
+  /** Seconds that the run may take, beyond them DK-LIMIT (looked at between nodes); the model can be used again. */
+  timeout?: number;
 }
 
 // A model that nobody holds any more lets go of its worker.
@@ -76,7 +81,7 @@ export class Model {
    * DK-MEMORY, DK-ENGINE (no WebAssembly SIMD, no worker), or what `signal` says.
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
-    const { worker = true, maxMemory = 0, assets, signal } = options;
+    const { worker = true, maxMemory = 0, maxOps = 0, assets, signal } = options;
     const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
     signal?.throwIfAborted();
     const connection = worker ? new Remote(base) : new Local();
@@ -84,7 +89,7 @@ export class Model {
       const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, options)]);
       const given = worker && !own ? bytes.slice() : bytes;
       const transfer = worker ? [given.buffer] : [];
-      const loaded = await connection.call<Loaded>("open", [module, given, { maxMemory }], { transfer, signal });
+      const loaded = await connection.call<Loaded>("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
       return new Model(connection, worker, loaded, loaded, null);
     } catch (error) {
       connection.close();
@@ -94,16 +99,16 @@ export class Model {
 
   /**
    * Outputs by name for inputs by name, given as typed arrays, `{data, shape}` or nested numbers. Rejects with DK-INPUT that
-   * lists every wrong name, dtype and shape, DK-SHAPE, DK-INDEX, DK-MEMORY, or what `signal` says.
+   * lists every wrong name, dtype and shape, DK-SHAPE, DK-INDEX, DK-MEMORY, DK-LIMIT, or what `signal` says.
    */
-  async run(inputs: Inputs, { signal }: RunOptions = {}): Promise<Record<string, Tensor>> {
-    const { outputs, memory } = await this.send<Ran>("run", inputs, [], signal);
+  async run(inputs: Inputs, { signal, timeout = 0 }: RunOptions = {}): Promise<Record<string, Tensor>> {
+    const { outputs, memory } = await this.send<Ran>("run", inputs, [timeout], signal);
     this.used = memory;
     return outputs;
   }
 
   /** Mean time of every node over `runs` runs on these inputs. */
-  profile(inputs: Inputs, { runs = 20, signal }: RunOptions & { runs?: number } = {}): Promise<ProfileRow[]> {
+  profile(inputs: Inputs, { runs = 20, signal }: Pick<RunOptions, "signal"> & { runs?: number } = {}): Promise<ProfileRow[]> {
     return this.send<ProfileRow[]>("profile", inputs, [runs], signal);
   }
 
