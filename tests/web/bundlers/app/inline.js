@@ -1,0 +1,4 @@
+import { Model } from "deploykit/inline";
+import { run } from "./run.js";
+
+run(Model);
