@@ -1,6 +1,6 @@
-// Calls functions of the page's modules: reads {module, name, args} from standard input, prints the result as JSON.
+// Calls functions of the package's and the page's modules: reads {module, name, args} from standard input, prints the result as JSON.
 // {"$": "Float32Array", "v": [...]} stands for a typed array or ArrayBuffer on both sides.
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 
 const { module, name, args } = JSON.parse(readFileSync(0, "utf8"), (_, v) => {
   if (v === null || typeof v !== "object" || !v.$) return v;
@@ -12,7 +12,8 @@ const plain = (_, v) => {
   return typeof v === "number" && !Number.isFinite(v) ? String(v) : v;
 };
 try {
-  const functions = await import(new URL(`../../web/site/page/${module}`, import.meta.url));
+  const folder = existsSync(new URL(`../../web/engine/${module}`, import.meta.url)) ? "engine" : "site/page"; // the package, the page
+  const functions = await import(new URL(`../../web/${folder}/${module}`, import.meta.url));
   console.log(JSON.stringify({ result: functions[name](...args), args: module === "audio.js" ? args : undefined }, plain));
 } catch (error) {
   if (!error.code) throw error;

@@ -121,6 +121,40 @@ const scenarios = {
     };
     for await (const name of createInterface({ input: process.stdin })) console.log(JSON.stringify(await steps[name]()));
   },
+  // pictures, drawings, sound and text as inputs, by the metadata of each model
+  async helpers() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => {
+      const [image, audio, text, detect] = await Promise.all(["image", "audio", "text", "detect"].map((name) => import(`./runtime/${name}.js`)));
+      const load = (name) => dk.Model.load(name), plain = (t) => ({ ...t, data: Array.from(t.data) });
+      const photo = await load("photo.dk"), tiny = await load("tiny.dk"), sound = await load("sound.dk"), words = await load("words.dk");
+      const png = await (await fetch("p.png")).blob(), bitmap = await createImageBitmap(png), out = {};
+      const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
+      canvas.getContext("2d").drawImage(bitmap, 0, 0);
+      out.file = plain(await image.fromImage(photo, png));
+      out.same = [];
+      for (const source of [bitmap, canvas, canvas.getContext("2d").getImageData(0, 0, bitmap.width, bitmap.height)]) {
+        out.same.push(plain(await image.fromImage(photo, source, "image")).data.join() === out.file.data.join());
+      }
+      const sheet = document.createElement("canvas");
+      sheet.width = sheet.height = 280;
+      sheet.getContext("2d", { willReadFrequently: true }).fillRect(200, 20, 20, 100);
+      out.drawing = plain(image.fromDrawing(tiny, sheet));
+      out.unfitted = plain(image.fromDrawing(tiny, sheet, { fit: false }));
+      out.samples = plain(await audio.fromAudio(sound, Float32Array.of(0.5, -1, 2)));
+      out.wav = plain(await audio.fromAudio(sound, await (await fetch("tone.wav")).blob()));
+      out.text = plain(text.fromText(words, "Good FILM, really"));
+      out.ran = [await photo.run({ image: await image.fromImage(photo, png) }), await tiny.run({ image: image.fromDrawing(tiny, sheet) })].map((o) => Object.values(o)[0].shape);
+      const wrong = { notes: image.fromImage(photo, new Blob(["text"])), sound: audio.fromAudio(sound, new Blob(["text"])) };
+      for (const [key, promise] of Object.entries(wrong)) out[key] = await tried(promise);
+      out.none = await tried(image.fromImage(sound, png));
+      out.silent = await tried(audio.fromAudio(tiny, new Float32Array(3)));
+      out.wordless = await tried((async () => text.fromText(tiny, "x"))());
+      out.boxless = await tried((async () => detect.boxes(tiny, {}))());
+      return out;
+    });
+  },
+
   async simd() {
     await setup("./runtime/deploykit.js");
     return page.evaluate(async () => ({ environment: dk.environment(), load: await tried(dk.Model.load("tiny.dk")) }));

@@ -1,4 +1,4 @@
-"""Functions of the page against Pillow, NumPy and Deploykit's own Python."""
+"""Functions of the package and the page against Pillow, NumPy and Deploykit's own Python."""
 
 from __future__ import annotations
 
@@ -211,12 +211,12 @@ def test_drawing_lands_where_training_data_lies() -> None:
     """A stroke anywhere on the sheet: 28 x 28 has its centre of mass in the middle and spans 20; 8 x 8 spans the height."""
     cover = np.zeros((280, 280), np.float32)
     cover[20:120, 200:220] = 1
-    got = np.array(call("ink.js", "shrink", js(cover), 280, 28)).reshape(28, 28)
+    got = np.array(call("image.js", "shrink", js(cover), 280, 28)).reshape(28, 28)
     rows, columns = np.nonzero(got.sum(1) > 0.01)[0], np.nonzero(got.sum(0) > 0.01)[0]
     assert (rows[0], rows[-1]) == (4, 23) and (columns[0] + columns[-1]) / 2 == pytest.approx(13.5, abs=0.6)
-    small = np.array(call("ink.js", "shrink", js(cover), 280, 8)).reshape(8, 8)
+    small = np.array(call("image.js", "shrink", js(cover), 280, 8)).reshape(8, 8)
     assert (small.max(1) > 0.5).all() and small.max() <= 1
-    plain = np.array(call("ink.js", "shrink", js(cover), 280, 28, False)).reshape(28, 28)
+    plain = np.array(call("image.js", "shrink", js(cover), 280, 28, False)).reshape(28, 28)
     np.testing.assert_allclose(plain, cover.reshape(28, 10, 28, 10).mean((1, 3)), atol=0.13)
 
 

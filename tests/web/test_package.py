@@ -58,7 +58,7 @@ def test_kept_modules_are_the_build(tmp_path: Path) -> None:
     built = {p.name: p.read_text() for p in tmp_path.glob("*.js") if p.name != "inline.js"}
     kept = {p.name: p.read_text() for p in pages.ENGINE.glob("*.js")}
     assert kept == built, "run `npm run build --prefix web/npm`"
-    assert sum(map(len, kept.values())) < 60_000  # bytes; a visitor fetches a third of it, compressed
+    assert sum(map(len, kept.values())) < 70_000  # bytes; a visitor fetches a third of it, compressed
     assert {p.name.removesuffix(".d.ts") for p in tmp_path.glob("*.d.ts")} == {n.removesuffix(".js") for n in built}
 
 

@@ -1,6 +1,6 @@
 /*! Built from web/npm/src by tsc: change it there. */
 import { DeploykitError } from "./values.js";
-const NAME = "dk-models", KEYS = "https://deploykit.invalid/";
+const NAME = "dk-models", KEYS = `${globalThis.origin}/.deploykit/`;
 export const PART = 8 << 20;
 export async function sha256(bytes) {
  if (!globalThis.crypto?.subtle)

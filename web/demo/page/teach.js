@@ -2,7 +2,7 @@
 // comes out is saved as a .dk file.
 import { byId, el, time } from "./dom.js";
 import { makeEditors } from "./editors.js";
-import { paint, toPixels } from "./image.js";
+import { paint, toPixels } from "../runtime/image.js";
 import { keep, prepare } from "./offline.js";
 import { hide, Problem, show } from "./problems.js";
 import { make, probabilities, unpack } from "./tensor.js";

@@ -2,7 +2,7 @@
 // Models kept in the browser's Cache API: whole ones by the hash of their content, parts of unfinished downloads by address.
 import { DeploykitError } from "./values.js";
 
-const NAME = "dk-models", KEYS = "https://deploykit.invalid/"; // only a name for keys: nothing is fetched from there
+const NAME = "dk-models", KEYS = `${globalThis.origin}/.deploykit/`; // names of keys: nothing is fetched from there
 export const PART = 8 << 20; // bytes of a download that are kept together
 
 /** What a server says of a file, to tell whether it is still the same. */

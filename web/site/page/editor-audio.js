@@ -1,8 +1,7 @@
 // Sound: from a file or the microphone, at the model's own rate.
-import { fit, mono, spectrogram } from "./audio.js";
+import { decodeSound, fit, samplesToTensor, spectrogram } from "../runtime/audio.js";
 import { el } from "./dom.js";
 import { Problem, show } from "./problems.js";
-import { make } from "./tensor.js";
 
 const LONGEST = 30; // seconds of a recording
 
@@ -18,14 +17,13 @@ export function audioEditor(spec, changed) {
 
   async function open(blob) {
     try {
-      const context = new OfflineAudioContext(1, 1, spec.rate); // decodes to the model's rate
-      let buffer;
+      let sound;
       try {
-        buffer = await context.decodeAudioData(await blob.arrayBuffer());
-      } catch {
-        throw new Problem("DK-FILE", `${blob.name ?? "the recording"} is not a sound file that this browser reads; use WAV, MP3, Ogg or FLAC.`);
+        sound = await decodeSound(blob, spec.rate);
+      } catch (error) {
+        throw new Problem("DK-FILE", error.message.replace(/^DK-[A-Z]+: /, ""));
       }
-      take(mono(buffer));
+      take(sound);
       changed();
     } catch (error) {
       show(error);
@@ -76,9 +74,7 @@ export function audioEditor(spec, changed) {
     value() {
       if (given) return given;
       if (!samples) throw new Problem("DK-INPUT", `input '${spec.name}': there is no sound yet. Record some, or open a file.`);
-      const whole = spec.dtype === "int16";
-      const scaled = samples.map((v) => (whole ? Math.round(Math.max(-1, Math.min(1, v)) * 32767) : v));
-      return make(spec.dtype, spec.example.map((d, i) => (i === spec.axis ? samples.length : 1)), scaled);
+      return samplesToTensor(samples, { ...spec, length, rank: spec.example.length });
     },
     set(tensor) {
       const whole = spec.dtype === "int16";

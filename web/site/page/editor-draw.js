@@ -1,7 +1,6 @@
 // Handwriting: a canvas for pen, finger, mouse or keys; a small picture shows what the model gets.
 import { el, freshId } from "./dom.js";
-import { paint, toPixels, toTensor } from "./image.js";
-import { shrink } from "./ink.js";
+import { drawn, paint, toPixels, toTensor } from "../runtime/image.js";
 import { Problem } from "./problems.js";
 
 const SIDE = 280, WIDTH = 24, STEP = 14;
@@ -80,18 +79,7 @@ export function drawEditor(spec, changed) {
     look.getContext("2d").clearRect(0, 0, look.width, look.height);
   }
 
-  function pixels() {
-    const raw = pen.getImageData(0, 0, SIDE, SIDE).data;
-    const cover = new Float32Array(SIDE * SIDE);
-    for (let i = 0; i < cover.length; ++i) cover[i] = raw[i * 4 + 3] / 255;
-    const small = shrink(cover, SIDE, spec.width, fit.checked);
-    const out = new Uint8ClampedArray(small.length * 4);
-    for (let i = 0; i < small.length; ++i) {
-      const v = Math.round(255 * (spec.ink === "dark" ? 1 - small[i] : small[i]));
-      out.set([v, v, v, 255], i * 4);
-    }
-    return out;
-  }
+  const pixels = () => drawn(pen.getImageData(0, 0, SIDE, SIDE).data, SIDE, spec, fit.checked);
   const show = () => paint(look, given ? toPixels(given, spec) : pixels(), spec.width, spec.height);
 
   return {

@@ -1,6 +1,6 @@
 // A picture: from a file, dropped, pasted, or from the camera, once or live.
 import { el, freshId } from "./dom.js";
-import { paint, resize, toPixels, toTensor } from "./image.js";
+import { paint, resize, toPixels, toTensor } from "../runtime/image.js";
 import { Problem, show } from "./problems.js";
 
 const MOST = 4096; // larger pictures are halved by the browser first: keeps phones alive

@@ -2,7 +2,7 @@
 import { el, freshId } from "./dom.js";
 import { Problem, show } from "./problems.js";
 import { figure, make, parseNpy, product, random, summary } from "./tensor.js";
-import { encode } from "./text.js";
+import { encode } from "../runtime/text.js";
 
 export function textEditor(spec, changed) {
   const id = freshId("text");

@@ -1,5 +1,5 @@
 // How outputs are shown.  A view is {node, show(outputs) -> sentence for screen readers}.
-import { decode } from "./detect.js";
+import { decode } from "../runtime/detect.js";
 import { el, table } from "./dom.js";
 import { figure, probabilities, summary } from "./tensor.js";
 
