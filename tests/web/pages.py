@@ -35,8 +35,16 @@ def need_browser() -> None:
 
 
 def engine() -> Path:
-    """The engine for browsers, built from this checkout (web/engine); skips outside CI when zig is missing."""
+    """As :func:`build`, for tests that drive a browser."""
     need_browser()
+    return build()
+
+
+def build(*modules: str) -> Path:
+    """The engine for browsers, built from this checkout (web/engine); skips outside CI when zig is missing.
+
+    modules: the ones to have, in a folder of their own; without any, what pages load.
+    """
     if importlib.util.find_spec("ziglang") is None:
         assert not os.environ.get("CI"), "CI needs ziglang"
         pytest.skip("ziglang is not installed")
@@ -44,7 +52,8 @@ def engine() -> Path:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.build(ENGINE.parents[1] / "build" / "wasm" / "dist")
+    folder = ENGINE.parents[1] / "build" / "wasm"
+    return module.build(folder / "modules", modules) if modules else module.build(folder / "dist")
 
 
 @contextlib.contextmanager

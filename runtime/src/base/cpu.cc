@@ -11,6 +11,8 @@
 #endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
+#elif defined(__wasm_relaxed_simd__)
+#include <wasm_simd128.h>
 #endif
 
 namespace dk {
@@ -207,6 +209,39 @@ DotIsa best_dot_isa() {
     __atomic_store_n(&dot_known, 1, __ATOMIC_RELEASE);
   }
   return dot_chosen;
+}
+
+RelaxedDot relaxed_dot() {
+#if defined(__wasm_relaxed_simd__)
+  static RelaxedDot known;
+  static bool tried;
+  if (tried) return known;
+  tried = true;
+  // Pairs that overflow 16 bits in one sign or the other, at both ends, and bytes whose signs give different sums.
+  static const uint8_t a[16] = {255, 255, 255, 255, 128, 128, 128, 128, 200, 7, 129, 64, 255, 128, 1, 127};
+  static const int8_t b[16] = {127, 127, 127, 127, -128, -128, -128, -128, -100, 99, 127, -1, -128, -128, 127, 127};
+  v128_t va, vb;
+  memcpy(&va, a, 16);
+  memcpy(&vb, b, 16);
+  asm volatile("" : "+r"(va), "+r"(vb));  // not for the compiler to compute
+  int32_t got[4];
+  const v128_t sums = wasm_i32x4_relaxed_dot_i8x16_i7x16_add(vb, va, wasm_i32x4_splat(5));
+  memcpy(got, &sums, 16);
+  bool u8 = true, s8 = true;
+  for (int i = 0; i < 4; ++i) {
+    int32_t u = 5, s = 5;
+    for (int k = 4 * i; k < 4 * i + 4; ++k) {
+      u += a[k] * b[k];
+      s += static_cast<int8_t>(a[k]) * b[k];
+    }
+    u8 = u8 && got[i] == u;
+    s8 = s8 && got[i] == s;
+  }
+  known = u8 ? RelaxedDot::u8 : s8 ? RelaxedDot::s8 : RelaxedDot::inexact;
+  return known;
+#else
+  return RelaxedDot::inexact;
+#endif
 }
 
 const char* dot_isa_name(DotIsa isa) { return isa < DotIsa::count ? kDotNames[static_cast<int>(isa)] : "?"; }

@@ -51,6 +51,15 @@ Isa best_isa();
 // The same for the integer families.  DK_ISA names the set exactly: x86_avx512 is without VNNI.
 bool dot_isa_runs(DotIsa isa);
 DotIsa best_dot_isa();
+
+// How this machine does WebAssembly's relaxed sums of four 8-bit products (signed bytes times bytes of either sign).
+enum class RelaxedDot : uint8_t {
+  inexact,  // not there, or it saturates at 16 bits
+  u8,       // the second operand is unsigned, sums are exact: x86 with VNNI
+  s8,       // it is signed, sums are exact: Arm
+};
+RelaxedDot relaxed_dot();  // tried at the first call
+
 const char* dot_isa_name(DotIsa isa);
 const char* isa_name(Isa isa);                  // "x86_avx2"
 bool isa_from_name(const char* name, Isa* to);  // false: no such name

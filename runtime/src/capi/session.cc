@@ -165,6 +165,12 @@ const char* dk_dim_name(const dk_model* model, int64_t dim) {
 
 dk_status dk_session_new(dk_model* model, const dk_session_options* options, dk_session** session) {
   *session = nullptr;
+#if defined(__wasm_relaxed_simd__)
+  if (relaxed_dot() == RelaxedDot::inexact)
+    return to_c(last_error().set(Code::unsupported,
+                                 "relaxed dot products are not exact on this machine. Load engine.wasm instead of "
+                                 "engine.relaxed.wasm"));
+#endif
   SessionOptions o;
   if (options) {
     o.threads = options->threads;

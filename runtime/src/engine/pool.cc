@@ -7,25 +7,19 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
 #endif
 
 #include "base/cpus.h"
 #include "base/mem.h"
+#include "base/os.h"
 
 namespace dk {
 
-#if defined(__linux__)
+#if defined(__linux__) || defined(__wasm_atomics__)
 namespace {
 
 constexpr uint64_t kSpinNs = 100'000;
-
-uint64_t now_ns() {
-  timespec t;
-  clock_gettime(CLOCK_MONOTONIC, &t);
-  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
-}
 
 void pause() {
 #if defined(__x86_64__)
@@ -41,6 +35,16 @@ uint32_t* low_half(uint64_t* word) {
   return reinterpret_cast<uint32_t*>(word) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 1 : 0);
 }
 
+#if defined(__linux__)
+// Sleep while the word is `seen`.
+void park(uint64_t* word, uint64_t seen) {
+  syscall(SYS_futex, low_half(word), FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(seen), nullptr, nullptr, 0);
+}
+void unpark(uint64_t* word, int workers) {
+  syscall(SYS_futex, low_half(word), FUTEX_WAKE_PRIVATE, workers, nullptr, nullptr, 0);
+}
+void yield() { sched_yield(); }
+
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 ThreadPool* g_free;
 bool g_fork_hook;
@@ -50,8 +54,22 @@ void forget_in_child() {
   g_free = nullptr;
   g_lock = PTHREAD_MUTEX_INITIALIZER;
 }
+#else
+void park(uint64_t* word, uint64_t seen) {
+  __builtin_wasm_memory_atomic_wait32(reinterpret_cast<int*>(low_half(word)), static_cast<int>(seen), -1);
+}
+void unpark(uint64_t* word, int workers) {
+  __builtin_wasm_memory_atomic_notify(reinterpret_cast<int*>(low_half(word)), static_cast<unsigned>(workers));
+}
+void yield() {}
+
+alignas(ThreadPool) char g_pool[sizeof(ThreadPool)];
+ThreadPool* the_pool() { return reinterpret_cast<ThreadPool*>(g_pool); }  // all its members may start as zero
+#endif
 
 }  // namespace
+
+#if defined(__linux__)
 
 ThreadPool* ThreadPool::acquire(int threads) {
   if (threads <= 1) return nullptr;
@@ -66,6 +84,7 @@ ThreadPool* ThreadPool::acquire(int threads) {
   if (!pool) {
     pool = static_cast<ThreadPool*>(mem_alloc_zeroed(sizeof(ThreadPool)));
     if (!pool) return nullptr;
+    pool->limit_ = kMaxWorkers;
     if (!pool->start(workers)) {
       if (pool->workers_ == 0) {
         mem_free(pool);
@@ -109,6 +128,44 @@ void* ThreadPool::main(void* worker) {
   w->pool->work(*w);
   return nullptr;
 }
+#else
+// The workers that are there, when no run has them.
+ThreadPool* ThreadPool::acquire(int threads) {
+  ThreadPool* pool = the_pool();
+  if (threads <= 1 || pool->lent_ || __atomic_load_n(&pool->workers_, __ATOMIC_ACQUIRE) == 0) return nullptr;
+  pool->lent_ = true;
+  pool->limit_ = threads - 1;
+  pool->wake();
+  return pool;
+}
+
+void ThreadPool::release() { lent_ = false; }
+
+void ThreadPool::enter() {
+  ThreadPool* pool = the_pool();
+  if (__atomic_load_n(&pool->stop_, __ATOMIC_ACQUIRE)) return;  // the ones before are still leaving
+  __atomic_fetch_add(&pool->inside_, 1, __ATOMIC_ACQ_REL);
+  // Counted before its first look at the word: a region that counts on this worker is seen by it, or done by the
+  // caller.
+  const int index = __atomic_fetch_add(&pool->workers_, 1, __ATOMIC_ACQ_REL);
+  if (index < kMaxWorkers) {
+    pool->worker_[index].index = index;
+    pool->work(pool->worker_[index]);
+  } else {
+    __atomic_fetch_sub(&pool->workers_, 1, __ATOMIC_ACQ_REL);
+  }
+  if (__atomic_sub_fetch(&pool->inside_, 1, __ATOMIC_ACQ_REL) == 0) __atomic_store_n(&pool->stop_, 0, __ATOMIC_RELEASE);
+}
+
+void ThreadPool::leave() {
+  ThreadPool* pool = the_pool();
+  if (__atomic_load_n(&pool->inside_, __ATOMIC_ACQUIRE) == 0) return;
+  __atomic_store_n(&pool->stop_, 1, __ATOMIC_RELEASE);
+  __atomic_store_n(&pool->workers_, 0, __ATOMIC_RELEASE);
+  __atomic_store_n(&pool->word_, ((pool->word_ >> 8) + 1) << 8, __ATOMIC_SEQ_CST);
+  unpark(&pool->word_, kMaxWorkers);
+}
+#endif
 
 void ThreadPool::work(Worker& w) {
   FlushDenormals mode;
@@ -125,13 +182,15 @@ void ThreadPool::work(Worker& w) {
       } while (word == seen && now_ns() < until);
       if (word == seen) {
         __atomic_fetch_add(&parked_, 1, __ATOMIC_SEQ_CST);
-        if (__atomic_load_n(&word_, __ATOMIC_SEQ_CST) == seen)
-          syscall(SYS_futex, low_half(&word_), FUTEX_WAIT_PRIVATE, static_cast<uint32_t>(seen), nullptr, nullptr, 0);
+        if (__atomic_load_n(&word_, __ATOMIC_SEQ_CST) == seen) park(&word_, seen);
         __atomic_fetch_sub(&parked_, 1, __ATOMIC_SEQ_CST);
         continue;
       }
     }
     seen = word;
+#if defined(__wasm__)
+    if (__atomic_load_n(&stop_, __ATOMIC_ACQUIRE)) return;
+#endif
     uint64_t region = word >> 8;
     int parts = static_cast<int>(word & 255), part = w.index + 1;
     if (part >= parts) continue;
@@ -149,7 +208,7 @@ void ThreadPool::wake() {
   if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST) == 0) return;
   // A region without parts: spinning workers see it and go on spinning.
   __atomic_store_n(&word_, ((word_ >> 8) + 1) << 8, __ATOMIC_SEQ_CST);
-  syscall(SYS_futex, low_half(&word_), FUTEX_WAKE_PRIVATE, workers_, nullptr, nullptr, 0);
+  unpark(&word_, workers_);
 }
 
 void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
@@ -164,8 +223,7 @@ void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
   n_ = n;
   uint64_t region = (word_ >> 8) + 1;
   __atomic_store_n(&word_, region << 8 | static_cast<uint64_t>(parts), __ATOMIC_SEQ_CST);
-  if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST))
-    syscall(SYS_futex, low_half(&word_), FUTEX_WAKE_PRIVATE, workers_, nullptr, nullptr, 0);
+  if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST)) unpark(&word_, workers_);
   fn(arg, 0, n / parts, 0);
   for (int part = 1; part < parts; ++part) {
     Worker& w = worker_[part - 1];
@@ -182,7 +240,7 @@ void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
       if (++spins < 2000) {
         pause();
       } else {
-        sched_yield();  // the worker lost its CPU in the middle of its part
+        yield();  // the worker lost its CPU in the middle of its part
       }
     }
   }

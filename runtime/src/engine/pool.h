@@ -6,6 +6,9 @@
 // done by the caller: a late or descheduled worker delays nobody.
 //
 // Pools are kept by the process and lent to one run at a time; runs on several threads get pools of their own.
+//
+// WebAssembly cannot start threads: Web Workers of the page enter the one pool (dk_lane_main in capi/lanes.cc) and take
+// part from then on.  They park by memory.atomic.wait32; the caller, which may be a page's main thread, only spins.
 #pragma once
 #include <cstdint>
 
@@ -20,9 +23,17 @@ class ThreadPool {
   static ThreadPool* acquire(int threads);
   void release();
 
-  int lanes() const { return workers_ + 1; }
+  int lanes() const {
+    const int there = __atomic_load_n(&workers_, __ATOMIC_ACQUIRE);
+    return (there < limit_ ? there : limit_) + 1;
+  }
   // fn over [0, n) in at most `parts` equal pieces; returns when all are done.
   void run(int64_t n, int parts, Fn fn, void* arg);
+
+#if defined(__wasm__)
+  static void enter();  // what a worker does until leave; returns at once while those of before are still leaving
+  static void leave();
+#endif
 
  private:
   struct Worker;
@@ -46,7 +57,11 @@ class ThreadPool {
   void* arg_ = nullptr;
   int64_t n_ = 0;
   int parts_ = 0;
-  int workers_ = 0;
+  int workers_ = 0;  // in WebAssembly this grows while workers come
+  int limit_ = kMaxWorkers;
+  bool lent_ = false;    // WebAssembly only, like the next two
+  uint32_t stop_ = 0;    // workers shall leave
+  uint32_t inside_ = 0;  // workers that have not left
   ThreadPool* next_ = nullptr;
   Worker worker_[kMaxWorkers];
 };

@@ -8,6 +8,9 @@
 //
 // Without a dot instruction, bytes are split into even and odd ones as 16-bit numbers and multiplied in pairs
 // (pmaddwd), which cannot saturate; pmaddubsw would.
+//
+// WebAssembly's relaxed dot reads its second operand as the machine likes, and may saturate: relaxed_dot() of
+// base/cpu.h finds out at the start.  Its sign is then known at run time only (the tables' a_signed).
 #pragma once
 #include "simd/bytes.h"
 
@@ -36,7 +39,9 @@ constexpr bool kDotSigned = true;
 constexpr bool kDotSigned = false;
 #endif
 // One instruction does it: there are registers for large tiles.
-#if (defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD)) && !defined(DK_SIMD_SCALAR)
+#if (defined(__AVX512VNNI__) || defined(__AVXVNNI__) || defined(__ARM_FEATURE_DOTPROD) || \
+     defined(__wasm_relaxed_simd__)) &&                                                   \
+    !defined(DK_SIMD_SCALAR)
 constexpr bool kDotFast = true;
 #else
 constexpr bool kDotFast = false;
@@ -114,6 +119,11 @@ DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   return wrapping_add(acc, bits<s32x4>(vpaddq_s32(p0, p1)));
 }
 #endif
+#elif defined(__wasm_relaxed_simd__)
+// The first operand is signed, the second what relaxed_dot() found.
+DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
+  return bits<s32x4>(wasm_i32x4_relaxed_dot_i8x16_i7x16_add(bits<v128_t>(b), bits<v128_t>(a), bits<v128_t>(acc)));
+}
 #elif defined(__wasm_simd128__)
 DK_INL s32x4 dot4(s32x4 acc, s32x4 a, s32x4 b) {
   const v128_t va = bits<v128_t>(a), vb = bits<v128_t>(b);

@@ -248,6 +248,14 @@ constexpr QDepthwiseKernels kTable = {kDotSigned, 4 * kW, strip};
 
 #define DK_CAT2(a, b) a##b
 #define DK_CAT(a, b) DK_CAT2(a, b)
+#if defined(__wasm_relaxed_simd__)
+const QDepthwiseKernels* qdepthwise_wasm_relaxed() {
+  static QDepthwiseKernels table = kTable;
+  table.a_signed = relaxed_dot() == RelaxedDot::s8;
+  return &table;
+}
+#else
 const QDepthwiseKernels* DK_CAT(qdepthwise_, DK_DOT_SUFFIX)() { return &kTable; }
+#endif
 
 }  // namespace dk

@@ -301,7 +301,7 @@ constexpr int kNarrow = kDotFast ? 10 : 6, kMain = kDotFast ? 6 : 4;
 #elif defined(__ARM_NEON)
 constexpr int kNarrow = 8, kMain = kDotFast ? 8 : 4;
 #else
-constexpr int kNarrow = 4, kMain = 3;
+constexpr int kNarrow = kDotFast ? 6 : 4, kMain = kDotFast ? 6 : 3;
 #endif
 
 #if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
@@ -364,7 +364,15 @@ constexpr QGemmKernels kTable = {
 
 #define DK_CAT2(a, b) a##b
 #define DK_CAT(a, b) DK_CAT2(a, b)
+#if defined(__wasm_relaxed_simd__)
+const QGemmKernels* qgemm_wasm_relaxed() {
+  static QGemmKernels table = kTable;
+  table.a_signed = relaxed_dot() == RelaxedDot::s8;
+  return &table;
+}
+#else
 const QGemmKernels* DK_CAT(qgemm_, DK_DOT_SUFFIX)() { return &kTable; }
+#endif
 
 #if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
 const QGemmKernels* qgemm_x86_amx() {

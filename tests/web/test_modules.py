@@ -1,0 +1,97 @@
+"""Every module of the engine for browsers against the native engine, in Node: integers to the bit, floats within 1e-5."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import deploykit as dk
+from deploykit.cli import demo_digits
+from deploykit.data import digits
+from tests.web import pages
+
+HERE = Path(__file__).resolve().parent
+DTYPES = {"float32": 1, "int8": 5, "uint8": 6}
+MODULES = ["engine.wasm", "engine.relaxed.wasm", "engine.threads.wasm", "engine.relaxed.threads.wasm"]
+
+
+@functools.cache
+def flags() -> list[str]:
+    """What Node needs for relaxed SIMD: nothing since V8 11.4."""
+    flag = "--experimental-wasm-relaxed-simd"
+    known = subprocess.run(["node", flag, "-e", "0"], capture_output=True).returncode == 0
+    return [flag] if known else []
+
+
+def run(module: str, model: Path, x: np.ndarray, threads: int = 1, runs: int = 1) -> dict[str, Any]:
+    if shutil.which("node") is None:
+        assert not os.environ.get("CI"), "CI needs Node"
+        pytest.skip("Node is not installed")
+    given = {"dtype": DTYPES[x.dtype.name], "shape": x.shape, "data": base64.b64encode(x.tobytes()).decode()}
+    job = {
+        "module": str(pages.build(module) / module),
+        "shared": "threads" in module,
+        "model": str(model),
+        "threads": threads,
+        "runs": runs,
+        "inputs": [given],
+    }
+    command = ["node", *flags(), str(HERE / "engine.mjs")]
+    done = subprocess.run(command, input=json.dumps(job), capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
+    """Name: file and input.  The demo's digits in float and in 8 bits; the face detector in both."""
+    from importlib.resources import files
+
+    folder = tmp_path_factory.mktemp("models")
+    demo_digits.run(folder, lambda text: None)
+    x = digits()[1][0][:1, ..., None].astype(np.float32)
+    out = {name: (folder / f"{name}.dk", x) for name in ("digits", "digits-int8")}
+    source = folder / "face.onnx"
+    source.write_bytes((files("deploykit") / "demo_data" / "blazeface.onnx").read_bytes())
+    rng = np.random.default_rng(0)
+    shape = (1, 128, 128, 3)
+    dk.convert(source, folder / "face.dk", verify=False)
+    data = [rng.uniform(-1, 1, shape).astype(np.float32) for _ in range(4)]
+    dk.convert(source, folder / "face_int8.dk", quantize="int8", calibration=data, verify=False)
+    return out | {name: (folder / f"{name}.dk", data[0]) for name in ("face", "face_int8")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_answers_are_the_native_ones(module: str, models: dict[str, tuple[Path, np.ndarray]]) -> None:
+    """Sums of 8-bit products are exact everywhere, relaxed or not, so quantized models give the same bits."""
+    for name, (path, x) in models.items():
+        native = dk.Interpreter(path)
+        want = list(native.run({native.inputs[0].name: x}).values())
+        seen = run(module, path, x)
+        if "relaxed" in module and "not exact" in seen.get("error", ""):
+            assert "Load engine.wasm" in seen["error"]
+            pytest.skip("this machine's relaxed dot products saturate, and the engine said so")
+        assert "error" not in seen, seen
+        assert seen["isa"] == ("wasm_relaxed" if "relaxed" in module else "wasm_simd128")
+        for w, o in zip(want, seen["outputs"], strict=True):
+            got = np.frombuffer(base64.b64decode(o), w.dtype).reshape(w.shape)
+            exact = "int8" in name
+            np.testing.assert_allclose(got, w, rtol=0, atol=0 if exact else 1e-5 * np.abs(w).max(), err_msg=name)
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if "threads" in m])
+def test_threads_give_equal_bits(module: str, models: dict[str, tuple[Path, np.ndarray]]) -> None:
+    for path, x in (models["face"], models["face_int8"]):
+        one, two, three = (run(module, path, x, threads, runs=20) for threads in (1, 2, 3))
+        assert [s.get("lanes") for s in (one, two, three)] == [1, 2, 3], (one, two, three)
+        assert one["same"] and two["same"] and three["same"]
+        assert one["outputs"] == two["outputs"] == three["outputs"]
