@@ -14,7 +14,26 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
 KEPT = ROOT / "build" / "cross"
-TARGETS = ("aarch64-linux-musl",)
+# The package has no C library for phones: there the headers of a near relative describe it (musl's for Android's bionic,
+# macOS' for iOS), after all others.  What the engine takes of them has the same layout in both: docs/arm.md.
+NEAR = {
+    "aarch64-linux-android": ("aarch64-linux-musl", "generic-musl", "aarch64-linux-any", "any-linux-any"),
+    "aarch64-ios": ("any-darwin-any",),
+}
+FLAGS = {"aarch64-linux-android": ("-D__errno_location=__errno",)}
+TARGETS = ("aarch64-linux-musl", "aarch64-linux-gnu.2.28", "aarch64-linux-android", "aarch64-macos", "aarch64-ios")
+
+
+def flags(target: str) -> list[str]:
+    """What a target needs besides its name."""
+    import ziglang
+
+    headers = Path(ziglang.__file__).parent / "lib" / "libc" / "include"
+    return [
+        "-fno-sanitize=undefined",
+        *FLAGS.get(target, ()),
+        *(x for n in NEAR.get(target, ()) for x in ("-idirafter", str(headers / n))),
+    ]
 
 
 def run(*command: str | Path) -> None:
@@ -31,6 +50,7 @@ def library(target: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / "build.ninja").exists():
             options = ["-DDEPLOYKIT_ZIG=ON", f"-DZIG_TARGET={target}", f"-DPython_EXECUTABLE={sys.executable}"]
+            options += [f"-DCMAKE_{c}_FLAGS={' '.join(flags(target))}" for c in ("C", "CXX")]
             run("cmake", "-S", RUNTIME, "-B", folder, "-G", "Ninja", *options)
         run("ninja", "-C", folder, "deploykit")
     return folder / "libdeploykit.a"

@@ -3,13 +3,14 @@
  *
  * All numbers are little-endian int64 unless said.  Strings and data: size, then the bytes.
  *
- *   request 1, model:  threads, runs, max_memory, data of the .dk file, number of inputs, tensors
+ *   request 1, open:   threads, data of a .dk file; takes the place of the one opened before
+ *           4, run:    number of inputs, tensors
  *           2, op:     opcode, threads, number of outputs wanted, attrs, tensors;  an attr is id, i, f (double),
  *                      number and list of ints, number and list of floats, string
  *           3, about
  *   a tensor:          dtype, rank, dims, data;  dtype 0: an input left out (nothing follows)
- *   answer:            status; when not 0 its name and the message, else for 1 `runs` times, for 2 once: number of
- *                      outputs, tensors;  for 3: isa, features
+ *   answer:            status; when not 0 its name and the message, else for 2 and 4 number of outputs, tensors;
+ *                      for 3: isa, features
  *
  * Inputs lie against a page that may not be touched: reading behind them is a crash. */
 #include <deploykit/dk.h>
@@ -99,34 +100,41 @@ static void drop(Buffer* b, int n) {
     if (b[i].base) munmap(b[i].base, b[i].mapped);
 }
 
-static void serve_model(void) {
+static struct {
+  Buffer file;
+  dk_model* model;
+  dk_session* session;
+} open_one;
+
+static void serve_open(void) {
+  if (open_one.session) dk_session_free(open_one.session);
+  if (open_one.model) dk_model_free(open_one.model);
+  drop(&open_one.file, 1);
+  memset(&open_one, 0, sizeof open_one);
   dk_session_options options = {0};
   options.threads = (int32_t)get_int();
-  const int64_t runs = get_int();
-  options.max_memory = (uint64_t)get_int();
-  Buffer file = get_data(get_int(), 1); /* the weights in it want its start aligned */
+  open_one.file = get_data(get_int(), 1); /* the weights in it want its start aligned */
+  dk_status status = dk_model_from_bytes(open_one.file.data, open_one.file.bytes, NULL, &open_one.model);
+  if (!status) status = dk_session_new(open_one.model, &options, &open_one.session);
+  put_status(status, dk_last_error());
+}
+
+static void serve_run(void) {
   dk_tensor t[MAX_INPUTS];
   Buffer b[MAX_INPUTS];
   const dk_tensor* in[MAX_INPUTS];
   const int n = get_tensors(t, b, in);
-  dk_model* model = NULL;
-  dk_session* s = NULL;
-  dk_status status = dk_model_from_bytes(file.data, file.bytes, NULL, &model);
-  if (!status) status = dk_session_new(model, &options, &s);
-  if (status) put_status(status, dk_last_error());
-  for (int i = 0; !status && i < n; ++i)
-    if ((status = dk_session_set_input(s, i, in[i]))) put_status(status, dk_session_error(s));
-  for (int64_t k = 0; !status && k < runs; ++k) {
-    status = dk_session_run(s);
-    if (put_status(status, dk_session_error(s))) break;
+  dk_session* s = open_one.session;
+  need(s != NULL, "run before open");
+  dk_status status = 0;
+  for (int i = 0; !status && i < n; ++i) status = dk_session_set_input(s, i, in[i]);
+  if (!status) status = dk_session_run(s);
+  if (!put_status(status, dk_session_error(s))) {
     const int outputs = dk_session_output_count(s);
     put_int(outputs);
     for (int i = 0; i < outputs; ++i) put_tensor(dk_session_output(s, i));
   }
-  if (s) dk_session_free(s);
-  if (model) dk_model_free(model);
   drop(b, n);
-  drop(&file, 1);
 }
 
 static void* get_list(int64_t n) {
@@ -181,8 +189,9 @@ static void serve_op(void) {
 int main(void) {
   int64_t kind;
   while (fread(&kind, 1, 8, stdin) == 8) {
-    need(kind >= 1 && kind <= 3, "an unknown request");
-    if (kind == 1) serve_model();
+    need(kind >= 1 && kind <= 4, "an unknown request");
+    if (kind == 1) serve_open();
+    if (kind == 4) serve_run();
     if (kind == 2) serve_op();
     if (kind == 3) {
       put_int(0);

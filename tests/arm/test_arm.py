@@ -72,8 +72,10 @@ def test_samples_in_models(arm: Arm, constants: bool) -> None:
             want = run_reference(op, list(sample.inputs), attrs)
             data = dkfile.to_bytes(model_of(op, sample, constants=constants))
             runs = 1 if "random" in op.flags else 2  # the second run reuses the plan and the arena
-            for got in arm.run_model(data, feeds_of(sample, constants=constants), 1 + k % 3, runs):
+            arm.open(data, threads=1 + k % 3)
+            for _ in range(runs):
                 ran += 1
+                got = arm.run(*feeds_of(sample, constants=constants))
                 wrong = [difference(g, w, op.tolerance) for g, w in zip(got, want, strict=True)]
                 failures += [f"{sample!r}, output {i}: {w}" for i, w in enumerate(wrong) if w]
     assert not failures, "\n".join(failures[:20])

@@ -3,7 +3,8 @@
     with Arm("cortex-a76") as arm:
         arm.about()                                  # ("arm_neondot", "neon dotprod")
         arm.run_op("add", [a, b])                    # as deploykit.native.run_op
-        arm.run_model(dk_bytes, [x], threads=2)      # one list of outputs per run
+        arm.open(dk_bytes, threads=2)
+        arm.run(x)                                   # all outputs
 
 The emulated CPU decides which kernels are chosen, by the same feature bits as on the real machine.
 """
@@ -16,6 +17,7 @@ import shutil
 import struct
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,17 @@ def server() -> Path:
     if why := missing():
         assert not os.environ.get("CI"), why
         pytest.skip(why)
-    path = ROOT / "runtime" / "cross" / "build.py"
-    spec = importlib.util.spec_from_file_location("cross_build", path)
+    return build().program(TARGET, ROOT / "tests" / "arm" / "serve.c")
+
+
+@cache
+def build() -> Any:
+    """runtime/cross/build.py as a module."""
+    spec = importlib.util.spec_from_file_location("cross_build", ROOT / "runtime" / "cross" / "build.py")
     assert spec is not None and spec.loader is not None
-    build = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(build)
-    return build.program(TARGET, ROOT / "tests" / "arm" / "serve.c")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Arm:
@@ -108,16 +115,14 @@ class Arm:
         self._ask(*parts, *_tensors(inputs))
         return self._tensors()
 
-    def run_model(
-        self, data: bytes, inputs: Sequence[Any], threads: int = 1, runs: int = 1, max_memory: int = 0
-    ) -> list[list[np.ndarray]]:
-        """Load a ``.dk`` file, run it ``runs`` times on the inputs (in the order of the signature); outputs per run."""
-        self._ask(_ints(1, threads, runs, max_memory, len(data)), data, *_tensors(inputs))
-        out = [self._tensors()]
-        for _ in range(runs - 1):
-            self._status()
-            out.append(self._tensors())
-        return out
+    def open(self, data: bytes, threads: int = 1) -> None:
+        """Load a ``.dk`` file, which takes the place of the one before."""
+        self._ask(_ints(1, threads, len(data)), data)
+
+    def run(self, *inputs: Any) -> list[np.ndarray]:
+        """Run the opened model on its inputs, in the order of the signature; variables keep what runs wrote."""
+        self._ask(_ints(4), *_tensors(inputs))
+        return self._tensors()
 
     # ---- the pipe
     def _ask(self, *parts: bytes) -> None:
