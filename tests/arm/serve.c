@@ -4,7 +4,7 @@
  * All numbers are little-endian int64 unless said.  Strings and data: size, then the bytes.
  *
  *   request 1, open:   threads, data of a .dk file; takes the place of the one opened before
- *           4, run:    number of inputs, tensors
+ *           4, run:    how many times, number of inputs, tensors; answered after the last
  *           2, op:     opcode, threads, number of outputs wanted, attrs, tensors;  an attr is id, i, f (double),
  *                      number and list of ints, number and list of floats, string
  *           3, about
@@ -28,7 +28,9 @@ static void need(int ok, const char* what) {
   exit(2);
 }
 static void get(void* to, size_t n) { need(n == 0 || fread(to, 1, n, stdin) == n, "the request ends early"); }
-static void put(const void* from, size_t n) { need(n == 0 || fwrite(from, 1, n, stdout) == n, "the answer is not read"); }
+static void put(const void* from, size_t n) {
+  need(n == 0 || fwrite(from, 1, n, stdout) == n, "the answer is not read");
+}
 static int64_t get_int(void) {
   int64_t v;
   get(&v, 8);
@@ -120,6 +122,7 @@ static void serve_open(void) {
 }
 
 static void serve_run(void) {
+  const int64_t times = get_int();
   dk_tensor t[MAX_INPUTS];
   Buffer b[MAX_INPUTS];
   const dk_tensor* in[MAX_INPUTS];
@@ -128,7 +131,7 @@ static void serve_run(void) {
   need(s != NULL, "run before open");
   dk_status status = 0;
   for (int i = 0; !status && i < n; ++i) status = dk_session_set_input(s, i, in[i]);
-  if (!status) status = dk_session_run(s);
+  for (int64_t k = 0; !status && k < times; ++k) status = dk_session_run(s);
   if (!put_status(status, dk_session_error(s))) {
     const int outputs = dk_session_output_count(s);
     put_int(outputs);

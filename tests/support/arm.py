@@ -65,11 +65,13 @@ def build() -> Any:
 
 
 class Arm:
-    """A server process on an emulated CPU; ``isa`` forces a kernel set (DK_ISA)."""
+    """A server process on an emulated CPU; ``isa`` forces a kernel set (DK_ISA), ``emulator`` is another command."""
 
-    def __init__(self, cpu: str, isa: str = "") -> None:
-        env = {k: v for k, v in os.environ.items() if not k.startswith("DK_")} | ({"DK_ISA": isa} if isa else {})
-        command = [EMULATOR, "-cpu", cpu, str(server())]
+    def __init__(self, cpu: str, isa: str = "", emulator: Sequence[str] = (EMULATOR,)) -> None:
+        env = {k: v for k, v in os.environ.items() if not k.startswith("DK_") or k == "DK_COUNTS"} | (
+            {"DK_ISA": isa} if isa else {}
+        )
+        command = [*emulator, "-cpu", cpu, str(server())]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
         self.cpu = cpu
 
@@ -119,9 +121,9 @@ class Arm:
         """Load a ``.dk`` file, which takes the place of the one before."""
         self._ask(_ints(1, threads, len(data)), data)
 
-    def run(self, *inputs: Any) -> list[np.ndarray]:
+    def run(self, *inputs: Any, times: int = 1) -> list[np.ndarray]:
         """Run the opened model on its inputs, in the order of the signature; variables keep what runs wrote."""
-        self._ask(_ints(4), *_tensors(inputs))
+        self._ask(_ints(4, times), *_tensors(inputs))
         return self._tensors()
 
     # ---- the pipe
