@@ -160,7 +160,7 @@ def convert(
     named = src
     if is_factory(src):
         src = make(src)
-    graph = import_graph(src, input_shapes)
+    src, graph = _imported(src, input_shapes)
     graph.metadata.pop("test_vectors", None)  # of another file
     graph.metadata.update(metadata or {})
     graph.metadata.setdefault("source", _source(src))
@@ -301,6 +301,27 @@ def _store_vectors(
         f.truncate()
         report.output_bytes = dkfile.write(graph, f, names=names)
         f.flush()
+
+
+def _imported(src: Any, input_shapes: Any) -> tuple[Any, Graph]:
+    """(source, its Graph).  What our reader of ``.keras`` files does not know, Keras itself may: then the source is its
+    model."""
+    from deploykit import formats
+
+    try:
+        return src, import_graph(src, input_shapes)
+    except (InputError, UnsupportedError) as e:
+        model = None
+        if (
+            isinstance(src, (str, os.PathLike))
+            and Path(src).suffix == ".keras"
+            and Path(src).is_file()
+            and not input_shapes
+        ):
+            model = formats.stock_keras(src, e)
+        if model is None:
+            raise
+        return model, model.to_graph()
 
 
 def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from deploykit.errors import InputError
 
-_WANTED = "it must return an exported program, or (module, example_inputs), or (module, example_inputs, dynamic_shapes)"
+_WANTED = "it must return an exported program, (module, example_inputs), the same with dynamic_shapes, or a Keras model"
 
 
 def is_factory(src: Any) -> bool:
@@ -23,7 +23,7 @@ def is_factory(src: Any) -> bool:
 
 
 def make(src: str | os.PathLike[str]) -> Any:
-    """Run the function and export what it returns with ``torch.export``; returns the program.
+    """Run the function and export what it returns with ``torch.export``; returns the program (or the Keras model).
 
     The file is run as Python: give only files that you trust.  Raises InputError when there is no such file or function,
     or when it returns something else.
@@ -55,6 +55,8 @@ def load_function(src: str | os.PathLike[str], *, call: bool = False) -> Any:
 def _program(made: Any, name: str) -> Any:
     from deploykit.converters.importers.pytorch.reader import torch_module
 
+    if hasattr(made, "to_graph"):  # a Keras model on our core
+        return made
     torch = torch_module()
     if isinstance(made, torch.export.ExportedProgram):
         return made

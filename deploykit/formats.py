@@ -58,6 +58,34 @@ def kind_of(data: bytes) -> str | None:
     return {b"TFL3": ".tflite", b"DKIT": ".dk"}.get(mark, ".onnx" if len(data) else None)
 
 
+def stock_keras(path: Any, error: Exception) -> Any:
+    """The model of a ``.keras`` file by Keras itself on our core; None when Keras cannot take part: it is not installed, or
+    was imported with another backend.  Custom classes are found when their module can be imported.
+
+    Raises InputError with both reasons when Keras cannot read the file either; ``error`` is our own reader's.
+    """
+    import importlib.util
+    import sys
+
+    from deploykit.errors import InputError
+
+    if importlib.util.find_spec("keras") is None:
+        return None
+    known = sys.modules.get("keras.src.backend")
+    if known is not None and known.backend() != "deploykit":
+        return None
+    backend = importlib.import_module("deploykit.keras_backend")
+    try:
+        return backend.load(path)
+    except Exception as e:
+        lines = str(e).strip().splitlines() or [type(e).__name__]
+        said = next((line for line in lines if "Could not locate" in line), lines[0])[:300]
+        raise InputError(
+            f"{error.args[0]} Keras itself says: {said} Or load it yourself: `deploykit convert net.py:make`, where make() "
+            "imports deploykit.keras_backend, then Keras and the classes, and returns the model."
+        ) from e
+
+
 def to_bytes(graph: Any, kind: str, *, names: bool = True) -> bytes:
     """A Graph as the bytes of a file of this kind (a suffix out of WRITABLE); ``names`` keeps inner names in a .dk file.
 

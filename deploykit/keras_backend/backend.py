@@ -18,6 +18,7 @@ from deploykit.keras_backend.core import (
     is_tensor,
     random_seed_dtype,
     shape,
+    standardize_shape,
     vectorized_map,
 )
 from deploykit.keras_backend.rnn import bidirectional_gru, bidirectional_lstm, cudnn_ok, gru, lstm, rnn
@@ -26,5 +27,6 @@ __all__ = [
     "IS_THREAD_SAFE", "SUPPORTS_COMPLEX_DTYPES", "SUPPORTS_RAGGED_TENSORS", "SUPPORTS_SPARSE_TENSORS", "Variable",
     "bidirectional_gru", "bidirectional_lstm", "cast", "compute_output_spec", "cond", "convert_to_numpy",
     "convert_to_tensor", "core", "cudnn_ok", "device_scope", "gru", "image", "is_tensor", "linalg", "lstm", "math",
-    "name_scope", "nn", "numpy", "random", "random_seed_dtype", "rnn", "shape", "vectorized_map",
+    "name_scope", "nn", "numpy", "random", "random_seed_dtype", "rnn", "shape", "standardize_shape",
+    "vectorized_map",
 ]  # fmt: skip

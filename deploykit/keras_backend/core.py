@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from keras.src import tree
 from keras.src.backend.common import KerasVariable, standardize_dtype
+from keras.src.backend.common import variables as variables_of_keras
 from keras.src.backend.common.dtypes import result_type
 from keras.src.backend.common.keras_tensor import KerasTensor
 from keras.src.backend.common.stateless_scope import StatelessScope, get_stateless_scope, in_stateless_scope
@@ -21,6 +22,7 @@ from deploykit.autodiff import variable as variables
 from deploykit.autodiff.tensor import Tensor, TraceError
 from deploykit.autodiff.trace import Trace
 from deploykit.errors import UnsupportedError
+from deploykit.graph.dims import Dim
 from deploykit.ops.core import F
 
 SUPPORTS_SPARSE_TENSORS = False
@@ -147,6 +149,32 @@ def is_tensor(x):
 
 def shape(x):
     return tuple(x.shape)
+
+
+def standardize_shape(shape):
+    """Keras' own, with the unknown dims of an export as None."""
+    if isinstance(shape, tuple):
+        shape = tuple(None if isinstance(d, Dim) else d for d in shape)
+    return variables_of_keras.standardize_shape(shape)
+
+
+def sizes(shape: Any) -> Any:
+    """A shape for ops: unknown dims as scalar tensors, read off the input that has them."""
+    if not isinstance(shape, (tuple, list)) or not any(isinstance(d, Dim) for d in shape):
+        return shape
+    trace = state.trace()
+    while trace is not None and trace.outer is not None:
+        trace = trace.outer
+    inputs = [] if trace is None else trace.builder.graph.inputs
+
+    def size(d: Any) -> Any:
+        for v in inputs if isinstance(d, Dim) else ():
+            for axis, e in enumerate(v.shape or ()):
+                if e == d:
+                    return numeric.shape(Tensor(v))[axis]
+        return d
+
+    return tuple(size(d) for d in shape)
 
 
 def cast(x, dtype):

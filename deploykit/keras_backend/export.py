@@ -1,10 +1,32 @@
-"""``keras.export.ExportArchive``: SavedModel is TensorFlow's format; we write ``.dk``."""
+"""``model.export``: ``.dk``, ONNX and TFLite files, checked against the model."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+from deploykit import hooks
 from deploykit.errors import UnsupportedError
+
+_SUFFIXES = {"dk": ".dk", "onnx": ".onnx", "litert": ".tflite", "tflite": ".tflite"}
+
+
+def export(model: Any, filepath: Any, format: str | None = None, input_signature: Any = None, **kwargs: Any) -> Any:
+    """What ``keras.Model.export`` does on our backend; returns the converter's report.
+
+    The format is the path's suffix (``.dk``, ``.onnx``, ``.tflite``), or ``format``: "dk", "onnx", "litert".  Other
+    arguments go to ``dk.convert``.
+    """
+    path = Path(filepath)
+    suffix = path.suffix if path.suffix in _SUFFIXES.values() else _SUFFIXES.get(str(format))
+    if suffix is None:
+        raise UnsupportedError(
+            f"export: format '{format}' and path '{path}' name no format that the deploykit backend writes. "
+            "Write model.export('m.dk'), 'm.onnx' or 'm.tflite'."
+        )
+    kwargs.pop("verbose", None)
+    source = model if input_signature is None else model.to_graph(input_signature)
+    return hooks.package().convert(source, path.with_suffix(suffix), **kwargs)
 
 
 class BackendSavedModelExportArchive:
@@ -12,8 +34,7 @@ class BackendSavedModelExportArchive:
 
     def _refuse(self, what: str) -> Any:
         raise UnsupportedError(
-            f"ExportArchive.{what}: SavedModel needs TensorFlow. Save the model (`model.save('m.keras')`) and convert it: "
-            "`deploykit convert m.keras`."
+            f"ExportArchive.{what}: SavedModel needs TensorFlow. Write `model.export('m.dk')` for our engine, or 'm.onnx'."
         )
 
     def track(self, resource: Any) -> None:

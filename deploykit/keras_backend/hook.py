@@ -12,27 +12,47 @@ from deploykit.errors import UnsupportedError
 VERSIONS = "3.15"
 _HOME = "deploykit.keras_backend"
 
-# module of Keras: (the line that ends its list of backends, what stands before it for us)
-GATES = {
-    "keras.src.backend": (
-        'else:\n    raise ValueError(f"Unable to import backend',
-        'elif backend() == "deploykit":\n'
-        f"    from {_HOME}.backend import *\n"
-        f"    from {_HOME}.core import Variable as BackendVariable\n"
-        "    distribution_lib = None\n",
-    ),
-    "keras.src.models.model": (
-        "else:\n    raise RuntimeError(\n",
-        f'elif backend.backend() == "deploykit":\n    from {_HOME}.trainer import Trainer\n',
-    ),
-    "keras.src.layers.layer": (
-        "else:\n    raise RuntimeError(\n",
-        f'elif backend.backend() == "deploykit":\n    from {_HOME}.layer import BackendLayer\n',
-    ),
-    "keras.src.export.saved_model": (
-        "else:\n    raise RuntimeError(\n",
-        f'elif backend.backend() == "deploykit":\n    from {_HOME}.export import BackendSavedModelExportArchive\n',
-    ),
+# module of Keras: pairs of (a passage of its source, what stands before it for us)
+GATES: dict[str, list[tuple[str, str]]] = {
+    "keras.src.backend": [
+        (
+            'else:\n    raise ValueError(f"Unable to import backend',
+            'elif backend() == "deploykit":\n'
+            f"    from {_HOME}.backend import *\n"
+            f"    from {_HOME}.core import Variable as BackendVariable\n"
+            "    distribution_lib = None\n",
+        ),
+    ],
+    "keras.src.models.model": [
+        (
+            "else:\n    raise RuntimeError(\n",
+            f'elif backend.backend() == "deploykit":\n    from {_HOME}.trainer import Trainer\n',
+        ),
+        (
+            "        from keras.src.export import export_litert\n",
+            '        if backend.backend() == "deploykit":\n'
+            f"            from {_HOME}.export import export\n\n"
+            "            return export(self, filepath, format, input_signature=input_signature, **kwargs)\n",
+        ),
+    ],
+    "keras.src.layers.layer": [
+        (
+            "else:\n    raise RuntimeError(\n",
+            f'elif backend.backend() == "deploykit":\n    from {_HOME}.layer import BackendLayer\n',
+        ),
+    ],
+    "keras.src.utils.backend_utils": [
+        (
+            '        if self._backend == "openvino":\n            module',
+            '        if self._backend == "deploykit":\n            return getattr(backend_module, name)\n',
+        ),
+    ],
+    "keras.src.export.saved_model": [
+        (
+            "else:\n    raise RuntimeError(\n",
+            f'elif backend.backend() == "deploykit":\n    from {_HOME}.export import BackendSavedModelExportArchive\n',
+        ),
+    ],
 }
 
 
@@ -42,17 +62,18 @@ class _Loader(SourceFileLoader):
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
         text = self.get_data(path).decode()
-        end, ours = GATES[fullname]
-        if text.count(end) != 1:
-            raise UnsupportedError(
-                f"keras_backend: {path} is not of Keras {VERSIONS}: its list of backends looks different. "
-                f"Install a version that fits: pip install 'keras=={VERSIONS}.*'"
-            )
-        return compile(text.replace(end, ours + end), path, "exec", dont_inherit=True)
+        for passage, ours in GATES[fullname]:
+            if text.count(passage) != 1:
+                raise UnsupportedError(
+                    f"keras_backend: {path} is not of Keras {VERSIONS}: it has {text.count(passage)} times what we look for. "
+                    f"Install a version that fits: pip install 'keras=={VERSIONS}.*'"
+                )
+            text = text.replace(passage, ours + passage)
+        return compile(text, path, "exec", dont_inherit=True)
 
 
 class Finder:
-    """Answers for the four modules of :data:`GATES`, and only for our backend."""
+    """Answers for the modules of :data:`GATES`, and only for our backend."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:

@@ -8,6 +8,7 @@ from keras.src.backend.common.dtypes import result_type
 from deploykit.autodiff import numeric as N
 from deploykit.keras_backend.core import convert_to_tensor
 from deploykit.keras_backend.host import host
+from deploykit.keras_backend.numpy.reductions import axes_of
 from deploykit.ops.core import F
 
 
@@ -76,7 +77,11 @@ def lu_factor(a):
 
 def norm(x, ord=None, axis=None, keepdims=False):
     x = _float(x)
-    axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+    axes = axes_of(x, axis)
+    if len(set(axes)) < len(axes):
+        raise ValueError(f"Duplicate axes given: axis={axis}.")
+    if ord in ("fro", "nuc") and len(axes) != 2:
+        raise ValueError(f"Invalid `ord` argument for vector norm. Received: ord={ord} over {len(axes)} dim(s)")
     if ord is None or (ord == 2 and len(axes) == 1) or ord == "fro":
         return N.sqrt(N.sum(N.square(x), axes, keepdims))
     if len(axes) == 1 and ord != "nuc":

@@ -249,11 +249,16 @@ def stft(x, sequence_length, sequence_stride, fft_length, window="hann", center=
 
 
 def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="hann", center=True):
-    """Overlap and add of the windowed inverse transforms, divided by the sum of squared windows."""
+    """Overlap and add; each window is divided by the sum of the squared windows that overlap it, far from the ends."""
     a, b = _pair(x)
     _check_stft(a.dtype, sequence_length, fft_length, window)
-    win = _window(window, sequence_length, fft_length, a.dtype)
-    frames = F.mul(irfft((a, b), fft_length), win)
+    frames = irfft((a, b), fft_length)
+    if window is not None:
+        win = _window(window, sequence_length, fft_length, a.dtype)
+        more = -fft_length % sequence_stride
+        squares = N.reshape(N.pad(F.square(win), [(0, more)]), (-1, sequence_stride))
+        total = N.tile(N.sum(squares, 0), squares.shape[0])[:fft_length]
+        frames = F.mul(frames, F.div(win, total))
     count = frames.shape[-2]
     total = fft_length + sequence_stride * (count - 1)
     at = np.arange(count)[:, None] * sequence_stride + np.arange(fft_length)
@@ -261,9 +266,6 @@ def istft(x, sequence_length, sequence_stride, fft_length, length=None, window="
     flat = N.transpose(N.reshape(frames, (-1, count * fft_length)))
     base = N.zeros((total, flat.shape[1]), a.dtype)
     y = N.transpose(F.scatter_nd(base, at.reshape(-1, 1), flat, reduction="add"))
-    square = F.reshape(N.broadcast_to(F.square(win), (count, fft_length)), np.array([-1]))
-    norm = F.scatter_nd(N.zeros((total,), a.dtype), at.reshape(-1, 1), square, reduction="add")
-    y = F.div(y, F.where(F.greater(norm, 1e-10), norm, N.ones_like(norm)))
     start = fft_length // 2 if center else 0
     end = start + length if length is not None else total - fft_length // 2 if center else total
     y = y[..., start : builtins.min(end, total)]

@@ -9,7 +9,7 @@ from keras.src.backend.common import stateless_scope
 
 from deploykit.autodiff import control, state
 from deploykit.autodiff import numeric as N
-from deploykit.keras_backend.core import convert_to_tensor, traced
+from deploykit.keras_backend.core import convert_to_tensor, sizes, traced
 from deploykit.ops.core import F
 
 
@@ -73,7 +73,7 @@ def rnn(
         elif stateless_scope.in_stateless_scope() and scope.__class__ is contextlib.nullcontext:
             # shape inference: one step tells all
             states, y = step(states, tree.map_structure(lambda x: x[0], sequence))
-            outputs = N.broadcast_to(N.expand_dims(y, 0), (steps, *y.shape))
+            outputs = N.broadcast_to(N.expand_dims(y, 0), sizes((steps, *y.shape)))
         else:
             states, outputs = control.scan(step, states, sequence, reverse=go_backwards)
             outputs = N.flip(outputs, 0) if go_backwards else outputs

@@ -290,6 +290,12 @@ class Trainer(base_trainer.Trainer):
         logs = pythonify_logs(getattr(self, f"{kind}_function")([data]))
         return logs if return_dict else self._flatten_metrics_in_order(logs)
 
+    def to_graph(self, input_signature: Any = None) -> Any:
+        """The Graph of the model in inference: what ``dk.convert`` asks of a model in memory."""
+        from deploykit.keras_backend.graph import to_graph
+
+        return to_graph(self, input_signature)
+
     def predict_on_batch(self, x):
         """As Keras documents it."""
         self.make_predict_function()

@@ -47,6 +47,17 @@ def transformer():
     return keras.Model(x, L.Dense(4, activation="softmax")(L.GlobalAveragePooling1D()(h)))
 
 
+def exported(model, x):
+    """What the engine says of the first five, from a file with any batch size."""
+    import deploykit as dk
+
+    report = model.export("model.dk")
+    assert report.verification["status"] == "passed" and str(report.graph.inputs[0].shape[0]) == "batch"
+    engine = dk.Interpreter("model.dk")
+    (y,) = engine.run(x[:5].astype(engine.inputs[0].dtype)).values()
+    return y
+
+
 def main() -> None:
     r = np.random.RandomState(0)
     out = {}
@@ -66,6 +77,8 @@ def main() -> None:
         for k, v in history.items():
             out[f"{name}/{k}"] = np.array(v)
         out[f"{name}/after"] = model.predict(x, batch_size=20, verbose=0)
+        if sys.argv[1] == "deploykit":
+            out[f"{name}/exported"] = exported(model, x)
     np.savez(sys.argv[2], **out)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from keras.src.backend.common.dtypes import result_type
 
 from deploykit import dtypes
 from deploykit.autodiff import numeric as N
@@ -166,11 +167,8 @@ def dot_product_attention(
     flash_attention=None,
     attn_logits_soft_cap=None,
 ):
-    from keras.src.backend.common.dtypes import result_type
-
+    """By op ``attention``, which holds one row of scores at a time: so with or without ``flash_attention``."""
     q, k, v = (convert_to_tensor(x) for x in (query, key, value))
-    if flash_attention:
-        raise ValueError("Flash attention is not supported in the deploykit backend.")
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
         raise ValueError(
             "`dot_product_attention` only supports 4D inputs. Received: "

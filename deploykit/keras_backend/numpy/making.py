@@ -9,7 +9,7 @@ from keras.src.backend.common.dtypes import result_type
 from deploykit import dtypes
 from deploykit.autodiff import numeric as N
 from deploykit.autodiff.tensor import Tensor
-from deploykit.keras_backend.core import convert_to_tensor, our_dtype, traced, weak
+from deploykit.keras_backend.core import convert_to_tensor, our_dtype, sizes, traced, weak
 from deploykit.keras_backend.host import host
 from deploykit.ops.core import F
 
@@ -30,12 +30,12 @@ empty = zeros
 
 
 def _shape(shape):
-    return (shape,) if isinstance(shape, int) else tuple(shape) if isinstance(shape, (list, tuple)) else shape
+    return (shape,) if isinstance(shape, int) else sizes(tuple(shape) if isinstance(shape, (list, tuple)) else shape)
 
 
 def full(shape, fill_value, dtype=None):
     fill = convert_to_tensor(fill_value, our_dtype(dtype or config.floatx()))
-    return fill if _shape(shape) == fill.shape else N.broadcast_to(fill, _shape(shape))
+    return fill if shape == () else N.broadcast_to(fill, _shape(shape))
 
 
 def _like(value):

@@ -10,7 +10,7 @@ from keras.src.backend.common.dtypes import result_type
 
 from deploykit import dtypes
 from deploykit.autodiff import numeric as N
-from deploykit.keras_backend.core import convert_to_tensor, traced, weak
+from deploykit.keras_backend.core import convert_to_tensor, sizes, traced, weak
 from deploykit.keras_backend.host import host
 from deploykit.keras_backend.numpy.elementwise import same, through
 from deploykit.ops.core import F
@@ -76,7 +76,7 @@ def squeeze(x, axis=None):
 
 
 def broadcast_to(x, shape):
-    return N.broadcast_to(_t(x), tuple(shape))
+    return N.broadcast_to(_t(x), sizes(tuple(shape)))
 
 
 def flip(x, axis=None):

@@ -1,0 +1,1 @@
+"""Keras' own tests, straight from its wheel, on a backend: ``python -m tests.keras_suite --help``."""
