@@ -118,7 +118,7 @@ def _c(m: Interface) -> str:
         '#include "deploykit/dk.h"',
         "",
         f"typedef struct {n}_inputs {{",
-        *(f"  const {C_TYPES[s.dtype]}* {i}; /* {_comment(s)} */" for i, s in zip(ins, m.inputs, strict=True)),
+        *(f"  const {C_TYPES[s.dtype]}* {i}; /* {comment(s)} */" for i, s in zip(ins, m.inputs, strict=True)),
         *(f"  int64_t {dim[s]}; /* size of the dim '{s}' */" for s in open_dims),
         *_ranks(ins, m.inputs),
         f"}} {n}_inputs;",
@@ -127,7 +127,7 @@ def _c(m: Interface) -> str:
     ]
     for i, s in zip(outs, m.outputs, strict=True):
         lines += [
-            f"  const {C_TYPES[s.dtype]}* {i}; /* {_comment(s)} */",
+            f"  const {C_TYPES[s.dtype]}* {i}; /* {comment(s)} */",
             f"  const int64_t* {i}_dims;",
             f"  int32_t {i}_rank;",
         ]
@@ -139,7 +139,7 @@ def _c(m: Interface) -> str:
     return "\n".join([*lines, "#endif", ""])
 
 
-def _comment(s: TensorSpec) -> str:
+def comment(s: TensorSpec) -> str:
     return f"'{s.name}' {_text(s)}".replace("*/", "* /")
 
 
@@ -222,7 +222,7 @@ def _ts(m: Interface) -> str:
 
     def fields(specs: Sequence[TensorSpec]) -> list[str]:
         return [
-            f"  /** {_comment(s)} */\n  readonly {json.dumps(s.name)}: TypedTensor<{_TS[s.dtype]}, {dims(s)}>;"
+            f"  /** {comment(s)} */\n  readonly {json.dumps(s.name)}: TypedTensor<{_TS[s.dtype]}, {dims(s)}>;"
             for s in specs
         ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import platform
@@ -47,11 +48,11 @@ class Compiler:
                 "Please report it; --sources writes the bundle without a library."
             )
 
-    def library(self, source: Path, target: Path) -> Path:
+    def library(self, source: Path, target: Path, more: Sequence[str] = ()) -> Path:
         """Compile ``deploykit.cc`` into a static library; returns the object file beside it."""
         target.parent.mkdir(parents=True, exist_ok=True)
         unit = target.with_suffix(".o")
-        self.run([*self.cxx, *FLAGS, "-c", source, "-o", unit])
+        self.run([*self.cxx, *FLAGS, *more, "-c", source, "-o", unit])
         self.run([*self.ar, "rcs", target, unit])
         return unit
 
@@ -90,7 +91,11 @@ def find(target: str, libc: str = "gnu") -> Compiler:
             "aarch64-linux-musl" if libc == "musl" else "aarch64-linux-gnu.2.28"
         )
     elif target == "ios":
-        found = zig("aarch64-macos.13.0")
+        found = zig("aarch64-ios.13.0")
+        if found is not None:
+            # the C library's headers are those of macOS; what the engine takes from them is alike
+            zig_folder = Path(importlib.import_module("ziglang").__file__ or "").parent
+            found.cxx += ["-isystem", str(zig_folder / "lib/libc/include/any-darwin-any")]
     if found is None:
         what = {"c": "C++ compiler (g++, clang++ or zig)"}.get(target, "compiler (zig)")
         raise UnsupportedError(

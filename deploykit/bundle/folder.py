@@ -16,13 +16,13 @@ from string import Template
 from typing import Any
 
 from deploykit import bindings
-from deploykit.bundle import compiler, engine, example, header, sizes
+from deploykit.bundle import compiler, engine, example, header, java, sizes, swift
 from deploykit.errors import InputError, UnsupportedError
 from deploykit.graph import Graph
 from deploykit.graph.dkfile import load, save
 from deploykit.ops.core import REGISTRY
 
-TARGETS = ("c", "linux-arm64")
+TARGETS = ("c", "linux-arm64", "android", "ios")
 MARK = "bundle.json"
 _TOOL = "deploykit bundle"
 
@@ -47,12 +47,20 @@ def ops_of(graph: Graph) -> list[str]:
 
 
 def build(
-    model: Path, out: Path, target: str, *, sources_only: bool = False, main_only: bool = False, libc: str = "gnu"
+    model: Path,
+    out: Path,
+    target: str,
+    *,
+    sources_only: bool = False,
+    main_only: bool = False,
+    libc: str = "gnu",
+    package: str = "com.example.nets",
 ) -> Bundle:
     """Write the bundle of a ``.dk`` file into the folder ``out``.
 
     target: one of TARGETS.  sources_only: no library, the app's build compiles ``deploykit.cc``.  main_only: leave out the
-    model's further signatures (training steps).  libc: "gnu" (2.28 or newer) or "musl", for linux-arm64.
+    model's further signatures (training steps).  libc: "gnu" (2.28 or newer) or "musl", for linux-arm64.  package: of the
+    Java class, for android.
 
     Raises InputError for a wrong target or folder, UnsupportedError for a model that a bundle cannot hold or a missing
     compiler, FormatError for a bad file.  On any error ``out`` stays as it was.
@@ -69,27 +77,30 @@ def build(
             f"Leave them out: deploykit bundle {model} --target {target} --main-only -o {out}"
         )
     graph.signatures.clear()
-    tool = None if sources_only else compiler.find(target, libc)
+    # the NDK compiles for Android, with headers that nobody else has
+    tool = None if sources_only or target == "android" else compiler.find(target, libc)
     face = bindings.interface(model)
+    if target in ("android", "ios"):
+        java.check(face, package)
     bundle = Bundle(out, face.name, target, ops_of(graph), compiler=tool.name if tool else None)
     out.parent.mkdir(parents=True, exist_ok=True)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         work.chmod(0o755)
+        place = _layout(work, target, java.class_name(face))
         if main_only:
-            save(graph, work / f"{face.name}.dk")
+            save(graph, place["model"] / f"{face.name}.dk")
         else:
-            shutil.copyfile(model, work / f"{face.name}.dk")
-        (work / "deploykit.cc").write_text(engine.cut(bundle.ops), encoding="utf-8")
-        (work / "deploykit.h").write_text(engine.sources()["deploykit.h"], encoding="utf-8")
-        (work / f"{face.name}.h").write_text(header.generate(face), encoding="utf-8")
-        (work / "example.c").write_text(example.generate(face), encoding="utf-8")
-        where = {"c": "host", "linux-arm64": f"linux-arm64-{libc}"}[target]
-        library = f"lib/{where}/libdeploykit.a"
+            shutil.copyfile(model, place["model"] / f"{face.name}.dk")
+        source = place["source"] / "deploykit.cc"
+        source.write_text(engine.cut(bundle.ops), encoding="utf-8")
+        (place["header"] / "deploykit.h").write_text(engine.sources()["deploykit.h"], encoding="utf-8")
+        (place["header"] / f"{face.name}.h").write_text(header.generate(face), encoding="utf-8")
+        where = {"c": "host", "linux-arm64": f"linux-arm64-{libc}", "ios": "ios-arm64"}.get(target, "")
         if tool:
-            bundle.library = library
-            _compile(tool, work, work / library, bundle)
-        _fill("c/CMakeLists.txt", work / "CMakeLists.txt", face.name, library=library, prebuilt="ON" if tool else "OFF")
+            bundle.library = f"lib/{where}/libdeploykit.a"
+            _compile(tool, source, work / bundle.library, bundle, [f"-I{place['header']}"])
+        _build_files(work, target, face, where, package, tool is not None)
         _finish(work, bundle)
         _replace(work, out)
     finally:
@@ -97,8 +108,39 @@ def build(
     return bundle
 
 
-def _compile(tool: compiler.Compiler, work: Path, library: Path, bundle: Bundle) -> None:
-    unit = tool.library(work / "deploykit.cc", library)
+def _layout(work: Path, target: str, name: str) -> dict[str, Path]:
+    """Folders of the model, the source and the headers, as the target's build wants them."""
+    cpp, swift_package = work / "src/main/cpp", work / "Sources"
+    place = {
+        "android": (work / "src/main/assets", cpp, cpp),
+        "ios": (swift_package / name, swift_package / f"{name}Engine", swift_package / f"{name}Engine/include"),
+    }.get(target, (work, work, work))
+    for p in place:
+        p.mkdir(parents=True, exist_ok=True)
+    return dict(zip(("model", "source", "header"), place, strict=True))
+
+
+def _build_files(work: Path, target: str, face: bindings.Interface, where: str, package: str, compiled: bool) -> None:
+    name, cls = face.name, java.class_name(face)
+    if target == "android":
+        _fill("android/build.gradle.kts", work / "build.gradle.kts", name, package=package)
+        _fill("android/AndroidManifest.xml", work / "src/main/AndroidManifest.xml", name)
+        _fill("android/CMakeLists.txt", work / "src/main/cpp/CMakeLists.txt", name)
+        (work / f"src/main/cpp/{name}_jni.c").write_text(java.jni(face, package), encoding="utf-8")
+        folder = work / "src/main/java" / package.replace(".", "/")
+        folder.mkdir(parents=True)
+        (folder / f"{cls}.java").write_text(java.java(face, package), encoding="utf-8")
+    elif target == "ios":
+        _fill("ios/Package.swift", work / "Package.swift", name, Class=cls)
+        (work / f"Sources/{cls}/{cls}.swift").write_text(swift.generate(face), encoding="utf-8")
+    else:
+        (work / "example.c").write_text(example.generate(face), encoding="utf-8")
+        library = f"lib/{where}/libdeploykit.a"
+        _fill("c/CMakeLists.txt", work / "CMakeLists.txt", name, library=library, prebuilt="ON" if compiled else "OFF")
+
+
+def _compile(tool: compiler.Compiler, source: Path, library: Path, bundle: Bundle, more: list[str]) -> None:
+    unit = tool.library(source, library, more)
     try:
         found = sizes.measure(unit)
     except ValueError:

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -158,16 +159,128 @@ def test_arm(model: Path, feeds: dict[str, np.ndarray], tmp_path: Path) -> None:
         check_answers(["qemu-aarch64-static", "-cpu", cpu, program], model, feeds, same_cpu=False)
 
 
+JAVA = """
+import java.nio.ByteBuffer;
+import java.nio.ByteOrder;
+import java.nio.file.Files;
+import java.nio.file.Paths;
+import org.example.nets.SmallNet;
+
+public class Call {
+    static String error(Runnable r) {
+        try {
+            r.run();
+        } catch (RuntimeException e) {
+            return e.getClass().getSimpleName() + " " + e.getMessage();
+        }
+        return "none";
+    }
+
+    public static void main(String[] args) throws Exception {
+        byte[] raw = Files.readAllBytes(Paths.get(args[1]));
+        float[] image = new float[SmallNet.IMAGE_SIZE];
+        ByteBuffer.wrap(raw).order(ByteOrder.LITTLE_ENDIAN).asFloatBuffer().get(image);
+        byte[] codes = Files.readAllBytes(Paths.get(args[2]));
+        byte[] model = Files.readAllBytes(Paths.get(args[0]));
+        ByteBuffer direct = ByteBuffer.allocateDirect(model.length);
+        direct.put(model);
+        for (int i = 0; i < 2000; ++i) {  // no growth, no crash
+            SmallNet n = i % 2 == 0 ? new SmallNet(args[0], 1) : new SmallNet(direct, 1);
+            n.close();
+        }
+        try (SmallNet net = new SmallNet(direct, 2)) {
+            SmallNet.Outputs y = null;
+            for (int i = 0; i < 100; ++i) y = net.run(image, codes);
+            for (float p : y.probabilities) System.out.print(Integer.toHexString(Float.floatToIntBits(p)) + " ");
+            System.out.println(y.sums[14] + " " + y.sumsShape[0] + "x" + y.sumsShape[1] + " " + SmallNet.LABELS[1]);
+            System.out.println(error(() -> net.run(new float[3], codes)));
+            System.out.println(error(() -> net.run(image, null)));
+            net.close();
+            System.out.println(error(() -> net.run(image, codes)));
+        }
+        System.out.println(error(() -> new SmallNet("none.dk", 1)));
+        System.out.println(error(() -> new SmallNet(ByteBuffer.allocateDirect(100), 1)));
+        System.out.println(error(() -> new SmallNet(ByteBuffer.wrap(model), 1)));
+        System.out.println(error(() -> new SmallNet(args[3], 1)));
+    }
+}
+"""
+
+
+def test_android_in_a_jvm(model: Path, feeds: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """The module's C code built by its own CMake file, its class called from Java."""
+    need("g++", "cmake", "javac", "java")
+    out = tmp_path / "module"
+    b = folder.build(model, out, "android", package="org.example.nets")
+    assert b.library is None and "src/main/assets/small_net.dk" in b.files
+    source = (out / "src/main/cpp/deploykit.cc").read_text()
+    assert "#define DK_OP_conv\n" in source and "minSdk = 21" in (out / "build.gradle.kts").read_text()
+    jdk = Path(shutil.which("javac") or "").resolve().parents[1]
+    run(
+        "cmake",
+        "-S",
+        out / "src/main/cpp",
+        "-B",
+        tmp_path / "build",
+        f"-DJAVA_HOME={jdk}",
+        "-DCMAKE_C_FLAGS=-Wall -Werror",
+    )
+    run("cmake", "--build", tmp_path / "build")
+    exported = run("nm", "-D", "--defined-only", tmp_path / "build/libsmall_net.so")
+    assert "Java_org_example_nets_SmallNet_run0" in exported and " dk_" not in exported
+    (tmp_path / "Call.java").write_text(JAVA)
+    classes = [out / "src/main/java/org/example/nets/SmallNet.java", tmp_path / "Call.java"]
+    run("javac", "-encoding", "UTF-8", "-Xlint:all,-try", "-Werror", "-d", tmp_path / "classes", *classes)
+    other = tmp_path / "other.dk"
+    g = GraphBuilder()
+    save(g.output(g.op("relu", g.input("x", "float32", (2,))), "y"), other)
+    call = ["java", "-Xcheck:jni", f"-Djava.library.path={tmp_path / 'build'}", "-cp", tmp_path / "classes", "Call"]
+    text = run(*call, model, model.parent / "image.bin", model.parent / "codes.bin", other)
+    assert "WARNING" not in text and "FATAL" not in text, text
+    want = dk.Interpreter(model).run(feeds)
+    numbers = " ".join(f"{x:x}" for x in want["probabilities"].ravel().view(np.uint32))
+    lines = text.splitlines()
+    assert lines[0] == f"{numbers} {want['sums'].ravel()[14]} 5x3 dog"
+    assert lines[1] == "IllegalArgumentException DK-INPUT: input 'image': got 3 elements, expected 585"
+    assert lines[2] == "IllegalArgumentException DK-INPUT: input 'codes/in': got -1 elements, expected 185"
+    assert lines[3] == "IllegalStateException DK-INPUT: the model is closed"
+    assert lines[4].startswith("IllegalStateException DK-IO: none.dk")
+    assert (
+        lines[5].startswith("IllegalStateException DK-FORMAT")
+        and "not direct" in lines[6]
+        and "another model" in lines[7]
+    )
+
+
+def test_ios_objects(model: Path, tmp_path: Path) -> None:
+    """Compiled for 64-bit Arm iOS by zig; nothing here runs it, nor compiles Swift."""
+    need("ziglang")
+    b = folder.build(model, tmp_path / "out", "ios")
+    assert b.library == "lib/ios-arm64/libdeploykit.a"
+    data = (tmp_path / "out" / b.library).read_bytes()
+    at = data.index(b"\xcf\xfa\xed\xfe\x0c\x00\x00\x01")  # Mach-O, 64-bit Arm
+    assert b"_dk_session_run\0" in data[at:]
+    build_version = data.index(b"\x32\x00\x00\x00\x18\x00\x00\x00", at)  # LC_BUILD_VERSION
+    assert data[build_version + 8] == 2  # iOS
+    swift = (tmp_path / "out/Sources/SmallNet/SmallNet.swift").read_text()
+    assert "public func run(image: [Float], codes_in: [UInt8]) throws -> Outputs" in swift
+    assert swift.count("{") == swift.count("}") and swift.count("(") == swift.count(")")
+    assert '.copy("small_net.dk")' in (tmp_path / "out/Package.swift").read_text()
+
+
 def test_sources_only_needs_no_compiler(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiler, "system", lambda: None)
     monkeypatch.setattr(compiler, "zig", lambda triple: None)
-    for target in folder.TARGETS:
+    for target in ("c", "linux-arm64", "ios"):
         with pytest.raises(UnsupportedError, match=r"pip install ziglang.*--sources"):
             folder.build(model, tmp_path / "out", target)
         assert not list(tmp_path.iterdir())
         b = folder.build(model, tmp_path / "out", target, sources_only=True)
-        assert b.library is None and {"deploykit.cc", "deploykit.h", "example.c", "CMakeLists.txt"} <= set(b.files)
-        text = (tmp_path / "out" / "deploykit.cc").read_text()
+        here = [f for f in b.files if f.endswith("deploykit.cc")]
+        assert b.library is None and len(here) == 1
+        if target != "ios":
+            assert {"deploykit.cc", "deploykit.h", "example.c", "CMakeLists.txt"} <= set(b.files)
+        text = (tmp_path / "out" / here[0]).read_text()
         assert "#define DK_CUT\n#define DK_OP_conv\n" in text and "#define DK_OP_add\n" not in text
         shutil.rmtree(tmp_path / "out")
 
@@ -178,7 +291,7 @@ def refuses(kind: type[DeploykitError], words: str, call: Callable[[], object]) 
 
 
 def test_wrong_use(model: Path, tmp_path: Path) -> None:
-    refuses(InputError, "toaster.*c, linux-arm64", lambda: folder.build(model, tmp_path / "o", "toaster"))
+    refuses(InputError, "toaster.*c, linux-arm64, android, ios", lambda: folder.build(model, tmp_path / "o", "toaster"))
     onnx = tmp_path / "m.onnx"
     onnx.write_bytes(b"x")
     refuses(InputError, "deploykit convert", lambda: folder.build(onnx, tmp_path / "o", "c"))
@@ -187,6 +300,10 @@ def test_wrong_use(model: Path, tmp_path: Path) -> None:
     (mine / "thesis.txt").write_text("important")
     refuses(InputError, "holds other things", lambda: folder.build(model, mine, "c", sources_only=True))
     assert (mine / "thesis.txt").read_text() == "important"
+    for name in ("Nets", "com.example", "com.Example.nets", "com.my_app.nets"):
+        call = partial(folder.build, model, tmp_path / "o", "android", package=name)
+        if name != "com.example":
+            refuses(InputError, f"--package {name}", call)
     damaged = tmp_path / "damaged.dk"
     damaged.write_bytes(model.read_bytes()[:300])
     with pytest.raises(DeploykitError):

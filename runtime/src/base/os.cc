@@ -14,7 +14,7 @@
 #include <unistd.h>
 #endif
 #if defined(__linux__)
-#include <sys/random.h>
+#include <sys/syscall.h>
 #endif
 
 namespace dk {
@@ -93,9 +93,9 @@ const char* os_env(const char* name) { return getenv(name); }
 #endif
 
 uint64_t os_entropy() {
-  uint64_t v = 0;
 #if defined(__linux__)
-  if (getrandom(&v, sizeof v, 0) == static_cast<ssize_t>(sizeof v)) return v;
+  uint64_t v = 0;  // by number: older C libraries, and Android's before API 28, have no function for it
+  if (syscall(SYS_getrandom, &v, sizeof v, 0) == static_cast<long>(sizeof v)) return v;
 #endif
   return now_ns() * 0x9e3779b97f4a7c15;
 }
