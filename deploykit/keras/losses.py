@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from deploykit.autodiff import numeric as N
+from deploykit.autodiff.control import scan
 from deploykit.autodiff.tensor import Tensor, convert_to_tensor, dtype_of
 from deploykit.errors import InputError, ShapeError
 from deploykit.keras.serialize import Configurable, lookup, snake_case
@@ -169,6 +170,59 @@ def sparse_categorical_crossentropy(
     return loss
 
 
+_NEVER = -1e30  # log of 0 that gradients survive
+
+
+def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, mask_index: int = 0) -> Tensor:
+    """Connectionist temporal classification (Graves et al. 2006), one number per sample: -log of the probability that
+    the steps of ``output`` [batch, time, classes] (logits) spell ``target`` [batch, labels], where a step may repeat the
+    label before it or be blank (``mask_index``).  Lengths are per sample; a target that does not fit has loss inf."""
+    p, t = convert_to_tensor(output), N.cast(target, "int64")
+    if p.ndim != 3 or t.ndim != 2:
+        raise ShapeError(
+            f"ctc: labels have shape {tuple(t.shape)}, predictions {tuple(p.shape)}; expected [batch, labels] and "
+            "[batch, time, classes]."
+        )
+    labels = int(t.shape[1])
+    places = 2 * labels + 1  # labels with blanks around
+    blank = N.zeros_like(t) + mask_index
+    path = N.concatenate([N.reshape(N.stack([blank, t], -1), (-1, 2 * labels)), blank[:, :1]], 1)
+    steps = N.moveaxis(N.log_softmax(p), 1, 0)  # [time, batch, classes]
+    # from two places before: only onto a label that differs from the one there
+    jump = N.cast(N.concatenate([N.zeros_like(path[:, :2]), path[:, 2:] - path[:, :-2]], 1), "bool")
+    jump = N.logical_and(jump, N.not_equal(path, mask_index))
+    never = N.cast(N.zeros_like(path), p.dtype) + _NEVER
+    start = N.where(N.less(N.arange(places), 1), N.zeros_like(never), never)
+    length = N.expand_dims(N.cast(output_length, "int64"), -1)
+
+    def step(carry: Any, logits: Tensor) -> Any:
+        before, k = carry
+        one = N.concatenate([never[:, :1], before[:, :-1]], 1)
+        two = N.where(jump, N.concatenate([never[:, :2], before[:, :-2]], 1), never)
+        most = N.maximum(N.maximum(before, one), two)
+        total = N.exp(before - most) + N.exp(one - most) + N.exp(two - most)
+        now = N.maximum(most + N.log(total), _NEVER) + N.take_along_axis(logits, path, -1)
+        return (N.where(N.less(k, length), now, before), k + 1), None
+
+    # before the first step all weight is on a blank that costs nothing, so the first label is one place away
+    (last, _), _ = scan(step, (start, N.zeros_like(length)), steps)
+    at = N.expand_dims(N.cast(target_length, "int64"), -1) * 2
+    end, label = N.take_along_axis(last, at, -1), N.take_along_axis(last, N.maximum(at - 1, 0), -1)
+    label = N.where(N.greater(at, 0), label, never[:, :1])
+    most = N.maximum(end, label)
+    loss = N.squeeze(-(most + N.log(N.exp(end - most) + N.exp(label - most))), -1)
+    return N.where(N.greater(loss, -0.5 * _NEVER), float("inf"), loss)
+
+
+def ctc(y_true: Any, y_pred: Any) -> Tensor:
+    """:func:`ctc_loss` of whole sequences: labels end where the first 0 (blank) stands for padding."""
+    t, p = convert_to_tensor(y_true), convert_to_tensor(y_pred)
+    if p.ndim != 3:
+        raise ShapeError(f"ctc: predictions have shape {tuple(p.shape)}; expected [batch, time, classes].")
+    label_length = N.sum(N.cast(N.not_equal(t, 0), "int64"), -1)
+    return ctc_loss(t, p, label_length, N.zeros_like(label_length) + int(p.shape[1]))
+
+
 def binary_crossentropy(
     y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
@@ -251,13 +305,6 @@ def tversky(y_true: Any, y_pred: Any, alpha: float = 0.5, beta: float = 0.5, axi
     both = N.sum(t * p, axis)
     only_true, only_pred = N.sum((1.0 - p) * t, axis), N.sum(p * (1.0 - t), axis)
     return 1.0 - both / (both + only_true * alpha + only_pred * beta + EPSILON)
-
-
-def ctc(y_true: Any, y_pred: Any) -> Tensor:
-    """Connectionist temporal classification (Graves et al., 2006): not built yet."""
-    from deploykit.errors import UnsupportedError
-
-    raise UnsupportedError("CTC loss is not part of this version of deploykit.")
 
 
 # ---------------------------------------------------------------- classes
@@ -396,6 +443,7 @@ CategoricalFocalCrossentropy = _loss_class(
 CategoricalGeneralizedCrossEntropy = _loss_class(
     "CategoricalGeneralizedCrossEntropy", categorical_generalized_cross_entropy, q=0.5
 )
+CTC = _loss_class("CTC", ctc)
 Dice = _loss_class("Dice", dice, axis=None)
 Tversky = _loss_class("Tversky", tversky, alpha=0.5, beta=0.5, axis=None)
 
@@ -403,13 +451,13 @@ FUNCTIONS = (
     mean_squared_error, mean_absolute_error, mean_absolute_percentage_error, mean_squared_logarithmic_error,
     cosine_similarity, huber, log_cosh, hinge, squared_hinge, categorical_hinge, kl_divergence, poisson,
     binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy, binary_focal_crossentropy,
-    categorical_focal_crossentropy, categorical_generalized_cross_entropy, dice, tversky,
+    categorical_focal_crossentropy, categorical_generalized_cross_entropy, ctc, dice, tversky,
 )  # fmt: skip
 CLASSES = (
     MeanSquaredError, MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredLogarithmicError, CosineSimilarity,
     Huber, LogCosh, Hinge, SquaredHinge, CategoricalHinge, KLDivergence, Poisson, BinaryCrossentropy,
     CategoricalCrossentropy, SparseCategoricalCrossentropy, BinaryFocalCrossentropy, CategoricalFocalCrossentropy,
-    CategoricalGeneralizedCrossEntropy, Dice, Tversky,
+    CategoricalGeneralizedCrossEntropy, CTC, Dice, Tversky,
 )  # fmt: skip
 ALIASES = dict(
     mse=mean_squared_error, mae=mean_absolute_error, mape=mean_absolute_percentage_error,

@@ -45,11 +45,12 @@ from deploykit.keras.activations import (
 from deploykit.keras.losses import (
     binary_crossentropy,
     categorical_crossentropy,
+    ctc_loss,
     sparse_categorical_crossentropy,
 )
 
 __all__ = [
-    "Tensor", "binary_crossentropy", "categorical_crossentropy", "celu", "cond", "convert_to_numpy", "convert_to_tensor",
+    "Tensor", "binary_crossentropy", "categorical_crossentropy", "celu", "cond", "convert_to_numpy", "convert_to_tensor", "ctc_loss",
     "custom_gradient", "elu", "gelu", "glu", "hard_sigmoid", "hard_silu", "hard_tanh", "leaky_relu", "log_sigmoid", "relu",
     "relu6", "scan", "selu", "sigmoid", "silu", "softplus", "softsign", "sparse_categorical_crossentropy", "stop_gradient",
     "while_loop",

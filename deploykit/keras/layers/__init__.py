@@ -30,6 +30,7 @@ _NAMES = {
     StackedRNNCells TimeDistributed""",
     "preprocessing": """CategoryEncoding CenterCrop Normalization RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation
     RandomTranslation RandomZoom Rescaling Resizing""",
+    "text": "IntegerLookup StringLookup TextVectorization",
 }  # fmt: skip
 _FILE_OF = {name: file for file, names in _NAMES.items() for name in names.split()}
 __all__ = sorted(["InputSpec", "Layer", *_FILE_OF])
