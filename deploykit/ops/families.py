@@ -16,7 +16,7 @@ FAMILIES = {
     "matmul": "120:matmul 121:matmul_integer 122:einsum 123:det",
     "norm": "150:batch_norm 151:layer_norm 152:rms_norm 153:group_norm 154:lrn",
     "norm_train": "380:batch_norm_train 381:batch_norm_train_gradient",
-    "pool": "140:max_pool 141:avg_pool 142:lp_pool 143:max_unpool",
+    "pool": "140:max_pool 141:avg_pool 142:lp_pool 143:max_unpool 382:max_pool_gradient",
     "quantize": "240:quantize 241:dequantize 242:dynamic_quantize",
     "quantized": "310:qconv 311:qmatmul 312:qadd 313:qmul 314:qlut 315:qavg_pool 316:qmean 317:qsoftmax",
     "random": "260:random_uniform 261:random_normal 262:bernoulli 263:multinomial 400:keyed_uniform",

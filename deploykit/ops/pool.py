@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from deploykit import dtypes
 from deploykit.graph.dims import Shape
-from deploykit.ops.conv import crop_ends, known_window, spread
+from deploykit.ops.conv import check_shape, crop_ends, known_window, spread
 from deploykit.ops.core import Enum, F, Required, Spec, op
 from deploykit.ops.grads import dim_value, known_dim, np_dtype, rank_of, reshape_like, scalar
-from deploykit.ops.numerics import lowest, wide
-from deploykit.ops.rules import error, fresh_shape, require_index, require_kind, require_rank, values_of
+from deploykit.ops.numerics import back, lowest, wide
+from deploykit.ops.rules import (
+    error,
+    fresh_shape,
+    require_index,
+    require_kind,
+    require_rank,
+    require_same_dtype,
+    values_of,
+)
 from deploykit.ops.samples import heavy as cases
 from deploykit.ops.through import vjp_through
 from deploykit.ops.windows import Window, fit, per_dim, taps, window
@@ -69,17 +78,53 @@ class max_pool:
         return best, where
 
     def vjp(g, y, x, *, column_major, **how):
-        where = y[1] if len(y) > 1 and not column_major else None
-        if where is None:
-            where = F.max_pool(x, **how)[1]
+        if np_dtype(x) in ("float32", "float64"):
+            return (F.max_pool_gradient(x, y[0], g[0], **how),)
+        return (F.max_pool_gradient.decompose(x, y[0], g[0], **how),)
+
+
+@op(382, "x, y, g -> gx", attrs=_WINDOW, profile="training")
+class max_pool_gradient:
+    """Gradient of max_pool's x from that of its y: each element of g goes to the first of its window that is y.  float32
+    and float64."""
+
+    samples = cases.max_pool_gradient
+
+    def infer(x, y, g, **geometry):
+        dtype = require_same_dtype(x, y, g)
+        if dtype.name not in ("float32", "float64"):
+            raise error("dtype", dtype, "float32 or float64")
+        shape = _pool_shape(x, **geometry)
+        for which, s in (("y", y), ("g", g)):
+            if shape is not None:
+                check_shape(which, s, shape)
+        return Spec(dtype, x.shape)
+
+    def reference(x, y, g, **geometry):
+        where = max_pool.reference(x, **geometry, column_major=False)[1]
+        n, c = x.shape[0], x.shape[-1]
+        out = np.zeros((n, prod(x.shape[1:-1]), c), np.float64)
+        rows = where.reshape(n, prod(where.shape[1:-1]), c)
+        batch, channel = np.arange(n)[:, None, None], np.arange(c)
+        np.add.at(out, (batch, np.maximum(rows, 0), channel), np.where(rows >= 0, g.reshape(rows.shape), 0))
+        return back(out.reshape(x.shape), x.dtype)
+
+    def decompose(x, y, g, **how):
+        where = F.max_pool(x, **how)[1]
         n, c = rank_of(x) - 2, known_dim(x, -1)
         batch, area = dim_value(x, 0), F.reduce_prod(F.shape_of(x, start=1, end=n + 1), keepdims=False)
         flat = F.concat(*(F.reshape(d, np.array([1])) for d in (batch, area, np.array(c))), axis=0)
-        rows = F.concat(F.reshape(batch, np.array([1])), np.array([-1, c]), axis=0)
+        windows = F.reduce_prod(F.shape_of(where, start=1, end=n + 1), keepdims=False)
+        rows = F.concat(*(F.reshape(d, np.array([1])) for d in (batch, windows, np.array(c))), axis=0)
         zeros = F.fill(flat, scalar(0, x))
-        # the lowest value of a window of nothing but padding comes from nowhere; its -1 may add anything to anything
-        index = F.maximum(F.reshape(where, rows), np.array(0, np.int64))
-        return (reshape_like(F.scatter_elements(zeros, index, F.reshape(g[0], rows), axis=1, reduction="add"), x),)
+        # the lowest value of a window of nothing but padding comes from nowhere: its place is -1
+        index = F.reshape(where, rows)
+        g = F.where(F.less(index, np.array(0, np.int64)), scalar(0, g), F.reshape(g, rows))
+        index = F.maximum(index, np.array(0, np.int64))
+        return reshape_like(F.scatter_elements(zeros, index, g, axis=1, reduction="add"), x)
+
+    def vjp(g, gx, *inputs, **how):
+        return vjp_through(F.max_pool_gradient.decompose, (g,), inputs, how)
 
 
 def _counts(size: tuple[int, ...], w: Window, include_pad: bool) -> np.ndarray:

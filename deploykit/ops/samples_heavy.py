@@ -349,6 +349,22 @@ def max_pool() -> list[Sample]:
     return out
 
 
+def max_pool_gradient() -> list[Sample]:
+    from deploykit.ops.core import get
+
+    r, out = Draw("max_pool_gradient"), []
+    for s in max_pool():
+        (x,) = s.inputs
+        attrs = {k: v for k, v in s.attrs.items() if k != "column_major"}
+        if x is not None and str(x.dtype) in ("float32", "float64") and len(attrs) == len(s.attrs):
+            op = get("max_pool")
+            y = op.reference(x, **op.complete(s.attrs))[0]  # type: ignore[misc]
+            out.append(Sample([x, y, r(y.shape, str(y.dtype))], attrs, differentiable=False))
+            if s.differentiable:  # in g: y and x belong together, so differences in one of them mean nothing
+                out.append(Sample([v.astype(np.float64) for v in out[-1].inputs], attrs, fixed=(0, 1)))  # type: ignore[union-attr]
+    return out
+
+
 def avg_pool() -> list[Sample]:
     r = Draw("avg_pool")
     out = []

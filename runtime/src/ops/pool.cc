@@ -13,7 +13,7 @@
 namespace dk {
 namespace {
 
-enum class Pool : uint8_t { max, avg, lp };
+enum class Pool : uint8_t { max, avg, lp, gradient };
 
 struct PoolState {
   Window w;
@@ -221,6 +221,88 @@ Status prepare_op(OpContext& c) {
   return prepare_pool(c, kKind);
 }
 
+// ---- max_pool_gradient: x, y, g.  Samples are independent; windows of one may overlap.
+static_assert(attr::max_pool_gradient_::kernel == attr::max_pool_::kernel &&
+              attr::max_pool_gradient_::strides == attr::max_pool_::strides &&
+              attr::max_pool_gradient_::dilations == attr::max_pool_::dilations &&
+              attr::max_pool_gradient_::pads == attr::max_pool_::pads &&
+              attr::max_pool_gradient_::pad_mode == attr::max_pool_::pad_mode &&
+              attr::max_pool_gradient_::ceil_mode == attr::max_pool_::ceil_mode);
+
+Status infer_gradient(OpContext& c) {
+  const Tensor& x = *c.in(0);
+  if (x.dtype != DType::f32 && x.dtype != DType::f64)
+    return c.fail(Code::unsupported, "no kernel for dtype %s; train in float32 or float64", dtype_name(x.dtype));
+  Window w;
+  DK_TRY(pool_window(c, &w));
+  Tensor y = x;
+  for (int i = 0; i < w.rank; ++i) y.dims[1 + i] = w.out[3 - w.rank + i];
+  for (int i = 1; i <= 2; ++i) {
+    DK_TRY(same_dtype(c, 0, i));
+    if (!same_dims(*c.in(i), y))
+      return c.fail(Code::shape, "shape of %s; got %s, expected %s", i == 1 ? "y" : "g", ShapeText(*c.in(i)).text,
+                    ShapeText(y).text);
+  }
+  return c.set_out_like(0, x);
+}
+
+Status prepare_gradient(OpContext& c) { return prepare_pool(c, Pool::gradient); }
+
+template <class T>
+void pixel_gradient(const PoolState& s, const Reach& r, const T* plane, const T* y, const T* g, T* to) {
+  if (sizeof(T) == 4 && r.count() <= kPoolTaps) {
+    const float* taps[kPoolTaps];
+    float* outs[kPoolTaps];
+    int n = 0;
+    each_tap(s.w, r, [&](int64_t pixel) {
+      taps[n] = reinterpret_cast<const float*>(plane + pixel * s.channels);
+      outs[n++] = reinterpret_cast<float*>(to + pixel * s.channels);
+    });
+    s.kernels->max_gradient(taps, outs, n, s.channels, reinterpret_cast<const float*>(y),
+                            reinterpret_cast<const float*>(g));
+    return;
+  }
+  for (int64_t i = 0; i < s.channels; ++i) {
+    bool open = true;
+    each_tap(s.w, r, [&](int64_t pixel) {
+      const T x = plane[pixel * s.channels + i];
+      if (!open || (x != y[i] && x == x)) return;
+      to[pixel * s.channels + i] += g[i];
+      open = false;
+    });
+  }
+}
+
+template <class T>
+void sample_gradient(OpContext& c, const PoolState& s, int64_t n) {
+  const Window& w = s.w;
+  const int64_t in = w.in_size() * s.channels, out = w.out_size() * s.channels;
+  const T *x = c.in(0)->as<T>() + n * in, *y = c.in(1)->as<T>() + n * out, *g = c.in(2)->as<T>() + n * out;
+  T* to = c.out(0)->as<T>() + n * in;
+  memset(static_cast<void*>(to), 0, static_cast<size_t>(in) * sizeof(T));
+  Reach r;
+  for (int64_t i = 0; i < w.out[0]; ++i) {
+    r.set(w, 0, i);
+    for (int64_t j = 0; j < w.out[1]; ++j) {
+      r.set(w, 1, j);
+      for (int64_t k = 0; k < w.out[2]; ++k, y += s.channels, g += s.channels) {
+        r.set(w, 2, k);
+        pixel_gradient(s, r, x, y, g, to);
+      }
+    }
+  }
+}
+
+Status run_gradient(OpContext& c) {
+  const PoolState& s = *c.state<PoolState>();
+  if (c.out(0)->count() == 0) return {};
+  c.parallel(s.samples, 1, [&](int64_t begin, int64_t end, int) {
+    for (int64_t n = begin; n < end; ++n)
+      s.dtype == DType::f32 ? sample_gradient<float>(c, s, n) : sample_gradient<double>(c, s, n);
+  });
+  return {};
+}
+
 // ---- max_unpool
 Status infer_unpool(OpContext& c) {
   const Tensor& x = *c.in(0);
@@ -293,6 +375,7 @@ const OpDef kDefs[] = {
     {Opcode::max_pool_, infer_op<Pool::max>, prepare_op<Pool::max>, run_pool, 0},
     {Opcode::avg_pool_, infer_op<Pool::avg>, prepare_op<Pool::avg>, run_pool, 0},
     {Opcode::lp_pool_, infer_op<Pool::lp>, prepare_op<Pool::lp>, run_pool, 0},
+    {Opcode::max_pool_gradient_, infer_gradient, prepare_gradient, run_gradient, 0},
     {Opcode::max_unpool_, infer_unpool, nullptr, run_unpool, 0},
 };
 

@@ -16,6 +16,9 @@ struct PoolKernels {
   // y[c] = factor * sum of taps[t][c] (of squares); more: y takes part in the sum.
   void (*sum)(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y);
   void (*sum_square)(const float* const* taps, int n, int64_t channels, bool more, float factor, float* y);
+  // to[t][c] += g[c] for the first t whose taps[t][c] is y[c], or NaN.
+  void (*max_gradient)(const float* const* taps, float* const* to, int n, int64_t channels, const float* y,
+                       const float* g);
 };
 
 DK_KERNEL_SETS(pool, PoolKernels)

@@ -82,7 +82,21 @@ void max_bytes(const T* const* taps, int n, int64_t channels, bool more, T* y) {
   }
 }
 
-const PoolKernels kTable = {max_f32, max_bytes<int8_t>, max_bytes<uint8_t>, sum_f32, sum_square};
+void max_gradient(const float* const* taps, float* const* to, int n, int64_t channels, const float* y, const float* g) {
+  for (int64_t c = 0; c < channels; c += kW) {
+    const int m = channels - c < kW ? static_cast<int>(channels - c) : kW;
+    const f32 best = load_n<f32>(y + c, m), gradient = load_n<f32>(g + c, m);
+    int_of<f32> open = ~int_of<f32>{};
+    for (int t = 0; t < n; ++t) {
+      const f32 x = load_n<f32>(taps[t] + c, m);
+      const int_of<f32> hit = open & ((x == best) | (x != x));
+      store_n(to[t] + c, load_n<f32>(to[t] + c, m) + select<f32>(hit, gradient, f32{}), m);
+      open = open & ~hit;
+    }
+  }
+}
+
+const PoolKernels kTable = {max_f32, max_bytes<int8_t>, max_bytes<uint8_t>, sum_f32, sum_square, max_gradient};
 }  // namespace
 
 #define DK_CAT2(a, b) a##b
