@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+
 import deploykit as dk
 from tests.support.peers import have_keras
 
@@ -29,8 +31,7 @@ def test_a_layer_that_only_keras_has(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-P", "-c", _SAVE], check=True, cwd=tmp_path)
     said = convert("mel.keras", "-o", "mel.dk", cwd=tmp_path)
     assert "verified" in said, said
-    graph = dk.load(tmp_path / "mel.dk")
-    assert [o.shape[-1] for o in graph.outputs] == [3] and graph.output_names == ["out"]
+    assert dk.Interpreter(tmp_path / "mel.dk").run(np.zeros((2, 512), np.float32))["out"].shape == (2, 3)
 
 
 def test_a_layer_of_ones_own(tmp_path: Path) -> None:
