@@ -266,6 +266,17 @@ class Layer(Configurable):
         return self._collect(None)
 
     @property
+    def trainable(self) -> bool:
+        """Whether gradients change the weights; setting it sets it in all layers inside."""
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        for layer in self.__dict__.get("_layers", ()):
+            layer.trainable = value
+
+    @property
     def trainable_variables(self) -> list[Variable]:
         """Variables that training changes."""
         return self._collect(True)
