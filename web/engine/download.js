@@ -208,13 +208,15 @@ export function localPath(source) {
   return new URL(source);
  return /^(https?|data|blob):/.test(source) ? null : source;
 }
-export async function readFile(path, { onProgress } = {}) {
+export async function readFile(path, { onProgress, signal } = {}) {
  try {
   const bytes = new Uint8Array(await builtin("node:fs/promises").readFile(path));
+  signal?.throwIfAborted();
   onProgress?.(bytes.length, bytes.length);
   return bytes;
  }
  catch (error) {
+  signal?.throwIfAborted();
   const { code, message } = error;
   throw new DeploykitError("DK-IO", code === "ENOENT" ? `${path}: no such file.` : `${path}: ${message}.`);
  }

@@ -39,16 +39,22 @@ export class Model {
   const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
   signal?.throwIfAborted();
   const connection = worker ? new Remote(base) : new Local();
+  const download = new AbortController(), stop = () => download.abort(signal?.reason);
+  signal?.addEventListener("abort", stop);
   try {
-   const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, options)]);
+   const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
    const given = worker && !own ? bytes.slice() : bytes;
    const transfer = worker ? [given.buffer] : [];
    const loaded = await connection.call("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
    return new Model(connection, worker, loaded, loaded, null);
   }
   catch (error) {
+   stop();
    connection.close();
    throw error;
+  }
+  finally {
+   signal?.removeEventListener("abort", stop);
   }
  }
  async run(inputs, { signal, timeout = 0 } = {}) {

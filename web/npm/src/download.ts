@@ -219,12 +219,14 @@ export function localPath(source: string | URL): string | URL | null {
   return /^(https?|data|blob):/.test(source) ? null : source;
 }
 
-export async function readFile(path: string | URL, { onProgress }: DownloadOptions = {}): Promise<Bytes> {
+export async function readFile(path: string | URL, { onProgress, signal }: DownloadOptions = {}): Promise<Bytes> {
   try {
     const bytes = new Uint8Array(await builtin("node:fs/promises")!.readFile(path));
+    signal?.throwIfAborted();
     onProgress?.(bytes.length, bytes.length);
     return bytes;
   } catch (error) {
+    signal?.throwIfAborted();
     const { code, message } = error as { code?: string; message: string };
     throw new DeploykitError("DK-IO", code === "ENOENT" ? `${path}: no such file.` : `${path}: ${message}.`);
   }

@@ -85,15 +85,20 @@ export class Model {
     const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
     signal?.throwIfAborted();
     const connection = worker ? new Remote(base) : new Local();
+    const download = new AbortController(), stop = () => download.abort(signal?.reason);
+    signal?.addEventListener("abort", stop);
     try {
-      const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, options)]);
+      const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
       const given = worker && !own ? bytes.slice() : bytes;
       const transfer = worker ? [given.buffer] : [];
       const loaded = await connection.call<Loaded>("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
       return new Model(connection, worker, loaded, loaded, null);
     } catch (error) {
+      stop(); // without an engine the file is of no use, nor is its progress
       connection.close();
       throw error;
+    } finally {
+      signal?.removeEventListener("abort", stop);
     }
   }
 
