@@ -71,6 +71,7 @@ LISTED = {
     "reduce_max": "NaN wins here",
     "reduce_min": "NaN wins here",
     "max_pool": "NaN wins here; no 32-bit integers there; bfloat16 padding in onnx's evaluator",
+    "max_pool_gradient": "of max_pool's samples: NaN wins here",
     "resize": "align_corners with fractional scales, integer rounding, interpolating crop_and_resize; float64 attrs",
     "quantize": "float8 results come back as uint8",
     "lstm": "lengths of 0 and unusual activations",
@@ -87,6 +88,7 @@ LISTED = {
 UNSUPPORTED = {
     "im2col": "training only; ONNX has no such op",
     "conv_weight_gradient": "training only; ONNX has no such op",
+    "keyed_uniform": "ONNX draws from a seed in an attribute, not in an input",
     "cumprod": "CumProd exists from opset 26",
     "bitcast": "BitCast exists from opset 26",
     "batch_norm": "a channel axis that is neither 1 nor the last",
