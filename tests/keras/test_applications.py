@@ -1,5 +1,7 @@
 """keras.applications against Keras: the same layers by name and kind, the same weights, files both ways, the same numbers."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -13,10 +15,7 @@ NETWORKS = {
     "EfficientNetB1": {}, "VGG16": {},
 }  # fmt: skip
 # Larger ones of the same code: their parameters as Keras' documentation counts them.
-COUNTS = {
-    "ResNet101": 44_707_176, "ResNet152": 60_419_944, "ResNet101V2": 44_675_560, "ResNet152V2": 60_380_648,
-    "EfficientNetB3": 12_320_535, "EfficientNetB7": 66_658_687, "VGG19": 143_667_240, "MobileNetV2": 3_538_984,
-}  # fmt: skip
+COUNTS = {"ResNet101": 44_707_176, "EfficientNetB3": 12_320_535, "MobileNetV2": 3_538_984}
 
 
 def both(name: str, **how: object) -> tuple:
@@ -37,7 +36,12 @@ def signature(model: object) -> list:
 
 def named(rows: list) -> list:
     """Layers without a name of their own are numbered by process: their kind says enough."""
-    return [(r[0].rstrip("_0123456789") if not r[2] else r[0], *r[1:]) for r in rows]
+
+    def name(given: str, kind: str, parameters: int) -> str:
+        own = re.sub(r"_\d+$", "", given)
+        return own if own == kind.lower() or not parameters else given
+
+    return [(name(*r[:3]), *r[1:]) for r in rows]
 
 
 @pytest.mark.parametrize("name", COUNTS)
@@ -68,7 +72,7 @@ def test_layers(name: str) -> None:
                 assert plain(p[k]) == plain(q[k]), (x.name, k)
 
 
-@pytest.mark.parametrize("name", [n for n in NETWORKS if n not in ("EfficientNetB1", "VGG16")])
+@pytest.mark.parametrize("name", [n for n in NETWORKS if n in ("MobileNetV2", "ResNet50", "EfficientNetB0")])
 @pytest.mark.parametrize("include_top", [True, False])
 def test_weights_of_keras(name: str, include_top: bool, tmp_path: object) -> None:
     """Written by Keras, read by us (and the other way round): the same output."""
