@@ -15,13 +15,16 @@ import numpy as np
 import pytest
 
 import deploykit as dk
-from deploykit.cli import demo_digits
+from deploykit.cli import demo_cmd, demo_digits
 from deploykit.data import digits
 from tests.web import pages
 
 HERE = Path(__file__).resolve().parent
 DTYPES = {"float32": 1, "int8": 5, "uint8": 6}
-MODULES = ["engine.wasm", "engine.relaxed.wasm", "engine.threads.wasm", "engine.relaxed.threads.wasm"]
+# Pages load the first one.  The others take two minutes of compiling each: DK_WEB_MODULES=all pytest tests/web/test_modules.py
+MODULES = ["engine.wasm"]
+if os.environ.get("DK_WEB_MODULES") == "all":
+    MODULES += ["engine.relaxed.wasm", "engine.threads.wasm", "engine.relaxed.threads.wasm"]
 
 
 @functools.cache
@@ -54,14 +57,12 @@ def run(module: str, model: Path, x: np.ndarray, threads: int = 1, runs: int = 1
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, np.ndarray]]:
     """Name: file and input.  The demo's digits in float and in 8 bits; the face detector in both."""
-    from importlib.resources import files
-
     folder = tmp_path_factory.mktemp("models")
     demo_digits.run(folder, lambda text: None)
     x = digits()[1][0][:1, ..., None].astype(np.float32)
     out = {name: (folder / f"{name}.dk", x) for name in ("digits", "digits-int8")}
     source = folder / "face.onnx"
-    source.write_bytes((files("deploykit") / "demo_data" / "blazeface.onnx").read_bytes())
+    source.write_bytes(demo_cmd.face_model())
     rng = np.random.default_rng(0)
     shape = (1, 128, 128, 3)
     dk.convert(source, folder / "face.dk", verify=False)
