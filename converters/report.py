@@ -68,6 +68,7 @@ class Report:
     source: str = ""
     output: str | None = None
     output_bytes: int = 0
+    runtime: str | None = None  # the first engine that runs the result; None for other formats
     quantization: dict[str, Any] | None = None  # scheme, counts, nearness to the source
     verification: dict[str, Any] | None = None
     diagnosis: dict[str, Any] | None = None  # with report=: errors and times of layers, sizes, memory plan
@@ -110,6 +111,7 @@ class Report:
             "source": self.source,
             "output": self.output,
             "output_bytes": self.output_bytes,
+            "runtime": self.runtime,
             "seconds": round(self.seconds, 6),
             "nodes_before": self.nodes_before,
             "nodes_after": self.nodes_after,

@@ -100,6 +100,7 @@ def convert(
     outputs: list[str] | None = None,
     io_layout: str | None = None,
     test_vectors: int = 0,
+    min_runtime: str | None = None,
 ) -> Report:
     """Convert a model to ``.dk`` (or ``.onnx``, ``.tflite``), optimise it, and check the result against its source.
 
@@ -122,7 +123,9 @@ def convert(
     verify_passes: also run both sides of every rewrite.  names=False drops inner names from the file.
     fix_batch: size of every input's leading dim.  outputs: names of the tensors to give, outputs or inner ones.
     io_layout: "nchw" or "nhwc" for inputs and outputs of rank 4.  test_vectors: how many made-up inputs to store with a
-    digest of their answers, for ``deploykit verify`` (.dk files only).  Names and order of inputs and outputs stay the source's.
+    digest of their answers, for ``deploykit verify`` (.dk files only).  min_runtime: the oldest engine that will have to
+    run the file ("0.1.0"); ops that came later are refused by name (``report.runtime`` says what is needed).  Names and order
+    of inputs and outputs stay the source's.
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
     """
@@ -146,6 +149,7 @@ def convert(
     from deploykit.converters.ir import interface
     from deploykit.converters.pipeline import PORTABLE, STAGES, optimize
     from deploykit.graph import dkfile
+    from deploykit.ops import contract
 
     choose = None
     if not (max_accuracy_drop is max_size is max_latency is None):
@@ -154,6 +158,12 @@ def convert(
         choose = _chooser(dst, max_accuracy_drop, max_size, max_latency, metric, names, search_progress)
     elif metric is not None:
         raise InputError("metric without a budget; say max_accuracy_drop, max_size or max_latency as well.")
+    if min_runtime is not None:
+        if dst is not None and Path(dst).suffix != ".dk":
+            raise InputError(
+                f"min_runtime is about our engine, which does not run '{Path(dst).suffix}' files; leave it out."
+            )
+        contract.version(min_runtime)
     if report is not None and not Path(report).resolve().parent.is_dir():
         raise InputError(f"report: {os.fspath(report)}: the folder {Path(report).resolve().parent} does not exist.")
     started = time.perf_counter()
@@ -208,6 +218,8 @@ def convert(
         told.after(before)
     told.graph = graph
     interface.hold(promised, graph, "the conversion")
+    if kind == ".dk":
+        told.runtime = contract.needed_runtime(graph, min_runtime)
     told.source, told.output = _name(named), os.fspath(dst) if dst else None
     with dkfile.atomic_write(dst) if dst is not None else contextlib.nullcontext() as f:
         result: bytes | Path

@@ -78,6 +78,7 @@ from deploykit.cli.common import console, size
     metavar="FILE.html",
     help="Write a page: accuracy, error and time of each layer, causes and remedies, sizes, memory plan.",
 )
+@click.option("--min-runtime", metavar="0.1.0", help="The oldest engine that will have to run the file (.dk only).")
 @click.option("--strip-names", is_flag=True, help="Leave out inner names: smaller, but harder to debug.")
 @common.json_option
 def command(
@@ -103,6 +104,7 @@ def command(
     max_latency: str | None,
     metric: str | None,
     page: Path | None,
+    min_runtime: str | None,
     strip_names: bool,
     as_json: bool,
 ) -> int:
@@ -156,6 +158,7 @@ def command(
             outputs=[n.strip() for n in outputs.split(",")] if outputs else None,
             io_layout=io_layout,
             test_vectors=test_vectors,
+            min_runtime=min_runtime,
         )
     if as_json:
         common.emit_json(report.to_json())
@@ -209,6 +212,8 @@ def show(report: Any) -> None:
         quantization(report.quantization)
     else:
         verification(report.verification)
+    if report.runtime is not None:
+        console.print(f"runs in engine {report.runtime} and later")
     console.print(f"done in {report.seconds:.1f} s. Next: [bold]deploykit bench {target}[/bold]")
 
 

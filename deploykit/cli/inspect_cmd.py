@@ -64,6 +64,8 @@ def command(model: Path, nodes: bool, html: Path | None, profile: bool, as_json:
     console.print(t)
     fused = ", ".join(f"{k} {v}" for k, v in info["fused"].items())
     console.print(f"fused into conv and matmul: {fused or 'nothing'}; transposes: {info['transposes']}")
+    if "runtime" in info:
+        console.print(f"runs in engine {info['runtime']} and later")
     m = info.get("memory")
     if m and "error" in m:
         console.print(f"memory plan: {m['error']}", markup=False)
@@ -151,6 +153,9 @@ def describe(path: Path, graph: Any) -> dict[str, Any]:
         "metadata": graph.metadata,
     }
     if path.suffix == ".dk":
+        from deploykit.ops.contract import needed_runtime
+
+        info["runtime"] = needed_runtime(graph)
         info["memory"] = _memory(path)
     return info
 

@@ -14,10 +14,42 @@ import sys
 from pathlib import Path
 
 from deploykit import dtypes
-from deploykit.ops.core import BY_OPCODE, Attr, Op
+from deploykit.errors import InputError, UnsupportedError
+from deploykit.graph import Graph
+from deploykit.ops.core import BY_OPCODE, Attr, Op, get
 
 KINDS = ("int", "float", "bool", "ints", "floats", "str", "dtype", "enum", "graph")
 FLAGS = ("view", "inplace", "effect", "random")
+# `since` of passports -> the first engine that knows these ops
+RUNTIMES = {1: "0.1.0"}
+
+
+def version(text: str) -> tuple[int, ...]:
+    """``"0.1.0"`` or ``"0.1"`` as numbers that compare; raises InputError for anything else."""
+    parts = text.split(".")
+    if not 1 <= len(parts) <= 3 or not all(p.isascii() and p.isdigit() for p in parts):
+        raise InputError(f"min_runtime: got {text!r}, expected a version of the engine such as '{RUNTIMES[1]}'.")
+    return tuple(int(p) for p in (*parts, "0", "0")[:3])
+
+
+def needed_runtime(graph: Graph, least: str | None = None) -> str:
+    """The first engine that runs the graph.  With ``least``, the oldest engine that will have to: raises UnsupportedError
+    that names what it lacks."""
+    nodes = [(get(n.op), n) for g in graph.walk() for n in g.nodes]
+    since = max((o.since for o, _ in nodes), default=1)
+    if least is not None:
+        oldest = version(least)
+        if oldest < version(RUNTIMES[1]):
+            raise UnsupportedError(f"min_runtime: got {least}; no engine before {RUNTIMES[1]} reads .dk files.")
+        new = [(o, n) for o, n in nodes if version(RUNTIMES[o.since]) > oldest]
+        if new:
+            what = [f"{o.name} (engine {RUNTIMES[o.since]}, node '{n.name or n.output.name}')" for o, n in new]
+            raise UnsupportedError(
+                f"min_runtime: an engine {least} cannot run this model; newer than it: {', '.join(what[:8])}"
+                f"{' ...' * (len(what) > 8)}. Allow {RUNTIMES[since]}, or replace these ops in the source.",
+                problems=what,
+            )
+    return RUNTIMES[since]
 
 
 def stored(a: Attr, value: object) -> object:

@@ -10,8 +10,9 @@ import pytest
 import deploykit as dk
 from deploykit.converters.importers.onnx import import_onnx
 from deploykit.converters.ir import interface
-from deploykit.errors import InputError, VerifyError
+from deploykit.errors import InputError, UnsupportedError, VerifyError
 from deploykit.graph.dkfile import to_bytes
+from deploykit.ops import contract, get
 from tests.support import assets, small
 from tests.support.peers import need, need_onnxruntime
 
@@ -72,6 +73,25 @@ def test_layout_of_tflite() -> None:
     report = dk.convert(path, io_layout="nchw")
     assert report.verification["status"] == "passed"
     assert report.graph.inputs[0].shape == (1, 3, 224, 224)
+
+
+def test_the_oldest_engine(cnn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dk.convert(cnn, tmp_path / "m.dk", min_runtime="0.1").runtime == "0.1.0"
+    for bad in ("", "1.x", "0.1.0.0", "-1"):
+        with pytest.raises(InputError, match="expected a version of the engine"):
+            dk.convert(cnn, min_runtime=bad)
+    with pytest.raises(UnsupportedError, match="no engine before 0.1.0"):
+        dk.convert(cnn, min_runtime="0.0.9")
+    with pytest.raises(InputError, match="does not run '.onnx' files"):
+        dk.convert(cnn, tmp_path / "m.onnx", min_runtime="0.1.0")
+    # as if convolutions had come with a later engine
+    monkeypatch.setitem(contract.RUNTIMES, 2, "0.2.0")
+    monkeypatch.setattr(get("conv"), "since", 2)
+    assert dk.convert(cnn, min_runtime="0.2.0").runtime == dk.convert(cnn).runtime == "0.2.0"
+    target = tmp_path / "refused.dk"
+    with pytest.raises(UnsupportedError, match=r"engine 0.1.9 cannot run .* conv \(engine 0.2.0, node '.+Allow 0.2.0"):
+        dk.convert(cnn, target, min_runtime="0.1.9")
+    assert not target.exists()
 
 
 def test_names_are_a_promise(cnn: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -130,7 +131,7 @@ class Exporter:
             elif "onnx" in p.names:
                 one_to_one(Site(self, w, node, attrs), p)
             else:
-                decomposed(Site(self, w, node, attrs), p)
+                decomposed(Site(self, w, node, attrs), p.decompose)
         except UnsupportedError as e:
             self.problems[f"{node.op}: {e.message.rstrip('.')}"].append(node.name or node.op)
             for out in node.outputs:
@@ -313,15 +314,15 @@ def first_operands(s: Site) -> list[str | None] | None:
     return out
 
 
-def decomposed(s: Site, p: Op) -> None:
-    """An op that its passport takes apart."""
+def decomposed(s: Site, decompose: Callable[..., Any] | None) -> None:
+    """An op that its passport takes apart, or another function in its place."""
     from deploykit.ops import GraphBuilder
 
     b = GraphBuilder(Graph())
     stand_ins = [None if v is None else Value(v.name, v.dtype, v.shape, data=v.data) for v in s.node.inputs]
-    assert p.decompose is not None
+    assert decompose is not None
     with b.tracing():
-        got = p.decompose(*stand_ins, **s.attrs)
+        got = decompose(*stand_ins, **s.attrs)
     results = list(got) if isinstance(got, (tuple, list)) else [got]
     for inner, v in zip(stand_ins, s.node.inputs, strict=True):
         if inner is not None and v is not None and not inner.is_constant:

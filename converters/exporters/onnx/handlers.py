@@ -9,12 +9,14 @@ import ml_dtypes
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.exporters.onnx.exporter import Site, elementwise, typed
+from deploykit.converters.exporters.onnx.exporter import Site, decomposed, elementwise, typed
 from deploykit.converters.exporters.onnx.registry import HANDLERS, as_int64, exports, swapped
 from deploykit.converters.exporters.onnx.writer import element_type
 from deploykit.dtypes import DType
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
+from deploykit.ops.core import F, get
+from deploykit.ops.grads import scalar
 
 _NO_AXIS = 2147483647
 
@@ -386,6 +388,18 @@ def _max_pool(s: Site) -> None:
     y, at = s.w.node("MaxPool", s.first(0), outputs=2, storage_order=int(a["column_major"]), **flags)
     s.out_first(y)
     s.w.set_first(s.node.outputs[1], s.w.node("Mod", at, _plane(s, s.x())))
+
+
+@exports("max_pool_gradient")
+def _max_pool_gradient(s: Site) -> None:
+    """As its passport takes it apart; a NaN wins in our pools and loses in ONNX runtimes, so infinity stands for it there
+    (and the largest number for infinity: the place is asked for, not the value)."""
+
+    def parts(x: Any, *rest: Any, **attrs: Any) -> Any:
+        most = F.minimum(x, scalar(float(np.finfo(x.dtype.np).max), x))
+        return get("max_pool_gradient").decompose(F.where(F.is_nan(x), scalar(np.inf, x), most), *rest, **attrs)  # type: ignore[misc]
+
+    decomposed(s, parts)
 
 
 @exports("avg_pool")

@@ -53,7 +53,7 @@ def _dynamic_lstm(s: Site) -> None:
     """In standard ops when the number of steps is known, otherwise as onnxruntime's own op, which computes the same."""
     steps, w, r = (s.x(0).shape or (None,))[0], s.data(1), s.data(2)
     if isinstance(steps, int) or w is None or r is None:
-        return decomposed(s, get("dynamic_lstm"))
+        return decomposed(s, get("dynamic_lstm").decompose)
     zero = s.w.const(np.zeros(len(w), np.int8))
     scales = [s.w.node("Squeeze", s.get(i), s.w.i64(1)) if s.x(i).shape == (len(w), 1) else s.get(i) for i in (3, 4)]
     lengths = peepholes = None
