@@ -29,8 +29,13 @@
 #include <wasm_simd128.h>
 #endif
 
+#if defined(DK_SIMD_SCALAR)  // for tests and for CPUs without vectors: small, not unrolled
+#define DK_INL inline
+#define DK_UNROLL _Pragma("GCC unroll 1")
+#else
 #define DK_INL inline __attribute__((always_inline))
 #define DK_UNROLL _Pragma("GCC unroll 64")
+#endif
 #define DK_RESTRICT __restrict__
 
 namespace dk::simd {
