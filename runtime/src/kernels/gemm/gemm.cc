@@ -108,13 +108,19 @@ bool gemm_in_place(const GemmLayout& layout) {
   return (layout.padded() - layout.n) * 4 <= 64;
 }
 
-// Rows of A that go through all panels before the next ones.  Small enough that they and a panel stay in L2, so that a
-// panel is loaded into L2 once per chunk; large enough that this is rare.
-static int64_t chunk_rows(const GemmProblem& p) {
-  const int64_t row_bytes = p.layout->rows * 4;
+// Rows of A that go through all panels before the next ones.
+//
+// Either few: B stays in L2 and is read from there for every tile, A is read once, and C is written in the order of its
+// addresses.  Or, when B is large or the rows are soon through, as many as stay in L2 beside a panel: then every weight
+// comes from far only once, and is fetched one panel ahead.
+static int64_t chunk_rows(const GemmProblem& p, int64_t m, int64_t columns) {
+  constexpr int64_t kSmallB = 256 << 10, kSmallA = 128 << 10, kMostA = 400 << 10;
   const int mr = p.layout->main.mr;
-  int64_t rows = (128 << 10) / (row_bytes > 0 ? row_bytes : 1);
-  if (rows < 2 * mr) rows = 2 * mr;
+  // Taps of neighbouring rows overlap; with stride 2 a row adds four pixels.
+  const int64_t row_bytes = p.k * (p.taps < 4 ? p.taps : 4) * 4 + 1;
+  int64_t rows = kMostA / row_bytes;
+  if (columns * p.layout->rows * 4 <= kSmallB && m * row_bytes > kSmallA) rows = mr;
+  if (rows < 2 * mr && rows != mr) rows = 2 * mr;
   const int64_t most = kGemmMaxPointers / (p.taps > 0 ? p.taps : 1);
   if (rows > most) rows = most;
   if (rows < 1) rows = 1;
@@ -134,7 +140,9 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
   const GemmEpilogue& e = *p.epilogue;
   if (p.taps > kGemmMaxPointers) __builtin_trap();  // callers split such kernels
   const float* pointers[kGemmMaxPointers];
-  const int64_t chunk = chunk_rows(p);
+  if (p0 >= p1) return;
+  const int64_t columns = l.column(p1 - 1) + l.shape(p1 - 1).nr - l.column(p0);
+  const int64_t chunk = chunk_rows(p, m1 - m0, columns);
   const int64_t chunks = (m1 - m0 + chunk - 1) / chunk;
 
   GemmTile t;
@@ -167,10 +175,15 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
       t.n = together > 1 ? together * shape.nr : l.columns(panel);
       const int mr = tile_rows(shape, pointers, rows);
       const int64_t blocks = (rows + mr - 1) / mr;
+      // Panels that have been through are in L2, unless they are too many.
+      const bool fetch = p.packed && (ch == 0 || rows > 2 * mr) && blocks <= 32;
       for (int64_t block = 0; block < blocks; ++block) {
         const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
         const int m = static_cast<int>(r1 - r0);
         t.a = pointers + r0;
+        t.ahead_step = fetch ? (shape.nr * 4 + blocks - 1) / blocks : 0;
+        t.ahead = reinterpret_cast<const char*>(t.b) +
+                  (fetch ? shape.nr * 4 * l.rows + block * l.rows * t.ahead_step : int64_t{0});
         t.c = p.c + (c0 + r0) * p.ldc + column;
         const float* residual = e.residual ? e.residual + (c0 + r0) * e.ldr + column : nullptr;
         t.residual = e.finish ? nullptr : residual;

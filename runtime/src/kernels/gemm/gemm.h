@@ -33,6 +33,8 @@ struct GemmTile {
   int64_t ldr;
   bool residual_first;  // before the clamp
   float low, high;      // clamp; infinities when there is none
+  const char* ahead;    // what is fetched into L2 meanwhile: one line at each k, ahead_step bytes apart
+  int64_t ahead_step;
 };
 
 // What is left for tiles whose epilogue is more than bias, clamp and residual; runs on the stored tile while it is in

@@ -25,6 +25,17 @@ __attribute__((noinline)) void store_part(const GemmTile* t, const float* acc, i
   }
 }
 
+// Asks for the lines of a tile.
+template <int M, int NV>
+DK_INL void touch(const float* c, int64_t ldc) {
+  constexpr int kLine = 64 / sizeof(float), kStep = kW < kLine ? kLine : kW;
+  DK_UNROLL
+  for (int i = 0; i < M; ++i, c += ldc) {
+    DK_UNROLL
+    for (int j = 0; j < NV * kW; j += kStep) __builtin_prefetch(c + j, 0, 3);
+  }
+}
+
 // M x (NV vectors) of C.  Per k: NV loads of B, M broadcasts of A, M * NV multiply-adds, all in registers.
 template <int M, int NV>
 void tile(const GemmTile* t) {
@@ -34,14 +45,19 @@ void tile(const GemmTile* t) {
     DK_UNROLL
     for (int i = 0; i < M; ++i) acc[i][j] = f32{};
   }
+  // C lies in other rows than what was written last, so no processor guesses that it comes next.
+  touch<M, NV>(t->c, t->ldc);
+  if (t->residual) touch<M, NV>(t->residual, t->ldr);
+  const char* ahead = t->ahead;
   const float* b = t->b;
-  const int64_t ldb = t->ldb, k1 = t->k;
+  const int64_t ldb = t->ldb, k1 = t->k, ahead_step = t->ahead_step;
   const float* const* rows = t->a;
   for (int64_t tap = 0; tap < t->taps; ++tap, rows += t->a_stride) {
     const float* a[M];
     DK_UNROLL
     for (int i = 0; i < M; ++i) a[i] = rows[i] + t->a_shift;
-    for (int64_t k = 0; k < k1; ++k, b += ldb) {
+    for (int64_t k = 0; k < k1; ++k, b += ldb, ahead += ahead_step) {
+      __builtin_prefetch(ahead, 0, 2);
       f32 bv[NV];
       DK_UNROLL
       for (int j = 0; j < NV; ++j) bv[j] = load<f32>(b + j * kW);
