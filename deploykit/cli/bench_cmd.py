@@ -11,8 +11,9 @@ import click
 import numpy as np
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size
+from deploykit.cli.common import console
 from deploykit.errors import InputError
+from deploykit.units import size
 
 PEERS = ("onnxruntime", "litert", "openvino", "ncnn")
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size
+from deploykit.cli.common import console
+from deploykit.units import size
 
 _NEXT = {
     "c": "try it: cmake -S {out} -B build && cmake --build build && build/{name}_example {out}/{name}.dk",

@@ -88,19 +88,6 @@ def parse_shapes(values: tuple[str, ...]) -> dict[str, list[int | str]]:
     return out
 
 
-def size(n: float) -> str:
-    """Bytes for people.
-
-    >>> size(2_500_000)
-    '2.5 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return ""
-
-
 def table(*columns: str, title: str | None = None) -> Table:
     """A plain table; columns that begin with '>' are right-aligned."""
     t = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")

@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size
+from deploykit.cli.common import console
+from deploykit.units import size
 
 
 @click.command(short_help="Convert a model to .dk, .onnx or .tflite.")

@@ -12,7 +12,8 @@ import click
 import numpy as np
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size
+from deploykit.cli.common import console
+from deploykit.units import size
 
 SIZE = 128  # the detector's input
 # BlazeFace's anchors (Bazarevsky et al. 2019, section 3): 2 per cell of a 16 x 16 grid, 6 per cell of an 8 x 8 grid.

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.graph.ir import Graph, Node, Value
+from deploykit.units import size
 
 _GAP_X, _GAP_Y, _HEIGHT = 24, 34, 40
 _SWEEPS = 6
@@ -23,12 +24,12 @@ _SWEEPS = 6
 def page(path: Path, graph: Graph, info: dict[str, Any], times: dict[str, float] | None = None) -> str:
     """The page's text; ``info`` is what ``inspect --json`` gives, ``times`` milliseconds by node name."""
     graphs = [_draw(g, _title(g, k), times or {}) for k, g in enumerate(graph.walk())]
-    ops = [[op, str(r["count"]), _bytes(r["weights"])] for op, r in info["ops"].items()]
+    ops = [[op, str(r["count"]), size(r["weights"])] for op, r in info["ops"].items()]
     ends = [[s["name"], s["type"]] for side in ("inputs", "outputs") for s in info[side]]
     meta = [[k, v if isinstance(v, str) else json.dumps(v)[:300]] for k, v in graph.metadata.items()]
     data = {
         "graphs": graphs,
-        "summary": f"{_bytes(info['bytes'])}, {info['nodes']} nodes, weights {_bytes(info['weights'])}, "
+        "summary": f"{size(info['bytes'])}, {info['nodes']} nodes, weights {size(info['weights'])}, "
         f"{info['transposes']} transposes",
         "tables": [
             ["inputs and outputs", ends, False],
@@ -44,14 +45,6 @@ def page(path: Path, graph: Graph, info: dict[str, Any], times: dict[str, float]
 
 def _title(g: Graph, k: int) -> str:
     return f"{g.name} ({len(g.nodes)} nodes)" if k else f"main ({len(g.nodes)} nodes)"
-
-
-def _bytes(n: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if n < 1000:
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return f"{n:.1f} GB"
 
 
 def _shape(v: Value) -> str:
@@ -100,14 +93,14 @@ def _box(n: Node, times: dict[str, float]) -> dict[str, Any]:
             continue
         if v.data is not None:
             weights += v.data.nbytes
-            shown = f" = {v.data.reshape(-1).tolist()}" if v.data.size <= 6 else f", {_bytes(v.data.nbytes)}"
+            shown = f" = {v.data.reshape(-1).tolist()}" if v.data.size <= 6 else f", {size(v.data.nbytes)}"
             rows.append([f"input {i}", f"constant {_shape(v)}{shown}"])
         else:
             rows.append([f"input {i}", f"{v.name} {_shape(v)}"])
     rows += [[f"output {i}", f"{v.name} {_shape(v)}"] for i, v in enumerate(n.outputs) if v is not None]
     rows += [[k, a.name if isinstance(a, Graph) else str(a)] for k, a in n.attrs.items()]
     if weights:
-        rows.append(["weights", _bytes(weights)])
+        rows.append(["weights", size(weights)])
     first = next((v for v in n.outputs if v is not None), None)
     act = n.attrs.get("act", "none")
     box = _finish(n.op if act == "none" else f"{n.op} + {act}", _shape(first) if first is not None else "", rows)

@@ -9,7 +9,8 @@ from typing import Any
 import click
 
 from deploykit.cli import common
-from deploykit.cli.common import console, escape, size, spec_text
+from deploykit.cli.common import console, escape, spec_text
+from deploykit.units import size
 
 
 @click.command(short_help="Show what is in a model.")

@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from deploykit.cli import common
-from deploykit.cli.common import console, size
+from deploykit.cli.common import console
 from deploykit.errors import InputError
+from deploykit.units import size
 
 
 @click.command(short_help="Write a static web page that runs a model.")

@@ -13,19 +13,7 @@ from typing import Any
 
 from deploykit.errors import UnsupportedError
 from deploykit.pages import charts
-
-
-def size(n: float) -> str:
-    """Bytes for people.
-
-    >>> size(2_500_000)
-    '2.5 MB'
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
-        n /= 1000
-    return ""
+from deploykit.units import size
 
 
 def shortener(names: Sequence[str], most: int = 44) -> Callable[[str], str]:

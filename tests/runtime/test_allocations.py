@@ -6,8 +6,6 @@ threads, so memory that the engine would take past its own allocator is seen too
 
 from __future__ import annotations
 
-import os
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -15,29 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploykit import dtypes, native
+from deploykit import dtypes
 from deploykit.graph import Graph
 from deploykit.graph.dkfile import to_bytes
 from deploykit.ops.core import REGISTRY
 from deploykit.ops.samples import samples_of
-from tests.support import fuzz_seeds
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import fuzz_seeds, linked
 
 
 @pytest.fixture(scope="module")
 def counter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The counting program, linked against the engine of this installation."""
-    if shutil.which("cc") is None:
-        assert not os.environ.get("CI"), "CI needs a C compiler"
-        pytest.skip("no C compiler")
-    library = Path(native.library()._name)
-    program = tmp_path_factory.mktemp("allocations") / "allocations"
-    source = Path(__file__).with_name("allocations.c")
-    include = ROOT / "runtime" / "include"
-    flags = ["-std=c11", "-O1", "-fno-builtin", "-rdynamic", f"-I{include}", f"-Wl,-rpath,{library.parent}"]
-    subprocess.run(["cc", *flags, str(source), str(library), "-o", str(program)], check=True)
-    return program
+    return linked.program(Path(__file__).with_name("allocations.c"), tmp_path_factory.mktemp("allocations"))
 
 
 def write(folder: Path, name: str, graph: Graph, inputs: list[np.ndarray]) -> str:

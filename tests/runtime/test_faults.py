@@ -3,33 +3,21 @@ no leak.  ``faults.c`` stands in the place of the C library's functions."""
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deploykit import native
 from deploykit.graph import Graph
 from deploykit.ops.builder import GraphBuilder
 from tests.runtime.test_allocations import networks, write
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import linked
 
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if shutil.which("cc") is None:
-        assert not os.environ.get("CI"), "CI needs a C compiler"
-        pytest.skip("no C compiler")
-    library = Path(native.library()._name)
-    out = tmp_path_factory.mktemp("faults") / "faults"
-    include = ROOT / "runtime" / "include"
-    flags = ["-std=gnu11", "-O1", "-fno-builtin", "-rdynamic", f"-I{include}", f"-Wl,-rpath,{library.parent}"]
-    subprocess.run(["cc", *flags, str(Path(__file__).with_name("faults.c")), str(library), "-o", str(out)], check=True)
-    return out
+    return linked.program(Path(__file__).with_name("faults.c"), tmp_path_factory.mktemp("faults"), "gnu11")
 
 
 def packed() -> tuple[str, Graph, list[np.ndarray]]:
