@@ -16,15 +16,41 @@ namespace {
 constexpr int kTileRows = 16, kTileColumns = 16;
 constexpr int64_t kTileCopied = 144 << 10;  // bytes of rows side by side, on the stack, where the caller has no room
 constexpr int kTileNumbers = 2 * kTileRows * 48;
+constexpr int kTilePieces = 4;
 
 // A block of one or two tiles of rows.
 struct TileBlock {
-  const uint8_t* a;
+  const uint8_t *a, *a2;  // of the first and second tile
   int64_t lda, units, step;
   const void* b;
   void* sums;  // rows of `columns` numbers
   int columns;
   int64_t second;  // rows from the first tile to the second; 0: there is none
+};
+
+// Sums that wait for their epilogue.  It is done in pieces between the products of the next block, which may be one of
+// another panel: tiles and vectors then work at the same time.  It comes before that block's own sums are stored: loads
+// that alias earlier stores would wait for them.
+template <class Finish>
+struct TilePending {
+  Finish finish;  // finish(sums, panel, row, n): n rows of sums of a panel, from row `row` on
+  const char* sums = nullptr;
+  int64_t panel = 0, row = 0, left = 0, piece = 0, row_bytes = 0;
+
+  explicit TilePending(Finish f) : finish(f) {}
+  void set(const char* at, int64_t p, int64_t first, int64_t n, int64_t bytes, int64_t steps) {
+    const int64_t pieces = steps < kTilePieces ? steps : kTilePieces;
+    sums = at, panel = p, row = first, left = n, row_bytes = bytes;
+    piece = ((n + pieces - 1) / pieces + 3) / 4 * 4;
+  }
+  __attribute__((noinline)) void some() {
+    const int64_t n = left < piece ? left : piece;
+    finish(sums, panel, row, n);
+    sums += n * row_bytes, row += n, left -= n;
+  }
+  void all() {
+    while (left) some();
+  }
 };
 
 struct TileRun {
@@ -79,66 +105,64 @@ struct TileRun {
   }
 };
 
-// The blocks of a chunk against one panel.  finish(sums, row, n): n rows of sums from row `row` on are ready; it works
-// while the tiles of the next block are on their way.
-template <class Multiply, class Finish>
+// The blocks of a chunk against a panel; the epilogue of the last one is left to the next call or to pending.all().
+template <class Multiply, class Pending>
 inline __attribute__((always_inline)) void tile_blocks(const TileRun& r, const TileRun::Chunk& chunk, TileBlock t,
-                                                       const uint8_t* a, char* sums, Multiply multiply, Finish finish) {
-  const int64_t size = int64_t{2} * kTileRows * t.columns * 4;
-  char* waiting = nullptr;
-  int64_t row = 0, n = 0;
-  for (int64_t i = chunk.t0, turn = 0; i < chunk.t1; i += 2, turn ^= 1) {
+                                                       const uint8_t* a, int64_t panel, Multiply multiply,
+                                                       Pending& pending) {
+  for (int64_t i = chunk.t0; i < chunk.t1; i += 2) {
     const int64_t first = r.first_row(i), last = i + 1 < chunk.t1 ? r.first_row(i + 1) : first;
     t.a = a + (first - chunk.start) * t.lda;
     t.second = last - first;
-    t.sums = sums + turn * size;
-    multiply(t);
-    if (waiting) finish(waiting, row, n);
-    row = i * r.tile_rows;
-    n = last + r.tile_rows - row;
-    waiting = sums + turn * size + (row - first) * t.columns * 4;
+    t.a2 = t.a + t.second * t.lda;
+    multiply(t, pending);
+    const int64_t row = i * r.tile_rows, bytes = t.columns * 4;
+    pending.set(static_cast<const char*>(t.sums) + (row - first) * bytes, panel, row, last + r.tile_rows - row, bytes,
+                t.units / t.step);
   }
-  if (waiting) finish(waiting, row, n);
 }
 
-#define DK_TILE_PRODUCTS(name, dot)                                                                                \
-  template <bool Two, bool Wide>                                                                                   \
-  inline __attribute__((always_inline)) void name##_part(const TileBlock& t, int column) {                         \
-    const int64_t ldb = t.columns * 4, lda = t.lda, tiles = t.units / t.step;                                      \
-    const uint8_t *a0 = t.a, *a1 = t.a + t.second * lda;                                                           \
-    const char* b = static_cast<const char*>(t.b) + column * 4;                                                    \
-    char *c0 = static_cast<char*>(t.sums) + column * 4, *c1 = c0 + t.second * ldb;                                 \
-    _tile_zero(0);                                                                                                 \
-    if (Wide) _tile_zero(1);                                                                                       \
-    if (Two) _tile_zero(2);                                                                                        \
-    if (Two && Wide) _tile_zero(3);                                                                                \
-    for (int64_t i = 0; i < tiles; ++i) {                                                                          \
-      _tile_loadd(6, b, ldb);                                                                                      \
-      _tile_loadd(4, a0, lda);                                                                                     \
-      dot(0, 4, 6);                                                                                                \
-      if (Wide) {                                                                                                  \
-        _tile_loadd(7, b + kTileColumns * 4, ldb);                                                                 \
-        dot(1, 4, 7);                                                                                              \
-      }                                                                                                            \
-      if (Two) {                                                                                                   \
-        _tile_loadd(5, a1, lda);                                                                                   \
-        dot(2, 5, 6);                                                                                              \
-        if (Wide) dot(3, 5, 7);                                                                                    \
-      }                                                                                                            \
-      a0 += t.step * 4;                                                                                            \
-      a1 += t.step * 4;                                                                                            \
-      b += t.step * ldb;                                                                                           \
-    }                                                                                                              \
-    _tile_stored(0, c0, ldb);                                                                                      \
-    if (Wide) _tile_stored(1, c0 + kTileColumns * 4, ldb);                                                         \
-    if (Two) _tile_stored(2, c1, ldb);                                                                             \
-    if (Two && Wide) _tile_stored(3, c1 + kTileColumns * 4, ldb);                                                  \
-  }                                                                                                                \
-  inline void name(const TileBlock& t) {                                                                           \
-    int column = 0;                                                                                                \
-    for (; column + 2 * kTileColumns <= t.columns; column += 2 * kTileColumns)                                     \
-      t.second ? name##_part<true, true>(t, column) : name##_part<false, true>(t, column);                         \
-    if (column < t.columns) t.second ? name##_part<true, false>(t, column) : name##_part<false, false>(t, column); \
+#define DK_TILE_PRODUCTS(name, dot)                                                                          \
+  template <bool Two, bool Wide, class Pending>                                                              \
+  inline __attribute__((always_inline)) void name##_part(const TileBlock& t, int column, Pending& pending) { \
+    const int64_t ldb = t.columns * 4, lda = t.lda, tiles = t.units / t.step;                                \
+    const uint8_t *a0 = t.a, *a1 = t.a2;                                                                     \
+    const char* b = static_cast<const char*>(t.b) + column * 4;                                              \
+    char *c0 = static_cast<char*>(t.sums) + column * 4, *c1 = c0 + t.second * ldb;                           \
+    _tile_zero(0);                                                                                           \
+    if (Wide) _tile_zero(1);                                                                                 \
+    if (Two) _tile_zero(2);                                                                                  \
+    if (Two && Wide) _tile_zero(3);                                                                          \
+    for (int64_t i = 0; i < tiles; ++i) {                                                                    \
+      _tile_loadd(6, b, ldb);                                                                                \
+      _tile_loadd(4, a0, lda);                                                                               \
+      dot(0, 4, 6);                                                                                          \
+      if (Wide) {                                                                                            \
+        _tile_loadd(7, b + kTileColumns * 4, ldb);                                                           \
+        dot(1, 4, 7);                                                                                        \
+      }                                                                                                      \
+      if (Two) {                                                                                             \
+        _tile_loadd(5, a1, lda);                                                                             \
+        dot(2, 5, 6);                                                                                        \
+        if (Wide) dot(3, 5, 7);                                                                              \
+      }                                                                                                      \
+      a0 += t.step * 4;                                                                                      \
+      a1 += t.step * 4;                                                                                      \
+      b += t.step * ldb;                                                                                     \
+      if (pending.left) pending.some();                                                                      \
+    }                                                                                                        \
+    _tile_stored(0, c0, ldb);                                                                                \
+    if (Wide) _tile_stored(1, c0 + kTileColumns * 4, ldb);                                                   \
+    if (Two) _tile_stored(2, c1, ldb);                                                                       \
+    if (Two && Wide) _tile_stored(3, c1 + kTileColumns * 4, ldb);                                            \
+  }                                                                                                          \
+  template <class Pending>                                                                                   \
+  inline void name(const TileBlock& t, Pending& p) {                                                         \
+    int column = 0;                                                                                          \
+    for (; column + 2 * kTileColumns <= t.columns; column += 2 * kTileColumns)                               \
+      t.second ? name##_part<true, true>(t, column, p) : name##_part<false, true>(t, column, p);             \
+    if (column >= t.columns) return;                                                                         \
+    t.second ? name##_part<true, false>(t, column, p) : name##_part<false, false>(t, column, p);             \
   }
 
 }  // namespace

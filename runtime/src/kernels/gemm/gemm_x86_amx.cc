@@ -56,16 +56,43 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
   const float* pointers[kGemmMaxPointers];
   alignas(64) uint8_t stack[kTileCopied];
   uint8_t* const copied = p.room_bytes > kTileCopied ? static_cast<uint8_t*>(p.room) : stack;
-  alignas(64) float sums[2 * kTileNumbers];
+  alignas(64) float sums[kTileNumbers];
   const TileRun run(m, l.rows, l.step, p.room_bytes > kTileCopied ? p.room_bytes : kTileCopied);
   const int64_t pointed = kGemmMaxPointers / p.taps;
   const int64_t chunks = run.chunks(run.copies < pointed ? run.copies : pointed);
   run.configure();
 
+  auto finish = [&](const char* at, int64_t panel, int64_t row, int64_t rows) {
+    const int64_t column = l.column(panel);
+    const int n = l.columns(panel);
+    float* c = p.c + (m0 + row) * p.ldc + column;
+    const float* residual = e.residual ? e.residual + (m0 + row) * e.ldr + column : nullptr;
+    store_rows(reinterpret_cast<const float*>(at), l.shape(panel).nr, rows, n, e.bias + column, c, p.ldc,
+               e.finish ? nullptr : residual, e);
+    if (!e.finish) return;
+    GemmFinish f;
+    f.c = c;
+    f.ldc = p.ldc;
+    f.m = static_cast<int>(rows);
+    f.n = n;
+    f.scale = e.scale;
+    f.bias = e.bias2 ? e.bias2 + (m0 + row) * e.bias2_row + column * e.bias2_col : nullptr;
+    f.bias_row = e.bias2_row;
+    f.bias_col = e.bias2_col;
+    f.act = e.act;
+    f.alpha = e.alpha;
+    f.beta = e.beta;
+    f.residual = residual;
+    f.ldr = e.ldr;
+    f.residual_first = e.residual_first;
+    p.kernels->finish(&f);
+  };
+  TilePending<decltype(finish)> pending(finish);
   TileBlock t;
   t.units = l.rows;
   t.step = l.step;
   t.lda = run.pitch;
+  t.sums = sums;
   for (int64_t i = 0; i < chunks; ++i) {
     const TileRun::Chunk chunk = run.chunk(i, chunks);
     p.rows->fill(p.rows, m0 + chunk.start, chunk.rows, pointers, chunk.rows);
@@ -81,36 +108,12 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
       __builtin_memset(to + p.taps * tap_bytes, 0, static_cast<size_t>(l.rows * 4 - p.taps * tap_bytes));
     }
     for (int64_t panel = p0; panel < p1; ++panel) {
-      const int64_t column = l.column(panel);
-      const int n = l.columns(panel);
       t.columns = l.shape(panel).nr;
-      t.b = p.packed + column * l.rows;
-      tile_blocks(run, chunk, t, copied, reinterpret_cast<char*>(sums), multiply,
-                  [&](char* at, int64_t row, int64_t rows) {
-                    float* c = p.c + (m0 + row) * p.ldc + column;
-                    const float* residual = e.residual ? e.residual + (m0 + row) * e.ldr + column : nullptr;
-                    store_rows(reinterpret_cast<float*>(at), t.columns, rows, n, e.bias + column, c, p.ldc,
-                               e.finish ? nullptr : residual, e);
-                    if (!e.finish) return;
-                    GemmFinish f;
-                    f.c = c;
-                    f.ldc = p.ldc;
-                    f.m = static_cast<int>(rows);
-                    f.n = n;
-                    f.scale = e.scale;
-                    f.bias = e.bias2 ? e.bias2 + (m0 + row) * e.bias2_row + column * e.bias2_col : nullptr;
-                    f.bias_row = e.bias2_row;
-                    f.bias_col = e.bias2_col;
-                    f.act = e.act;
-                    f.alpha = e.alpha;
-                    f.beta = e.beta;
-                    f.residual = residual;
-                    f.ldr = e.ldr;
-                    f.residual_first = e.residual_first;
-                    p.kernels->finish(&f);
-                  });
+      t.b = p.packed + l.column(panel) * l.rows;
+      tile_blocks(run, chunk, t, copied, panel, multiply<decltype(pending)>, pending);
     }
   }
+  pending.all();
   _tile_release();
 }
 

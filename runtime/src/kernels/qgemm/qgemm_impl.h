@@ -305,40 +305,70 @@ constexpr int kNarrow = kDotFast ? 6 : 4, kMain = kDotFast ? 6 : 3;
 #endif
 
 #if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
+// Whether no sum plus residual needs `capped`.
+inline bool bounded(const QEpilogue& e) {
+  auto size = [](float v) { return v < 0 ? -v : v; };
+  const float most = size(e.mid_low) > size(e.mid_high) ? size(e.mid_low) : size(e.mid_high);
+  return most * size(e.mid_scale) + 256 * size(e.residual_scale) < 1e9f;
+}
+
+// The epilogues of finish_tile for a block of stored sums.  What does not change from row to row is read once: the
+// compiler could not know that storing bytes leaves the epilogue's own numbers alone.  Added: needs bounded(e).
 template <int NV, bool Added>
 DK_INL void finish_block(const QGemmFinish* f, const int32_t* sums, const int32_t* bias) {
-  constexpr int kRows = 4 / NV;
-  QGemmFinish part = *f;
+  const QEpilogue& e = *f->e;
+  constexpr int kRows = 4 / NV, kBytes = NV * kW;
+  // Adding `magic` rounds to an integer, ties to even; bytes in the lowest bits of 2^23 are integers above it.
+  const f32 magic = splat<f32>(12582912.0f), low = splat<f32>(e.mid_low), high = splat<f32>(e.mid_high),
+            mid = splat<f32>(e.mid_scale), scale = splat<f32>(e.residual_scale),
+            zero = splat<f32>(static_cast<float>(8388608 + e.residual_zero));
+  const s32 flip = splat<s32>(static_cast<int32_t>(e.residual_flip)), above = splat<s32>(0x4b000000);
+  const Clamp<s32> clamp(e.zero, e.low, e.high, e.flip);
   s32 b[NV];
+  f32 multiplier[NV];
   DK_UNROLL
-  for (int j = 0; j < NV; ++j) b[j] = load<s32>(bias + j * kW);
-  for (int i = 0; i < f->m; i += kRows) {
-    s32 acc[kRows][NV];
+  for (int j = 0; j < NV; ++j) {
+    b[j] = load<s32>(bias + j * kW);
+    multiplier[j] = load<f32>(e.multiplier + f->column + j * kW);
+  }
+  const int64_t lda = f->lda, ldc = f->ldc, ldr = e.ldr;
+  const int m = f->m, n = f->n;
+  const uint8_t* residual = Added ? e.residual + f->row * ldr + f->column : nullptr;
+  uint8_t* c = static_cast<uint8_t*>(f->c);
+  for (int i = 0; i < m; i += kRows, c += kRows * ldc) {
+    s32 q[4];
     DK_UNROLL
     for (int r = 0; r < kRows; ++r) {
+      const int at = i + r < m ? i + r : m - 1;  // rows that do not exist are not written
       DK_UNROLL
-      for (int j = 0; j < NV; ++j)
-        acc[r][j] = wrapping_add(load<s32>(sums + (i + r < f->m ? i + r : i) * f->lda + j * kW), b[j]);
-    }
-    part.row = f->row + i;
-    part.c = static_cast<uint8_t*>(f->c) + i * f->ldc;
-    // rows that do not exist are not written
-    if (i + kRows <= f->m)
-      finish_tile<kRows, NV, Added>(&part, acc);
-    else
-      for (int r = 0; i + r < f->m; ++r) {
-        s32 one[1][NV];
-        DK_UNROLL
-        for (int j = 0; j < NV; ++j) one[0][j] = acc[r][j];
-        part.row = f->row + i + r;
-        part.c = static_cast<uint8_t*>(f->c) + (i + r) * f->ldc;
-        finish_tile<1, NV, Added>(&part, one);
+      for (int j = 0; j < NV; ++j) {
+        f32 v = to_f32(wrapping_add(load<s32>(sums + at * lda + j * kW), b[j])) * multiplier[j];
+        if constexpr (Added) {
+          v = ((vmin(high, vmax(low, v)) + magic) - magic) * mid;
+          v += (bits<f32>((widen(residual + at * ldr + j * kW) ^ flip) | above) - zero) * scale;
+        }
+        q[r * NV + j] = nearest(v);
       }
+    }
+    const s32 bytes = in_order(clamp.pack(q[0], q[1], q[2], q[3]));
+    if (n == kBytes && i + kRows <= m) {
+      char part[4 * kW];
+      store(part, bytes);
+      DK_UNROLL
+      for (int r = 0; r < kRows; ++r) __builtin_memcpy(c + r * ldc, part + r * kBytes, kBytes);
+      continue;
+    }
+    store_part<0, kBytes>(c, bytes, n);
+    if (i + 1 < m) store_part<1, kBytes>(c + ldc, bytes, n);
+    if constexpr (NV == 1) {
+      if (i + 2 < m) store_part<2, kBytes>(c + 2 * ldc, bytes, n);
+      if (i + 3 < m) store_part<3, kBytes>(c + 3 * ldc, bytes, n);
+    }
   }
 }
 
 void finish_biased(const QGemmFinish* f, int32_t* acc, const int32_t* bias) {
-  const bool added = qgemm_added(*f->e);
+  const bool added = qgemm_added(*f->e) && bounded(*f->e);
   if (added || qgemm_plain(*f->e)) {
     if (f->lda == kW) return added ? finish_block<1, true>(f, acc, bias) : finish_block<1, false>(f, acc, bias);
     return added ? finish_block<2, true>(f, acc, bias) : finish_block<2, false>(f, acc, bias);

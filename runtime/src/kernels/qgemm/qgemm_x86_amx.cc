@@ -25,6 +25,16 @@ bool evenly_spaced(const uint8_t* const* rows, int64_t n, int64_t* distance) {
   return d >= 0;
 }
 
+// Rows that go through all panels before the next ones, at most `most`: with their results they fit half of L1, unless
+// the panels come from memory each time.
+int64_t near(const QGemmLayout& l, int64_t result_bytes, int64_t most) {
+  constexpr int64_t kL1 = 24 << 10, kL2 = 1 << 20;
+  if (static_cast<int64_t>(l.bytes()) > kL2) return most;
+  int64_t rows = kL1 / (l.quads * 4 + result_bytes);
+  if (rows < 4 * kTileRows) rows = 4 * kTileRows;
+  return rows < most ? rows : most;
+}
+
 }  // namespace
 
 void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
@@ -39,19 +49,35 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
   const uint8_t* pointers[kQGemmMaxPointers];
   alignas(64) uint8_t stack[kTileCopied];
   uint8_t* const copied = p.room_bytes > kTileCopied ? static_cast<uint8_t*>(p.room) : stack;
-  alignas(64) int32_t sums[2 * kTileNumbers];
+  alignas(64) int32_t sums[kTileNumbers];
   run.configure();
   const bool one_tap = l.taps == 1 && !p.a_flip;
   const int64_t pointed = kQGemmMaxPointers / l.taps;
-  const int64_t chunks = run.chunks(run.copies < pointed ? run.copies : pointed), element = e.floats || e.ints ? 4 : 1;
+  const int64_t element = e.floats || e.ints ? 4 : 1;
+  const int64_t rows_at_once = near(l, p.ldc * element, run.copies < pointed ? run.copies : pointed);
+  const int64_t chunks = run.chunks(rows_at_once);
   const __m512i flip = _mm512_set1_epi32(static_cast<int>(p.a_flip));
 
   QGemmFinish f;
   f.ldc = p.ldc;
   f.e = &e;
+  auto finish = [&](const char* at, int64_t panel, int64_t row, int64_t n) {
+    const int64_t column = l.column(panel);
+    int32_t* acc = reinterpret_cast<int32_t*>(const_cast<char*>(at));
+    f.acc = acc;
+    f.lda = l.shape(panel).nr;
+    f.m = static_cast<int>(n);
+    f.n = l.columns(panel);
+    f.row = m0 + row;
+    f.column = column;
+    f.c = static_cast<char*>(p.c) + ((m0 + row) * p.ldc + column) * element;
+    p.kernels->finish_biased(&f, acc, p.bias + column);
+  };
+  TilePending<decltype(finish)> pending(finish);
   TileBlock t;
   t.units = l.quads;
   t.step = l.step;
+  t.sums = sums;
   for (int64_t i = 0; i < chunks; ++i) {
     const TileRun::Chunk chunk = run.chunk(i, chunks);
     p.rows->fill(p.rows, m0 + chunk.start, chunk.rows, pointers, chunk.rows);
@@ -65,22 +91,12 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
           copy_row(copied + r * run.pitch + tap * k4, pointers[tap * chunk.rows + r] + p.a_shift, l.k, flip);
     }
     for (int64_t panel = p0; panel < p1; ++panel) {
-      const int64_t column = l.column(panel);
       t.columns = l.shape(panel).nr;
-      t.b = p.packed + column * l.quads * 4;
-      f.lda = t.columns;
-      f.n = l.columns(panel);
-      f.column = column;
-      tile_blocks(run, chunk, t, a, reinterpret_cast<char*>(sums), multiply, [&](char* at, int64_t row, int64_t n) {
-        int32_t* acc = reinterpret_cast<int32_t*>(at);
-        f.acc = acc;
-        f.m = static_cast<int>(n);
-        f.row = m0 + row;
-        f.c = static_cast<char*>(p.c) + ((m0 + row) * p.ldc + column) * element;
-        p.kernels->finish_biased(&f, acc, p.bias + column);
-      });
+      t.b = p.packed + l.column(panel) * l.quads * 4;
+      tile_blocks(run, chunk, t, a, panel, multiply<decltype(pending)>, pending);
     }
   }
+  pending.all();
   _tile_release();
 }
 
