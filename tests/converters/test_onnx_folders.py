@@ -19,20 +19,16 @@ DATA = Path(onnx.__file__).parent / "backend" / "test" / "data"
 FOLDERS = ("pytorch-operator", "pytorch-converted", "simple")
 # cases that do not pass here, and why
 LISTED = {
-    "test_gradient_of_add": "a preview op of training: gradients are taken by our own core",
-    "test_gradient_of_add_and_mul": "a preview op of training: gradients are taken by our own core",
     **dict.fromkeys(
         (f"test_strnorm_model_{n}" for n in (
             "monday_casesensintive_lower", "monday_casesensintive_nochangecase", "monday_casesensintive_upper",
             "monday_empty_output", "monday_insensintive_upper_twodim", "nostopwords_nochangecase")),
         "the engine carries no strings: normalise them before",
     ),
-    "test_sequence_model8": "a sequence whose number of pieces is an input of the model",
 }  # fmt: skip
 
-# of these, what onnxruntime passes: it carries strings and sequences
+# of these, what onnxruntime passes: it carries strings
 LOST = [
-    "test_sequence_model8",
     "test_strnorm_model_monday_casesensintive_nochangecase",
     "test_strnorm_model_nostopwords_nochangecase",
 ]

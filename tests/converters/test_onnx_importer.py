@@ -9,6 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deploykit.converters.importers.onnx import import_onnx
+from deploykit.errors import UnsupportedError
 from deploykit.graph.verify import verify_graph
 from deploykit.ops.reference import run_graph
 
@@ -499,3 +500,34 @@ def test_dynamic_quantize_lstm(per_column):
     arrays = [rand(6, 2, 3), w, r, rand(1, 40), None, rand(1, 2, 5), rand(1, 2, 5), None, scale, zero, scale, zero]
     one("DynamicQuantizeLSTM", *arrays, opset=17, domain=MS, symbolic=False, outputs=3, rtol=2e-2,
         weights=[1, 2, 8, 9, 10, 11], hidden_size=5)  # fmt: skip
+
+
+def with_gradient(xs, at, **zs):
+    """z = sum(tanh(x @ w)) and its gradients by xs."""
+    gs = [f"g{i}" for i in range(len(xs))]
+    nodes = [
+        node("MatMul", "x,w", "h"),
+        node("Tanh", "h", "t"),
+        node("ReduceSum", "t", "z", keepdims=0),
+        node("Gradient", at, ",".join(gs), domain="ai.onnx.preview.training", xs=xs, y="z", **zs),
+    ]
+    return make(nodes, [info("x", [2, 3]), info("w", [3, 4])], [info(k) for k in ("z", *gs)])
+
+
+def test_gradients_follow_the_chain_rule():
+    r = np.random.default_rng(5)
+    x, w = (r.standard_normal(s).astype(np.float32) for s in ((2, 3), (3, 4)))
+    slope = 1 - np.tanh(x @ w) ** 2
+
+    def run(xs, at, **zs):
+        return run_graph(import_onnx(with_gradient(xs, at, **zs)), {"x": x, "w": w})
+
+    z, gx, gw = run(["x", "w"], "x,w")
+    np.testing.assert_allclose(z, np.tanh(x @ w).sum(), rtol=1e-5)
+    np.testing.assert_allclose(gx, slope @ w.T, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(gw, x.T @ slope, rtol=1e-5, atol=1e-6)
+    # by an inner tensor; what is held passes nothing on
+    np.testing.assert_allclose(run(["h"], "h")[1], slope, rtol=1e-5)
+    assert not run(["x"], "x,h", zs=["h"])[1].any()
+    with pytest.raises(UnsupportedError, match="at other values than those that its y was computed from"):
+        import_onnx(with_gradient(["x", "h"], "x,t"))

@@ -342,7 +342,12 @@ def split_to_sequence(c: Call) -> Sequence:
     x, axis = c.x(0), c.attr("axis", 0)
     axis = c.axis(axis, c.rank(x))
     size = c.shape(x)[axis]
-    if c.opt(1) is None:
+    given, count = c.opt(1), None
+    if given is not None and c.known(given) is None and given.shape is not None and len(given.shape) == 1:
+        count = given.shape[0]  # how many pieces is known, their sizes are not
+    if isinstance(count, int) and count > 0:
+        return Sequence(list(c.op("split", x, given, outputs=count, axis=axis)))
+    if given is None:
         sizes: list[int] = [1] * size if isinstance(size, int) else []
         drop = not c.attr("keepdims", 1)
     else:

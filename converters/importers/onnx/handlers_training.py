@@ -1,6 +1,6 @@
-"""Optimizer steps of domain ai.onnx.preview.training, in plain arithmetic.
+"""Domain ai.onnx.preview.training: optimizer steps in plain arithmetic, gradients by the rules of our passports.
 
-Inputs: R (learning rate), T (steps done), then X..., their gradients G..., then the optimizer's states, in groups of as
+Inputs of a step: R (learning rate), T (steps done), then X..., their gradients G..., then the optimizer's states, in groups of as
 many tensors as there are X.  Outputs: the new X..., then the new states.
 """
 
@@ -11,6 +11,10 @@ from typing import Any
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.dtypes import float32
 from deploykit.graph import Value
+from deploykit.ops import get
+from deploykit.ops.core import F
+from deploykit.ops.grads import zeros_like
+from deploykit.ops.through import gradients
 
 TRAINING = "ai.onnx.preview.training"
 
@@ -81,3 +85,28 @@ def adam(c: Call) -> Any:
         new = c.op("sub", x, c.op("div", c.op("mul", r, v), root))
         rows.append((new if keep == 1 else _scaled(c, new, keep), v, h))
     return _outputs(rows)
+
+
+@handles("Gradient", domain=TRAINING)
+def gradient(c: Call) -> Any:
+    """Of the tensor ``y`` by the tensors ``xs`` (``zs`` are held), backward through the nodes imported so far."""
+    names = [*(c.attr("xs") or []), *(c.attr("zs") or [])]
+    held, y = [c.scope.lookup(n) for n in names], c.scope.lookup(c.attr("y"))
+    if held != c.xs():
+        raise c.unsupported("a gradient taken at other values than those that its y was computed from")
+    xs, b = held[: len(c.attr("xs") or [])], c.body.builder
+    if any(v.is_constant for v in xs):
+        raise c.unsupported("a gradient by a constant; make it an input of the model")
+    nodes = list(c.body.graph.nodes)
+    with b.tracing():
+        total = {y: F.add(zeros_like(y), c.scalar(1, y))}
+        for n in reversed(nodes):
+            ds = [None if v is None or v in held else total.pop(v, None) for v in n.outputs]
+            if all(d is None for d in ds):
+                continue
+            op = get(n.op)
+            attrs = op.complete(n.attrs) | ({"n_outputs": len(n.outputs)} if op.variable_outputs else {})
+            for x, d in zip(n.inputs, gradients(op, ds, n.outputs, n.inputs, attrs), strict=False):
+                if x is not None and d is not None:
+                    total[x] = F.add(total[x], d) if x in total else d
+        return [total[x] if x in total else zeros_like(x) for x in xs]
