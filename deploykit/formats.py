@@ -11,15 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+KERAS = (".keras", ".h5", ".hdf5", ".dkt")
 IMPORTERS = {
     ".onnx": ("deploykit.converters.importers.onnx", "import_onnx"),
     ".tflite": ("deploykit.converters.importers.tflite", "import_tflite"),
     # TorchScript and pickles come with the other two suffixes: the importer says what to do with them
-    **dict.fromkeys((".keras", ".dkt"), ("deploykit.keras.saving", "import_keras")),
+    **dict.fromkeys(KERAS, ("deploykit.keras.saving", "import_keras")),
     **dict.fromkeys((".pt2", ".pt", ".pth"), ("deploykit.converters.importers.pytorch", "import_pytorch")),
     ".json": ("deploykit.converters.importers.tfjs", "import_tfjs"),  # TensorFlow.js: model.json with shards beside it
 }
-READABLE = (".onnx", ".tflite", ".pt2", ".keras", ".dkt", "model.json", "FILE.py:FUNCTION", ".dk")
+READABLE = (".onnx", ".tflite", ".pt2", ".keras", ".h5", ".dkt", "model.json", "FILE.py:FUNCTION", ".dk")
 WRITABLE = (".dk", ".onnx", ".tflite")
 
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.formats import IMPORTERS, importer, kind_of_source
+from deploykit.formats import IMPORTERS, KERAS, importer, kind_of_source
 from deploykit.graph.ir import Graph
 
 TOLERANCE = 1e-4  # of the largest |output|
@@ -229,7 +229,7 @@ def _source_runners(src: Any) -> tuple[Any, Any]:
 
     kind = kind_of_source(src)
     model: Path | bytes
-    if kind in (".keras", ".dkt"):
+    if kind in KERAS:
         return runners.KerasRunner(src), None
     if kind == ".json":
         return runners.open_tfjs(Path(src)), None

@@ -109,7 +109,7 @@ def command(
     strip_names: bool,
     as_json: bool,
 ) -> int:
-    """Convert MODEL (.onnx, .tflite, .keras, .pt2, model.json, .dk or FILE.py:FUNCTION), optimise it, and check
+    """Convert MODEL (.onnx, .tflite, .keras, .h5, .pt2, model.json, .dk or FILE.py:FUNCTION), optimise it, and check
     the result against its source.
 
     The file is written only when the check passes; a failure leaves nothing behind.

@@ -152,7 +152,7 @@ def _children(x: Any) -> Iterator[tuple[str, Any]]:
         if name.startswith("__") or name in ("_layers", "_weights", "_nodes", "_stack", "_functional", "_own"):
             continue
         if isinstance(v, Layer):
-            yield name.lstrip("_"), v
+            yield getattr(x, "file_prefix", "") + name.lstrip("_"), v
         elif isinstance(v, (list, tuple)) and v and all(isinstance(i, Layer) for i in v):
             yield name.lstrip("_"), list(v)
 
@@ -169,7 +169,7 @@ def _walk(x: Any, path: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
             continue
         used: dict[str, int] = {}
         for item in v:
-            base = snake_case(type(item).__name__)
+            base = getattr(item, "file_name", None) or snake_case(type(item).__name__)
             k = used.get(base, 0)
             used[base] = k + 1
             yield from _walk(item, f"{path}/{name}/{base}{f'_{k}' if k else ''}".lstrip("/"), seen)
@@ -304,7 +304,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, **kwargs: Any)
 def load_model(
     filepath: Any, custom_objects: dict[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Any:
-    """A model of a ``.keras`` file (ours or Keras 3's) or a ``.dkt`` file.
+    """A model of a ``.keras`` file (ours or Keras 3's), a ``.dkt`` file, or an ``.h5`` file of Keras 2 or 3.
 
     custom_objects: classes and functions by name.  Raises FormatError for damaged files, InputError for classes that
     nobody registered.  Nothing in a file is executed.
@@ -316,10 +316,12 @@ def load_model(
 def _load_model(path: Path, custom_objects: dict[str, Any] | None, compile: bool) -> Any:
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
+    if _is_h5(path):
+        from deploykit.keras.legacy import load_h5
+
+        return load_h5(str(path), compile)
     if not zipfile.is_zipfile(path):
-        raise FormatError(
-            f"{path}: not a .keras or .dkt file (no zip archive). Keras 2 .h5 models: save them with Keras 3 first."
-        )
+        raise FormatError(f"{path}: not a .keras or .dkt file (no zip archive), and no .h5 file.")
     size = path.stat().st_size
     with open_zip(path, str(path), size) as z, loading(str(path), size):
         names = z.namelist()
@@ -341,6 +343,11 @@ def _load_model(path: Path, custom_objects: dict[str, Any] | None, compile: bool
             raise FormatError(f"{path}: there are no weights inside.")
         _scatter(model, tensors, str(path))
     return model
+
+
+def _is_h5(path: Path) -> bool:
+    with path.open("rb") as f:
+        return f.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 def _json(text: str | bytes, what: str) -> Any:
@@ -400,7 +407,7 @@ def model_from_json(text: str, custom_objects: dict[str, Any] | None = None) -> 
 
 
 def import_keras(source: Any, input_shapes: dict[str, list[int | str]] | None = None) -> Any:
-    """The Graph of a model in memory, or of a ``.keras`` or ``.dkt`` file, for ``dk.convert``."""
+    """The Graph of a model in memory, or of a ``.keras``, ``.h5`` or ``.dkt`` file, for ``dk.convert``."""
     if input_shapes:
         raise InputError("input shapes of a Keras model are those of its Input layers; change them there.")
     if not isinstance(source, (str, os.PathLike)):

@@ -87,6 +87,7 @@ def test_an_operation_that_is_missing_is_named(tmp_path) -> None:
 COMBINED = {
     **{n: lambda k, a, b, n=n: getattr(k.layers, n)()([a, b]) for n in ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Multiply", "Subtract", "Attention", "AdditiveAttention")},
     "Dot": lambda k, a, b: k.layers.Dot(axes=(2, 2))([a, b]),
+    "GroupQueryAttention": lambda k, a, b: k.layers.GroupQueryAttention(3, 4, 2)(a, b),
     "MultiHeadAttention": lambda k, a, b: k.layers.MultiHeadAttention(2, 3)(a, b),
     "Bidirectional": lambda k, a, b: k.layers.Bidirectional(k.layers.GRU(3))(k.layers.Add()([a, b])),
     "TimeDistributed": lambda k, a, b: k.layers.TimeDistributed(k.layers.Dense(3))(k.layers.Add()([a, b])),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.converters.importers.tflite.call import Call, handles, same_quant
+from deploykit.converters.importers.tflite.call import Call, Complex, Item, handles, same_quant
 from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
 from deploykit.errors import FormatError
 from deploykit.graph import Value
@@ -14,8 +14,9 @@ from deploykit.graph.dims import DimLike
 
 
 @handles("RESHAPE")
-def reshape(c: Call) -> Value:
-    x = c.moved()
+def reshape(c: Call) -> Item:
+    item = c.item(0)
+    x = item.parts if isinstance(item, Complex) else c.moved()
     if c.n > 1 and c.item(1) is not None:
         shape = c.i64_of(1)
         if c.rank(shape) != 1:
@@ -25,6 +26,8 @@ def reshape(c: Call) -> Value:
         shape = c.i64(*([] if new is None else [int(d) for d in new]))
         if c.known(shape) is not None and list(c.known(shape)) == [0]:  # old converters wrote a scalar so
             shape = c.i64()
+    if isinstance(item, Complex):
+        return Complex(c.op("reshape", x, c.op("concat", shape, c.i64(2), axis=0), allow_zero=True))
     return c.op("reshape", x, shape, allow_zero=True)
 
 

@@ -195,6 +195,8 @@ class MultiHeadAttention(_Heads):
 class GroupQueryAttention(_Heads):
     """Heads of queries in groups that share keys and values (Ainslie et al., 2023)."""
 
+    file_name, file_prefix = "grouped_query_attention", "_"  # how Keras' files call it and its parts
+
     def __init__(self, head_dim: int, num_query_heads: int, num_key_value_heads: int, dropout: float = 0.0, use_bias: bool = True, flash_attention: Any = None, kernel_initializer: Any = "glorot_uniform", bias_initializer: Any = "zeros", kernel_regularizer: Any = None, bias_regularizer: Any = None, activity_regularizer: Any = None, kernel_constraint: Any = None, bias_constraint: Any = None, seed: Any = None, **kwargs: Any) -> None:  # fmt: skip
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         if num_query_heads % num_key_value_heads:
