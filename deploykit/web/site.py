@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -64,6 +65,11 @@ def _unpacked(packed: Path) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     with zipfile.ZipFile(packed) as z:
         z.extractall(folder)
+    engines = Path(folder, "dist", "engines.tar.xz")
+    if engines.is_file():
+        with tarfile.open(engines) as tar:
+            for member in tar:
+                (engines.parent / Path(member.name).name).write_bytes(tar.extractfile(member).read())  # type: ignore[union-attr]
     return Path(folder)
 
 

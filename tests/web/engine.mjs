@@ -114,6 +114,7 @@ if (isMainThread) {
     console.log(JSON.stringify(await main(JSON.parse(readFileSync(0, "utf8")))));
   } catch (error) {
     console.log(JSON.stringify({ error: String(error.message ?? error) }));
+    process.exit(); // lanes may be there
   }
 } else {
   const { parentPort } = await import("node:worker_threads");

@@ -54,7 +54,7 @@ const scenarios = {
 
   // limits of a run: told by their codes, and the model goes on
   async limits(path) {
-    const model = await Model.load(path, { maxOps: 1 }), other = await Model.load(path), image = numbers(64 * 4096), shape = [4096, 8, 8, 1];
+    const model = await Model.load(path, { maxOps: 1 }), other = await Model.load(path), image = numbers(64 * 32768), shape = [32768, 8, 8, 1];
     return {
       ops: await tried(model.run({ image: numbers(64) })),
       time: await tried(other.run({ image: { data: image, shape } }, { timeout: 1e-6 })),
@@ -160,6 +160,23 @@ const scenarios = {
     const out = [];
     for (const integrity of JSON.parse(hashes)) out.push(await tried(Model.load(source, { integrity }).then((m) => (m.dispose(), m.isa))));
     return { tried: out };
+  },
+
+  // a model on some numbers of threads, here and in a worker: the bits of every output, what is in use
+  async threads(path, n, side) {
+    const x = Float32Array.from({ length: n }, (_, i) => Math.sin(i)), out = {};
+    for (const options of [{ threads: 1 }, { threads: 2 }, { threads: 3, worker: false }, {}]) {
+      const model = await Model.load(path, options), before = model.info, bits = new Set();
+      for (let i = 0; i < 10; ++i) bits.add(Buffer.from((await model.run({ x })).y.data.buffer).toString("base64"));
+      for (let i = 0; i < 100 && !("threads" in options) && model.threads < 2; ++i) await new Promise((done) => setTimeout(done, 20)).then(() => model.run({ x }));
+      out[JSON.stringify(options)] = { before, after: model.info, bits: [...bits] };
+      model.dispose();
+    }
+    return { ...out, zero: await tried(Model.load(path, { threads: 0 })), environment: environment() };
+  },
+
+  async info(path) {
+    return (await Model.load(path)).info;
   },
 
   async load(path, options) {

@@ -166,6 +166,48 @@ const scenarios = {
     return page.evaluate(async () => ({ load: await tried(dk.Model.load("tiny.dk").then((m) => m.isa)), page: await tried(dk.Model.load("tiny.dk", { worker: false }).then((m) => m.isa)) }));
   },
 
+  // a model on some numbers of threads, in workers and on the page's thread; a lane that is killed
+  async engines() {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async () => {
+      const x = numbers(512 * 512), bits = new Set(), infos = [];
+      for (const options of [{ threads: 1 }, { threads: 2 }, { threads: 3, worker: false }, { threads: 2, worker: false }]) {
+        const model = await dk.Model.load("heavy.dk", options);
+        for (let i = 0; i < 5; ++i) {
+          const { y } = await model.run({ x });
+          bits.add(Array.from(new Uint8Array(await crypto.subtle.digest("SHA-256", y.data))).join());
+        }
+        infos.push(model.info);
+        model.dispose();
+      }
+      const model = await dk.Model.load("heavy.dk", { threads: 2 });
+      workers.at(-1).terminate();
+      let killed = {};
+      for (let i = 0; i < 100 && !killed.code; ++i) {
+        await new Promise((done) => setTimeout(done, 100)); // browsers give a worker that is blocked some seconds
+        killed = await tried(model.run({ x }));
+      }
+      return { relaxed: dk.environment().relaxed, bits: bits.size, infos, killed };
+    });
+  },
+
+  // one model on the engine that the page's headers lead to: the input from x.bin, outputs in base64
+  async model(file, job) {
+    await setup("./runtime/deploykit.js");
+    return page.evaluate(async ([file, { name, dtype, shape, threads, runs }]) => {
+      const model = await dk.Model.load(file, { threads });
+      const x = dk.tensor(dtype, shape), text = (t) => btoa(Array.from(new Uint8Array(t.data.buffer, t.data.byteOffset, t.data.byteLength), (b) => String.fromCharCode(b)).join(""));
+      const input = { data: new x.data.constructor(await (await fetch("x.bin")).arrayBuffer()), shape };
+      const seen = new Set();
+      let outputs;
+      for (let i = 0; i < runs; ++i) {
+        outputs = Object.values(await model.run({ [name]: input })).map(text);
+        seen.add(outputs.join());
+      }
+      return { info: model.info, outputs, same: seen.size === 1 };
+    }, [file, JSON.parse(job)]);
+  },
+
   // the package from another origin
   async elsewhere(other) {
     await setup(`${other}runtime/deploykit.js`);

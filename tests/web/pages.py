@@ -40,11 +40,8 @@ def engine() -> Path:
     return build()
 
 
-def build(*modules: str) -> Path:
-    """The engine for browsers, built from this checkout (web/engine); skips outside CI when zig is missing.
-
-    modules: the ones to have, in a folder of their own; without any, what pages load.
-    """
+def build() -> Path:
+    """The engine for browsers, built from this checkout (web/engine); skips outside CI when zig is missing."""
     if importlib.util.find_spec("ziglang") is None:
         assert not os.environ.get("CI"), "CI needs ziglang"
         pytest.skip("ziglang is not installed")
@@ -52,8 +49,7 @@ def build(*modules: str) -> Path:
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    folder = ENGINE.parents[1] / "build" / "wasm"
-    return module.build(folder / "modules", modules) if modules else module.build(folder / "dist")
+    return module.build(ENGINE.parents[1] / "build" / "wasm" / "dist")
 
 
 @contextlib.contextmanager

@@ -28,7 +28,7 @@ def packed(folder: Path) -> None:
     if missing:
         assert not os.environ.get("CI"), f"CI needs `npm ci` in {missing}"
         pytest.skip(f"npm packages are missing: npm ci --prefix {missing[0]}")
-    engine = pages.engine() / "engine.wasm"
+    engine = pages.engine()
     out = folder / "dist"
     command = ["node", str(NPM / "scripts" / "build.mjs"), "--out", str(out), "--engine", str(engine)]
     subprocess.run(command, check=True, timeout=180)

@@ -103,14 +103,31 @@ def test_missing_parts_are_named(
     built: Path, file: str, content: bytes | None, code: str, words: str, tmp_path: Path
 ) -> None:
     shutil.copytree(built, tmp_path / "site")
-    broken = tmp_path / "site" / "runtime" / file
-    broken.unlink()
-    if content is not None:
-        broken.write_bytes(content)
+    runtime = tmp_path / "site" / "runtime"
+    for broken in [*runtime.glob("engine.*wasm")] if file == "engine.wasm" else [runtime / file]:
+        broken.unlink()
+        if content is not None:
+            broken.write_bytes(content)
     with pages.served(tmp_path / "site") as url:
         seen = drive(url, "load")
     assert seen["load"]["code"] == code and words in seen["load"]["message"], seen
     assert ("value" in seen["page"]) == (file == "worker.js")  # the page's own thread needs no worker
+
+
+def test_the_engine_that_suits_the_page(built: Path) -> None:
+    """An isolated page has threads: equal bits with any number; another one has none, and the reason."""
+    with pages.served(built) as url:
+        seen = drive(url, "engines")
+    assert not seen["errors"] and seen["bits"] == 1, seen
+    relaxed = ".relaxed" if seen["relaxed"] else ""
+    assert [i["engine"] for i in seen["infos"]] == [f"engine{relaxed}.threads.wasm"] * 4
+    assert [i["threads"] for i in seen["infos"]] == [1, 2, 3, 2] and not seen["infos"][0]["notes"]
+    assert seen["killed"]["code"] == "DK-ENGINE" and "was stopped" in seen["killed"]["message"]
+    with pages.served(built, {}) as url:
+        seen = drive(url, "engines")
+    assert not seen["errors"] and seen["bits"] == 1
+    assert [i["engine"] for i in seen["infos"]] == [f"engine{relaxed}.wasm"] * 4
+    assert all("threads off: the page is not cross-origin isolated" in " ".join(i["notes"]) for i in seen["infos"])
 
 
 def test_from_another_origin(built: Path) -> None:

@@ -4,11 +4,38 @@ import { environment } from "./environment.js";
 import { embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
 const compiled = new Map();
-export function engineModule(assets) {
- const { simd, reasons } = environment();
+const PLACES = {
+ "engine.wasm": () => new URL("./engine.wasm", import.meta.url),
+ "engine.relaxed.wasm": () => new URL("./engine.relaxed.wasm", import.meta.url),
+ "engine.threads.wasm": () => new URL("./engine.threads.wasm", import.meta.url),
+ "engine.relaxed.threads.wasm": () => new URL("./engine.relaxed.threads.wasm", import.meta.url),
+};
+export async function engineModule(assets) {
+ const { simd, relaxed, threads, reasons } = environment(), notes = [];
  if (!simd)
-  return Promise.reject(new DeploykitError("DK-ENGINE", `the engine does not run here: ${reasons.simd}`));
- const url = assets ? new URL("engine.wasm", assets) : new URL("./engine.wasm", import.meta.url);
+  throw new DeploykitError("DK-ENGINE", `the engine does not run here: ${reasons.simd}`);
+ if (embedded.engine) {
+  notes.push("threads and relaxed SIMD off: the single-file build holds the plain engine; import 'deploykit' instead of 'deploykit/inline' to have them.");
+ }
+ else {
+  if (!threads)
+   notes.push(`threads off: ${reasons.threads}`);
+  if (!relaxed)
+   notes.push(`relaxed SIMD off: ${reasons.relaxed}`);
+  if (relaxed || threads) {
+   const name = `engine${relaxed ? ".relaxed" : ""}${threads ? ".threads" : ""}.wasm`;
+   try {
+    return { module: await module(name, assets), name, notes };
+   }
+   catch (error) {
+    notes.push(`${name} is not in use: ${error.message}`);
+   }
+  }
+ }
+ return { module: await module("engine.wasm", assets), name: "engine.wasm", notes };
+}
+function module(file, assets) {
+ const url = assets ? new URL(file, assets) : PLACES[file]();
  let found = compiled.get(url.href);
  if (!found) {
   found = compile(url).catch((error) => {

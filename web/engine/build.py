@@ -1,10 +1,10 @@
-"""Compile the engine for WebAssembly, from the sources the package is made of: ``python web/engine/build.py [--all]``.
+"""Compile the engine for WebAssembly, from the sources the package is made of: ``python web/engine/build.py``.
 
-Four modules, each with all ops: ``engine.wasm`` (SIMD128), which pages load, and with ``--all`` ``engine.relaxed.wasm``
-(relaxed SIMD) and both with threads, ``engine.threads.wasm`` and ``engine.relaxed.threads.wasm`` (shared memory, and
-workers that enter as in runtime/src/capi/lanes.cc).  Needs ``pip install ziglang``.  The result goes to ``web/dist``,
-where ``deploykit web`` of this checkout finds it and where a wheel built afterwards takes it from.  Objects are kept in
-``build/wasm`` and made again when a source or header is newer.
+Four modules, each with all ops, of which a page loads the one that suits the browser: ``engine.wasm`` (SIMD128),
+``engine.relaxed.wasm`` (relaxed SIMD), and both with threads, ``engine.threads.wasm`` and ``engine.relaxed.threads.wasm``
+(shared memory, and workers that enter as in runtime/src/capi/lanes.cc).  Needs ``pip install ziglang``.  The result goes to
+``web/dist``, where ``deploykit web`` of this checkout finds it and where a wheel built afterwards takes it from.  Objects
+are kept in ``build/wasm`` and made again when a source or header is newer.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
@@ -35,8 +35,8 @@ LINK = (
 
 
 SHARED = (
-    "-matomics -mbulk-memory -Wl,--shared-memory -Wl,--import-memory -Wl,--max-memory=4294901760 "
-    "-Wl,--export=__stack_pointer"
+    "-matomics -mbulk-memory -Wl,--shared-memory -Wl,--import-memory -Wl,--initial-memory=4194304 "
+    "-Wl,--max-memory=4294901760 -Wl,--export=__stack_pointer"  # pages hand the memory over: web/npm/src/engine.ts
 ).split()
 # module -> what its kernels are compiled for, more for the linker
 MODULES = {
@@ -45,8 +45,6 @@ MODULES = {
     "engine.threads.wasm": ("simd128", SHARED),
     "engine.relaxed.threads.wasm": ("relaxed", SHARED),
 }
-
-PLAIN = ("engine.wasm",)
 
 
 def zig(*args: str | Path) -> None:
@@ -80,27 +78,36 @@ def sources(kernels: str) -> dict[Path, str]:
 
 
 def newest(file: Path) -> float:
-    """When the file, a header that it includes, or this one was last written."""
+    """When the file, a header that it includes, or the flags were last written."""
     opset = RUNTIME / "schema" / "opset.inc"
-    return max(p.stat().st_mtime for p in (*included(file), opset, Path(__file__)))
+    return max(p.stat().st_mtime for p in (*included(file), opset, flags()))
+
+
+@cache
+def flags() -> Path:
+    """A file that is written anew when the flags of compiling change."""
+    stamp = KEPT / "flags"
+    if not stamp.exists() or stamp.read_text() != " ".join(FLAGS):
+        KEPT.mkdir(parents=True, exist_ok=True)
+        stamp.write_text(" ".join(FLAGS))
+    return stamp
 
 
 def stale() -> bool:
     """Would ``build`` have to compile?"""
-    linked = KEPT / PLAIN[0]
-    return not linked.exists() or linked.stat().st_mtime < max(map(newest, sources("simd128")))
+    needed = max(map(newest, sources("simd128") | sources("relaxed")))
+    return any(not (KEPT / m).exists() or (KEPT / m).stat().st_mtime < needed for m in MODULES)
 
 
-def build(out: Path, modules: Iterable[str] = PLAIN) -> Path:
-    """Put ``modules`` and the scripts into ``out``; compiled once, however many processes ask."""
-    wanted = {m: MODULES[m] for m in modules}
+def build(out: Path) -> Path:
+    """Put the modules and the scripts into ``out``; compiled once, however many processes ask."""
     KEPT.mkdir(parents=True, exist_ok=True)
     with (KEPT / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         includes = [f"-I{RUNTIME / d}" for d in ("src", "include", "schema")]
         objects: dict[str, list[Path]] = {}
         jobs: dict[Path, tuple[Path, str]] = {}
-        for kernels in {k for k, _ in wanted.values()}:
+        for kernels in ("simd128", "relaxed"):
             for source, folder in sources(kernels).items():
                 target = KEPT / folder / ("_".join(source.relative_to(RUNTIME / "src").parts) + ".o")
                 objects.setdefault(kernels, []).append(target)
@@ -110,16 +117,28 @@ def build(out: Path, modules: Iterable[str] = PLAIN) -> Path:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             for _ in pool.map(lambda j: zig(*FLAGS, j[1][1], *includes, "-c", j[1][0], "-o", j[0]), jobs.items()):
                 pass
-        for module, (kernels, more) in wanted.items():
+        for module, (kernels, more) in MODULES.items():
             linked = KEPT / module
-            if not linked.exists() or linked.stat().st_mtime < max(o.stat().st_mtime for o in objects[kernels]):
+            parts = [*objects[kernels], Path(__file__)]  # how to link is told here
+            if not linked.exists() or linked.stat().st_mtime < max(p.stat().st_mtime for p in parts):
                 zig(*objects[kernels], *LINK, *more, "-o", linked)
         out.mkdir(parents=True, exist_ok=True)
-        for file in (*(KEPT / m for m in wanted), *Path(__file__).parent.glob("*.js")):
+        for file in (*(KEPT / m for m in MODULES), *Path(__file__).parent.glob("*.js")):
             shutil.copyfile(file, out / file.name)
     return out
 
 
+def pack(folder: Path) -> None:
+    """The modules of ``folder`` as one file for the wheel: they are much the same, so together they take hardly more."""
+    with tarfile.open(folder / "engines.tar.xz", "w:xz", preset=9) as tar:
+        for module in MODULES:
+            entry = tarfile.TarInfo(module)
+            entry.size = (folder / module).stat().st_size
+            with (folder / module).open("rb") as f:
+                tar.addfile(entry, f)
+
+
 if __name__ == "__main__":
-    folder = build(ROOT / "web" / "dist", MODULES if "--all" in sys.argv[1:] else PLAIN)
+    folder = build(ROOT / "web" / "dist")
+    pack(folder)
     print(*(f"{p}  {p.stat().st_size:,} bytes" for p in sorted(folder.iterdir())), sep="\n")

@@ -1,25 +1,84 @@
 /*! Built from web/npm/src by tsc: change it there. */
 import { builtin, embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
+export class Lanes {
+ assets;
+ lost;
+ count = 1;
+ settled = Promise.resolve();
+ note = null;
+ threads = [];
+ constructor(assets, lost) {
+  this.assets = assets;
+  this.lost = lost;
+ }
+ follow(value) {
+  const lanes = value?.lanes;
+  if (lanes)
+   this.settled = Promise.all(lanes.map((lane) => this.start(lane)));
+ }
+ start(lane) {
+  return new Promise((settle) => {
+   let inside = false;
+   try {
+    const thread = start(this.assets, (reply) => {
+     if ("error" in reply)
+      return failed(reply.error.message);
+     if (!("entered" in reply))
+      return;
+     inside = true;
+     ++this.count;
+     thread.busy(false);
+     settle();
+    }, (why) => (inside ? this.lost() : failed(why)));
+    const failed = (why) => {
+     this.note = `a thread could not be started: ${why}`;
+     thread.stop();
+     settle();
+    };
+    this.threads.push(thread);
+    thread.post({ id: 0, name: "enter", args: [lane] }, []);
+   }
+   catch (error) {
+    this.note = `a thread could not be started: ${error.message}`;
+    settle();
+   }
+  });
+ }
+ stop() {
+  for (const thread of this.threads)
+   thread.stop();
+  this.threads = [];
+  this.count = 1;
+ }
+}
 const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; load it again.");
 export class Local {
  engine = null;
  closed = false;
+ lanes;
+ constructor(assets) {
+  this.lanes = new Lanes(assets, () => { });
+ }
  async call(name, args, { signal } = {}) {
   signal?.throwIfAborted();
   if (name === "open") {
    const { Engine } = await import("./engine.js");
    const [engine, loaded] = await Engine.open(...args);
    this.engine = engine;
+   this.lanes.follow(loaded);
    return loaded;
   }
   if (this.closed)
    throw disposed();
-  return this.engine[name](...args);
+  const value = this.engine[name](...args);
+  this.lanes.follow(value);
+  return value;
  }
  close() {
   this.closed = true;
   this.engine = null;
+  this.lanes.stop();
  }
 }
 export class Remote {
@@ -28,7 +87,9 @@ export class Remote {
  ended = null;
  count = 0;
  worker;
+ lanes;
  constructor(assets) {
+  this.lanes = new Lanes(assets, () => this.end(new DeploykitError("DK-ENGINE", STOPPED)));
   this.worker = start(assets, (reply) => this.receive(reply), (why) => this.end(new DeploykitError("DK-ENGINE", why)));
  }
  call(name, args, { transfer = [], signal } = {}) {
@@ -72,19 +133,17 @@ export class Remote {
   }
  }
  receive(reply) {
-  if ("lock" in reply) {
-   const gone = () => this.end(new DeploykitError("DK-ENGINE", STOPPED));
-   navigator.locks.request(reply.lock, gone).catch(() => { });
-   return;
-  }
   const job = this.current;
-  if (!job || job.id !== reply.id)
+  if (!job || !("id" in reply) || job.id !== reply.id)
    return;
   this.current = null;
-  if ("error" in reply)
+  if ("error" in reply) {
    job.reject(new DeploykitError(reply.error.code, reply.error.message));
-  else
+  }
+  else {
+   this.lanes.follow(reply.value);
    job.resolve(reply.value);
+  }
   this.next();
  }
  end(error) {
@@ -92,6 +151,7 @@ export class Remote {
    return;
   this.ended = error;
   this.worker.stop();
+  this.lanes.stop();
   for (const job of [this.current, ...this.waiting])
    job?.reject(error);
   this.current = null;
@@ -121,7 +181,10 @@ function start(assets, receive, ended) {
  const worker = browserWorker(assets, here);
  worker.onmessage = ({ data }) => {
   heard = true;
-  receive(data);
+  if ("lock" in data)
+   navigator.locks.request(data.lock, () => ended(STOPPED)).catch(() => { });
+  else
+   receive(data);
  };
  worker.onerror = (event) => {
   event.preventDefault?.();

@@ -7,30 +7,51 @@ const OPTIONS = { threads: 0, signature: 4, maxMemory: 8, flags: 16, maxSteps: 2
 const ROW = { name: 0, op: 4, detail: 8, calls: 16, nanoseconds: 24, flops: 32, size: 40 };
 const MEMORY = { arena: 0, weights: 8, packed: 16, dynamic: 24, size: 48 };
 const PROFILE = 1, ALIGN = 64, READABLE = 64;
+const PAGES = 64, MOST_PAGES = [65535, 16384, 4096];
+const FIRST_MS = 10, LATER_MS = 1;
 export class Engine {
+ module;
+ heap;
  at;
  sessions = new Map();
  held = 0;
  size = 0;
  model = 0;
- options = { maxMemory: 0, maxOps: 0 };
+ options = { threads: 1, eager: false, maxMemory: 0, maxOps: 0 };
+ runs = 0;
  shared = null;
  dead = null;
- constructor(instance) {
+ constructor(instance, module, heap) {
+  this.module = module;
+  this.heap = heap;
   this.at = instance.exports;
  }
- static async open(module, bytes, options) {
-  let engine = null;
-  const memory = () => new DataView(engine.at.memory.buffer);
+ static async instance(module, memory) {
+  let heap = memory;
+  const view = () => new DataView(heap.buffer);
   const known = {
-   clock_time_get: (_id, _precision, at) => (memory().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
-   environ_sizes_get: (a, b) => (memory().setUint32(a, 0, true), memory().setUint32(b, 0, true), 0),
+   clock_time_get: (_id, _precision, at) => (view().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
+   environ_sizes_get: (a, b) => (view().setUint32(a, 0, true), view().setUint32(b, 0, true), 0),
    environ_get: () => 0,
   };
   const BADF = 8;
   const wasi = Object.fromEntries(WebAssembly.Module.imports(module).map(({ name }) => [name, known[name] ?? (() => BADF)]));
+  const instance = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi, env: memory ? { memory } : {} });
+  heap ??= instance.exports.memory;
+  return [instance, heap];
+ }
+ static async enter({ module, memory, at }, ready) {
+  const [{ exports }] = await Engine.instance(module, memory), lane = exports;
+  lane.__stack_pointer.value = lane["dk_lane_stack"](at);
+  ready();
+  lane["dk_lane_main"](at);
+ }
+ static async open(module, bytes, options) {
+  let engine;
   try {
-   engine = new Engine(await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi }));
+   const shared = WebAssembly.Module.imports(module).some(({ kind }) => kind === "memory");
+   const [instance, heap] = await Engine.instance(module, shared ? sharedMemory() : undefined);
+   engine = new Engine(instance, module, heap);
   }
   catch (error) {
    throw new DeploykitError("DK-MEMORY", `the engine got no memory to start in (${error.message}). Close other pages, or dispose models that are not needed.`);
@@ -38,11 +59,19 @@ export class Engine {
   engine.at._initialize?.();
   return [engine, engine.guard(() => engine.load(bytes, options))];
  }
+ lanes() {
+  const { threads } = this.options;
+  this.options = { ...this.options, eager: true };
+  if (this.heap.buffer instanceof ArrayBuffer)
+   return undefined;
+  const places = Array.from({ length: threads - 1 }, () => this.call("dk_lane_new")).filter((at) => at);
+  return places.map((at) => ({ module: this.module, memory: this.heap, at }));
+ }
  get view() {
-  return new DataView(this.at.memory.buffer);
+  return new DataView(this.heap.buffer);
  }
  get raw() {
-  return new Uint8Array(this.at.memory.buffer);
+  return new Uint8Array(this.heap.buffer);
  }
  call(name, ...args) {
   const call = this.at[name];
@@ -53,7 +82,7 @@ export class Engine {
  alloc(bytes) {
   const at = bytes < 2 ** 32 ? this.at.malloc(bytes) : 0;
   if (!at)
-   throw new DeploykitError("DK-MEMORY", `no memory for ${bytes} bytes; ${this.at.memory.buffer.byteLength} are in use. A smaller input needs less.`);
+   throw new DeploykitError("DK-MEMORY", `no memory for ${bytes} bytes; ${this.heap.buffer.byteLength} are in use. A smaller input needs less.`);
   return at >>> 0;
  }
  text(at) {
@@ -112,6 +141,7 @@ export class Engine {
    signatures: each("signature", (i) => word("dk_model_signature", i)),
    isa: this.text(this.call("dk_isa")),
    version: this.text(this.call("dk_version")),
+   lanes: options.eager ? this.lanes() : undefined,
   };
  }
  newSession(signature, flags) {
@@ -119,7 +149,7 @@ export class Engine {
    const options = this.alloc(OPTIONS.size + 4), out = options + OPTIONS.size;
    try {
     this.raw.fill(0, options, out + 4);
-    this.view.setInt32(options + OPTIONS.threads, 1, true);
+    this.view.setInt32(options + OPTIONS.threads, this.options.threads, true);
     this.view.setUint32(options + OPTIONS.signature, name, true);
     this.view.setBigUint64(options + OPTIONS.maxMemory, BigInt(this.options.maxMemory), true);
     this.view.setUint32(options + OPTIONS.flags, flags, true);
@@ -185,7 +215,7 @@ export class Engine {
   this.raw.fill(0, at, at + MEMORY.size);
   this.call("dk_session_memory", session, at);
   const read = (field) => Number(this.view.getBigUint64(at + field, true));
-  const out = { arena: read(MEMORY.arena), weights: read(MEMORY.weights), packed: read(MEMORY.packed), dynamic: read(MEMORY.dynamic), heap: this.at.memory.buffer.byteLength };
+  const out = { arena: read(MEMORY.arena), weights: read(MEMORY.weights), packed: read(MEMORY.packed), dynamic: read(MEMORY.dynamic), heap: this.heap.buffer.byteLength };
   this.at.free(at);
   return out;
  }
@@ -194,9 +224,11 @@ export class Engine {
    const s = this.sessions.get(session);
    this.feed(session, s, inputs);
    this.call("dk_session_set_time_limit", session, BigInt(Math.ceil(timeout * 1000)));
+   const began = performance.now();
    this.check(this.call("dk_session_run", session), session);
+   const heavy = performance.now() - began >= (this.runs++ ? LATER_MS : FIRST_MS);
    const outputs = s.outputs.map((spec, i) => [spec.name, this.read(this.call("dk_session_output", session, i))]);
-   return { outputs: Object.fromEntries(outputs), memory: this.memory(session) };
+   return { outputs: Object.fromEntries(outputs), memory: this.memory(session), lanes: heavy && !this.options.eager ? this.lanes() : undefined };
   });
  }
  feed(session, { inputs: specs, blocks }, inputs) {
@@ -270,5 +302,15 @@ export class Engine {
   s.blocks.forEach((block) => this.at.free(block.at));
   this.call("dk_session_free", session);
  }
+}
+function sharedMemory() {
+ for (const maximum of MOST_PAGES) {
+  try {
+   return new WebAssembly.Memory({ initial: PAGES, maximum, shared: true });
+  }
+  catch {
+  }
+ }
+ throw new RangeError("no shared memory");
 }
 const align = (at) => ((at + ALIGN - 1) & -ALIGN) >>> 0;

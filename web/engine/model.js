@@ -2,26 +2,29 @@
 import { Local, Remote } from "./connection.js";
 import { engineModule } from "./binary.js";
 import { read } from "./download.js";
+import { environment } from "./environment.js";
 import { pack } from "./inputs.js";
 import { DeploykitError } from "./values.js";
+const MOST_THREADS = 4;
 const forgotten = new FinalizationRegistry((connection) => connection.close());
 export class Model {
  connection;
  remote;
  parent;
+ chosen;
  inputs;
  outputs;
  metadata;
  signatures;
  isa;
- threads = 1;
  session;
  used;
  closed = false;
- constructor(connection, remote, loaded, opened, parent) {
+ constructor(connection, remote, loaded, opened, parent, chosen) {
   this.connection = connection;
   this.remote = remote;
   this.parent = parent;
+  this.chosen = chosen;
   this.inputs = opened.inputs;
   this.outputs = opened.outputs;
   this.session = opened.session;
@@ -35,18 +38,22 @@ export class Model {
  }
  loaded;
  static async load(source, options = {}) {
-  const { worker = true, maxMemory = 0, maxOps = 0, assets, signal } = options;
+  const { worker = true, threads, maxMemory = 0, maxOps = 0, assets, signal } = options;
+  if (threads !== undefined && !(Number.isInteger(threads) && threads > 0))
+   throw new DeploykitError("DK-INPUT", `the option 'threads' is ${String(threads)}; give a whole number from 1.`);
   const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
   signal?.throwIfAborted();
-  const connection = worker ? new Remote(base) : new Local();
+  const connection = worker ? new Remote(base) : new Local(base);
   const download = new AbortController(), stop = () => download.abort(signal?.reason);
   signal?.addEventListener("abort", stop);
   try {
-   const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
+   const [chosen, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
    const given = worker && !own ? bytes.slice() : bytes;
    const transfer = worker ? [given.buffer] : [];
-   const loaded = await connection.call("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
-   return new Model(connection, worker, loaded, loaded, null);
+   const lanes = threads ?? Math.min(MOST_THREADS, environment().cores), eager = threads !== undefined && threads > 1;
+   const loaded = await connection.call("open", [chosen.module, given, { threads: lanes, eager, maxMemory, maxOps }], { transfer, signal });
+   await connection.lanes.settled;
+   return new Model(connection, worker, loaded, loaded, null, chosen);
   }
   catch (error) {
    stop();
@@ -77,7 +84,7 @@ export class Model {
  async signature(name) {
   this.open();
   const opened = await this.connection.call("signature", [name]);
-  return new Model(this.connection, this.remote, this.loaded, opened, this.parent ?? this);
+  return new Model(this.connection, this.remote, this.loaded, opened, this.parent ?? this, this.chosen);
  }
  async variable(name) {
   this.open();
@@ -86,6 +93,13 @@ export class Model {
  async reset() {
   this.open();
   await this.connection.call("reset", [this.session]);
+ }
+ get info() {
+  const { isa, version } = this.loaded, { count, note } = this.connection.lanes;
+  return { engine: this.chosen.name, isa, version, threads: count, notes: [...this.chosen.notes, ...(note ? [note] : [])] };
+ }
+ get threads() {
+  return this.connection.lanes.count;
  }
  get memory() {
   return { ...this.used };

@@ -6,12 +6,16 @@ const node = builtin("node:worker_threads");
 const port = (node?.parentPort ?? globalThis);
 let engine = null;
 async function open(module, bytes, options) {
- const [made, loaded] = await Engine.open(module, bytes, options);
+ const [[made, loaded]] = await Promise.all([Engine.open(module, bytes, options), held]);
  engine = made;
  return loaded;
 }
 async function answer({ id, name, args }) {
  try {
+  if (name === "enter")
+   await held;
+  if (name === "enter")
+   return await Engine.enter(args[0], () => port.postMessage({ entered: true }));
   const value = name === "open" ? await open(...args) : engine[name](...args);
   port.postMessage({ id, value }, buffers(value));
  }
@@ -35,10 +39,12 @@ function buffers(value) {
  }
  return [...found];
 }
-if (!node && globalThis.navigator?.locks) {
+const held = new Promise((done) => {
+ if (node || !globalThis.navigator?.locks)
+  return done();
  const lock = `deploykit-${crypto.randomUUID()}`;
- navigator.locks.request(lock, () => (port.postMessage({ lock }), new Promise(() => { }))).catch(() => { });
-}
+ navigator.locks.request(lock, () => (port.postMessage({ lock }), done(), new Promise(() => { }))).catch(() => done());
+});
 if (node?.parentPort)
  node.parentPort.on("message", (message) => void answer(message));
 else

@@ -1,6 +1,6 @@
-// Builds the package: node scripts/build.mjs [--out FOLDER] [--engine engine.wasm]. Without --out: into dist/, and the modules
+// Builds the package: node scripts/build.mjs [--out FOLDER] [--engine FOLDER]. Without --out: into dist/, and the modules
 // also into ../engine, where they are kept in the repository, so that building a wheel needs no Node. With an engine
-// (default: that of ../engine/build.py, if it is there) also the single-file build, dist/inline.js.
+// (a folder of .wasm files, by default that of ../engine/build.py, if it is there) also the single-file build, dist/inline.js.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -10,7 +10,7 @@ import { inline } from "./inline.mjs";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const option = (name, otherwise) => (process.argv.includes(name) ? resolve(process.argv[process.argv.indexOf(name) + 1]) : otherwise);
-const dist = join(root, "dist"), out = option("--out", dist), engine = option("--engine", join(root, "..", "dist", "engine.wasm"));
+const dist = join(root, "dist"), out = option("--out", dist), engine = option("--engine", join(root, "..", "dist"));
 const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin", "tsc");
 
 for (const project of ["tsconfig.json", "tsconfig.types.json"]) {
@@ -22,7 +22,7 @@ for (const name of modules) {
   writeFileSync(join(out, name), text.replace(/^( {4})+/gm, (indent) => " ".repeat(indent.length / 4)));
   if (out === dist) copyFileSync(join(out, name), join(root, "..", "engine", name));
 }
-if (existsSync(engine)) {
-  copyFileSync(engine, join(out, "engine.wasm"));
-  writeFileSync(join(out, "inline.js"), inline(out, readFileSync(engine)));
+if (existsSync(join(engine, "engine.wasm"))) {
+  for (const name of readdirSync(engine).filter((f) => f.endsWith(".wasm"))) copyFileSync(join(engine, name), join(out, name));
+  writeFileSync(join(out, "inline.js"), inline(out, readFileSync(join(engine, "engine.wasm"))));
 }

@@ -37,7 +37,7 @@ export function inline(folder, engine) {
   const order = [...modules].filter(([name]) => name !== "deploykit.js");
   let text = joined([...order.filter(([name]) => name !== "model.js"), ["model.js", modules.get("model.js")]]);
   // no files: what bundlers would look for must not be there
-  text = replaced(text, 'new URL("./engine.wasm", import.meta.url)', 'new URL("inline:engine.wasm")');
+  text = text.replace(/new URL\("\.\/(engine[.a-z]*\.wasm)", import\.meta\.url\)/g, 'new URL("inline:$1")');
   text = replaced(text, 'new Worker(new URL("./worker.js", import.meta.url), { type: "module" })', "scriptWorker(embedded.worker)");
   text = replaced(text, 'const { Engine } = await import("./engine.js");', "");
   return `/*! deploykit in one file: built from web/npm/src. */

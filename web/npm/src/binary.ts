@@ -1,5 +1,5 @@
 /*! Built from web/npm/src by tsc: change it there. */
-// The engine's code: fetched and compiled once for the page.
+// The engine's code: the module that suits this platform, fetched and compiled once for the page.
 import { localPath, readFile, whole } from "./download.js";
 import type { Bytes } from "./download.js";
 import { environment } from "./environment.js";
@@ -8,11 +8,48 @@ import { DeploykitError } from "./values.js";
 
 const compiled = new Map<string, Promise<WebAssembly.Module>>();
 
-/** The compiled engine; a failure is forgotten, so that the next call tries again. Rejects with DK-ENGINE or DK-IO. */
-export function engineModule(assets: string | URL | undefined): Promise<WebAssembly.Module> {
-  const { simd, reasons } = environment();
-  if (!simd) return Promise.reject(new DeploykitError("DK-ENGINE", `the engine does not run here: ${reasons.simd}`));
-  const url = assets ? new URL("engine.wasm", assets) : new URL("./engine.wasm", import.meta.url);
+/** An engine, and what of the platform it does not use, each with the reason. */
+export interface Chosen {
+  module: WebAssembly.Module;
+  /** Its file. */
+  name: string;
+  notes: string[];
+}
+
+// Each address in the form that bundlers look for.
+const PLACES = {
+  "engine.wasm": () => new URL("./engine.wasm", import.meta.url),
+  "engine.relaxed.wasm": () => new URL("./engine.relaxed.wasm", import.meta.url),
+  "engine.threads.wasm": () => new URL("./engine.threads.wasm", import.meta.url),
+  "engine.relaxed.threads.wasm": () => new URL("./engine.relaxed.threads.wasm", import.meta.url),
+};
+
+/**
+ * The compiled engine, the variant that suits this platform; the plain one where that cannot be had. A failure is forgotten,
+ * so that the next call tries again. Rejects with DK-ENGINE or DK-IO.
+ */
+export async function engineModule(assets: string | URL | undefined): Promise<Chosen> {
+  const { simd, relaxed, threads, reasons } = environment(), notes: string[] = [];
+  if (!simd) throw new DeploykitError("DK-ENGINE", `the engine does not run here: ${reasons.simd}`);
+  if (embedded.engine) {
+    notes.push("threads and relaxed SIMD off: the single-file build holds the plain engine; import 'deploykit' instead of 'deploykit/inline' to have them.");
+  } else {
+    if (!threads) notes.push(`threads off: ${reasons.threads}`);
+    if (!relaxed) notes.push(`relaxed SIMD off: ${reasons.relaxed}`);
+    if (relaxed || threads) {
+      const name = `engine${relaxed ? ".relaxed" : ""}${threads ? ".threads" : ""}.wasm` as keyof typeof PLACES;
+      try {
+        return { module: await module(name, assets), name, notes };
+      } catch (error) {
+        notes.push(`${name} is not in use: ${(error as Error).message}`);
+      }
+    }
+  }
+  return { module: await module("engine.wasm", assets), name: "engine.wasm", notes };
+}
+
+function module(file: keyof typeof PLACES, assets: string | URL | undefined): Promise<WebAssembly.Module> {
+  const url = assets ? new URL(file, assets) : PLACES[file]();
   let found = compiled.get(url.href);
   if (!found) {
     found = compile(url).catch((error: unknown) => {

@@ -1,6 +1,6 @@
 /*! Built from web/npm/src by tsc: change it there. */
-// The way to an engine: in a worker of its own, so that the page never blocks, or on the caller's thread.
-import type { Engine, Loaded, OpenOptions } from "./engine.js";
+// The way to an engine: in a worker of its own, so that the page never blocks, or on the caller's thread; and its lanes.
+import type { Engine, Lane, Loaded, OpenOptions } from "./engine.js";
 import { builtin, embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
 import type { Reply, Request } from "./worker.js";
@@ -14,7 +14,64 @@ export interface CallOptions {
 /** Calls to one engine, answered in order; `open` comes first. */
 export interface Connection {
   call<T>(name: string, args: unknown[], options?: CallOptions): Promise<T>;
+  readonly lanes: Lanes;
   close(): void;
+}
+
+/** Workers that take part in the runs of one engine. They come when they are ready; until then runs do without. */
+export class Lanes {
+  /** Lanes that work, the engine's own included. */
+  count = 1;
+  /** Settles when those that were asked for have come, or have not. */
+  settled: Promise<unknown> = Promise.resolve();
+  /** Why some have not. */
+  note: string | null = null;
+  private threads: Thread[] = [];
+
+  /** lost: a lane that took part is gone, and what it was doing will never be done. */
+  constructor(private readonly assets: string | URL | undefined, private readonly lost: () => void) {}
+
+  /** Start the lanes that an answer of the engine brings, if it does. */
+  follow(value: unknown): void {
+    const lanes = (value as { lanes?: Lane[] } | undefined)?.lanes;
+    if (lanes) this.settled = Promise.all(lanes.map((lane) => this.start(lane)));
+  }
+
+  private start(lane: Lane): Promise<void> {
+    return new Promise((settle) => {
+      let inside = false;
+      try {
+        const thread = start(
+          this.assets,
+          (reply) => {
+            if ("error" in reply) return failed(reply.error.message);
+            if (!("entered" in reply)) return;
+            inside = true;
+            ++this.count;
+            thread.busy(false);
+            settle();
+          },
+          (why) => (inside ? this.lost() : failed(why)),
+        );
+        const failed = (why: string) => {
+          this.note = `a thread could not be started: ${why}`;
+          thread.stop();
+          settle();
+        };
+        this.threads.push(thread);
+        thread.post({ id: 0, name: "enter", args: [lane] }, []);
+      } catch (error) {
+        this.note = `a thread could not be started: ${(error as Error).message}`;
+        settle();
+      }
+    });
+  }
+
+  stop(): void {
+    for (const thread of this.threads) thread.stop();
+    this.threads = [];
+    this.count = 1;
+  }
 }
 
 const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; load it again.");
@@ -23,6 +80,11 @@ const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; l
 export class Local implements Connection {
   private engine: Engine | null = null;
   private closed = false;
+  readonly lanes: Lanes;
+
+  constructor(assets: string | URL | undefined) {
+    this.lanes = new Lanes(assets, () => {});
+  }
 
   async call<T>(name: string, args: unknown[], { signal }: CallOptions = {}): Promise<T> {
     signal?.throwIfAborted();
@@ -30,15 +92,19 @@ export class Local implements Connection {
       const { Engine } = await import("./engine.js");
       const [engine, loaded] = await Engine.open(...(args as [WebAssembly.Module, Uint8Array, OpenOptions]));
       this.engine = engine;
+      this.lanes.follow(loaded);
       return loaded satisfies Loaded as T;
     }
     if (this.closed) throw disposed();
-    return (this.engine as unknown as Record<string, (...a: unknown[]) => T>)[name]!(...args);
+    const value = (this.engine as unknown as Record<string, (...a: unknown[]) => T>)[name]!(...args);
+    this.lanes.follow(value);
+    return value;
   }
 
   close(): void {
     this.closed = true;
     this.engine = null;
+    this.lanes.stop();
   }
 }
 
@@ -55,8 +121,10 @@ export class Remote implements Connection {
   private ended: DeploykitError | null = null;
   private count = 0;
   private readonly worker: Thread;
+  readonly lanes: Lanes;
 
   constructor(assets: string | URL | undefined) {
+    this.lanes = new Lanes(assets, () => this.end(new DeploykitError("DK-ENGINE", STOPPED)));
     this.worker = start(assets, (reply) => this.receive(reply), (why) => this.end(new DeploykitError("DK-ENGINE", why)));
   }
 
@@ -97,16 +165,15 @@ export class Remote implements Connection {
   }
 
   private receive(reply: Reply): void {
-    if ("lock" in reply) {
-      const gone = () => this.end(new DeploykitError("DK-ENGINE", STOPPED));
-      navigator.locks.request(reply.lock, gone).catch(() => {});
-      return;
-    }
     const job = this.current;
-    if (!job || job.id !== reply.id) return;
+    if (!job || !("id" in reply) || job.id !== reply.id) return;
     this.current = null;
-    if ("error" in reply) job.reject(new DeploykitError(reply.error.code, reply.error.message));
-    else job.resolve(reply.value);
+    if ("error" in reply) {
+      job.reject(new DeploykitError(reply.error.code, reply.error.message));
+    } else {
+      this.lanes.follow(reply.value);
+      job.resolve(reply.value);
+    }
     this.next();
   }
 
@@ -114,6 +181,7 @@ export class Remote implements Connection {
     if (this.ended) return;
     this.ended = error;
     this.worker.stop();
+    this.lanes.stop();
     for (const job of [this.current, ...this.waiting]) job?.reject(error);
     this.current = null;
     this.waiting.length = 0;
@@ -152,7 +220,8 @@ function start(assets: string | URL | undefined, receive: (reply: Reply) => void
   const worker = browserWorker(assets, here);
   worker.onmessage = ({ data }: MessageEvent<Reply>) => {
     heard = true;
-    receive(data);
+    if ("lock" in data) navigator.locks.request(data.lock, () => ended(STOPPED)).catch(() => {});
+    else receive(data);
   };
   worker.onerror = (event) => {
     event.preventDefault?.();

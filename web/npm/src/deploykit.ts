@@ -7,6 +7,6 @@ export type { Memory, ProfileRow } from "./engine.js";
 export type { Input, Inputs } from "./inputs.js";
 export { forgetModels } from "./store.js";
 export { Model } from "./model.js";
-export type { LoadOptions, RunOptions } from "./model.js";
+export type { Info, LoadOptions, RunOptions } from "./model.js";
 export { DeploykitError, tensor } from "./values.js";
 export type { DType, Spec, Tensor, TypedArray } from "./values.js";

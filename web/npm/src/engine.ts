@@ -13,8 +13,15 @@ const ROW = { name: 0, op: 4, detail: 8, calls: 16, nanoseconds: 24, flops: 32, 
 const MEMORY = { arena: 0, weights: 8, packed: 16, dynamic: 24, size: 48 };
 const PROFILE = 1, ALIGN = 64, READABLE = 64; // inputs start on 64 bytes and have 64 readable bytes behind them
 
+// The engine with threads takes its memory: as much at first as build.py tells the linker, at most what is to be had.
+const PAGES = 64, MOST_PAGES = [65535, 16384, 4096];
+// A lane is a worker, which costs some milliseconds once: started for runs that take so long, the first (still half compiled)
+// and later ones.
+const FIRST_MS = 10, LATER_MS = 1;
+
 interface Exports extends Record<string, unknown> {
-  memory: WebAssembly.Memory;
+  memory?: WebAssembly.Memory;
+  __stack_pointer?: WebAssembly.Global;
   malloc(bytes: number): number;
   free(at: number): void;
   _initialize?(): void;
@@ -52,14 +59,27 @@ export interface Loaded extends Opened {
   signatures: string[];
   isa: string;
   version: string;
+  lanes?: Lane[] | undefined;
+}
+/** What a worker needs to take part in the runs of an engine. */
+export interface Lane {
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
+  at: number;
 }
 export interface OpenOptions {
+  /** Lanes, the engine's own included. */
+  threads: number;
+  /** Ask for them at once; else after a run that is worth it. */
+  eager: boolean;
   maxMemory: number;
   maxOps: number;
 }
 export interface Ran {
   outputs: Record<string, Tensor>;
   memory: Memory;
+  /** Workers to start, once. */
+  lanes?: Lane[] | undefined;
 }
 
 interface Session extends Opened {
@@ -73,27 +93,45 @@ export class Engine {
   private held = 0;
   private size = 0;
   private model = 0;
-  private options: OpenOptions = { maxMemory: 0, maxOps: 0 };
+  private options: OpenOptions = { threads: 1, eager: false, maxMemory: 0, maxOps: 0 };
+  private runs = 0;
   private shared: Map<string, number> | null = null; // variables that several sessions use: name to tensor
   private dead: unknown = null;
 
-  private constructor(instance: WebAssembly.Instance) {
+  private constructor(instance: WebAssembly.Instance, private readonly module: WebAssembly.Module, private readonly heap: WebAssembly.Memory) {
     this.at = instance.exports as Exports;
   }
 
-  /** The engine with a model in it. Throws DK-FORMAT, DK-VERSION or DK-MEMORY. */
-  static async open(module: WebAssembly.Module, bytes: Uint8Array, options: OpenOptions): Promise<[Engine, Loaded]> {
-    let engine: Engine | null = null;
-    const memory = () => new DataView(engine!.at.memory.buffer);
+  private static async instance(module: WebAssembly.Module, memory: WebAssembly.Memory | undefined): Promise<[WebAssembly.Instance, WebAssembly.Memory]> {
+    let heap = memory;
+    const view = () => new DataView(heap!.buffer);
     const known: Record<string, (...args: never[]) => number> = {
-      clock_time_get: (_id: number, _precision: bigint, at: number) => (memory().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
-      environ_sizes_get: (a: number, b: number) => (memory().setUint32(a, 0, true), memory().setUint32(b, 0, true), 0),
+      clock_time_get: (_id: number, _precision: bigint, at: number) => (view().setBigUint64(at, BigInt(Math.round(performance.now() * 1e6)), true), 0),
+      environ_sizes_get: (a: number, b: number) => (view().setUint32(a, 0, true), view().setUint32(b, 0, true), 0),
       environ_get: () => 0,
     };
     const BADF = 8; // no files, no entropy
     const wasi = Object.fromEntries(WebAssembly.Module.imports(module).map(({ name }) => [name, known[name] ?? (() => BADF)]));
+    const instance = await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi, env: memory ? { memory } : {} });
+    heap ??= (instance.exports as Exports).memory;
+    return [instance, heap!];
+  }
+
+  /** What a worker does for an engine elsewhere on the same memory, until that is gone: never returns. */
+  static async enter({ module, memory, at }: Lane, ready: () => void): Promise<void> {
+    const [{ exports }] = await Engine.instance(module, memory), lane = exports as Exports;
+    lane.__stack_pointer!.value = (lane["dk_lane_stack"] as Call)(at);
+    ready();
+    (lane["dk_lane_main"] as Call)(at);
+  }
+
+  /** The engine with a model in it. Throws DK-FORMAT, DK-VERSION or DK-MEMORY. */
+  static async open(module: WebAssembly.Module, bytes: Uint8Array, options: OpenOptions): Promise<[Engine, Loaded]> {
+    let engine: Engine;
     try {
-      engine = new Engine(await WebAssembly.instantiate(module, { wasi_snapshot_preview1: wasi }));
+      const shared = WebAssembly.Module.imports(module).some(({ kind }) => kind === "memory");
+      const [instance, heap] = await Engine.instance(module, shared ? sharedMemory() : undefined);
+      engine = new Engine(instance, module, heap);
     } catch (error) {
       throw new DeploykitError("DK-MEMORY", `the engine got no memory to start in (${(error as Error).message}). Close other pages, or dispose models that are not needed.`);
     }
@@ -101,12 +139,21 @@ export class Engine {
     return [engine, engine.guard(() => engine.load(bytes, options))];
   }
 
+  /** Lanes for workers to enter; the first call gives them, later ones nothing. */
+  private lanes(): Lane[] | undefined {
+    const { threads } = this.options;
+    this.options = { ...this.options, eager: true };
+    if (this.heap.buffer instanceof ArrayBuffer) return undefined; // a memory of its own
+    const places = Array.from({ length: threads - 1 }, () => this.call("dk_lane_new")).filter((at) => at); // 0: no memory
+    return places.map((at) => ({ module: this.module, memory: this.heap, at }));
+  }
+
   // ---------------------------------------------------------------------------------------------------- memory and text
   private get view(): DataView {
-    return new DataView(this.at.memory.buffer);
+    return new DataView(this.heap.buffer);
   }
   private get raw(): Uint8Array {
-    return new Uint8Array(this.at.memory.buffer);
+    return new Uint8Array(this.heap.buffer);
   }
   private call(name: string, ...args: (number | bigint)[]): number {
     const call = this.at[name] as Call | undefined;
@@ -116,7 +163,7 @@ export class Engine {
 
   private alloc(bytes: number): number {
     const at = bytes < 2 ** 32 ? this.at.malloc(bytes) : 0;
-    if (!at) throw new DeploykitError("DK-MEMORY", `no memory for ${bytes} bytes; ${this.at.memory.buffer.byteLength} are in use. A smaller input needs less.`);
+    if (!at) throw new DeploykitError("DK-MEMORY", `no memory for ${bytes} bytes; ${this.heap.buffer.byteLength} are in use. A smaller input needs less.`);
     return at >>> 0;
   }
 
@@ -175,6 +222,7 @@ export class Engine {
       signatures: each("signature", (i) => word("dk_model_signature", i)),
       isa: this.text(this.call("dk_isa")),
       version: this.text(this.call("dk_version")),
+      lanes: options.eager ? this.lanes() : undefined,
     };
   }
 
@@ -183,7 +231,7 @@ export class Engine {
       const options = this.alloc(OPTIONS.size + 4), out = options + OPTIONS.size;
       try {
         this.raw.fill(0, options, out + 4);
-        this.view.setInt32(options + OPTIONS.threads, 1, true);
+        this.view.setInt32(options + OPTIONS.threads, this.options.threads, true);
         this.view.setUint32(options + OPTIONS.signature, name, true);
         this.view.setBigUint64(options + OPTIONS.maxMemory, BigInt(this.options.maxMemory), true);
         this.view.setUint32(options + OPTIONS.flags, flags, true);
@@ -255,7 +303,7 @@ export class Engine {
     this.raw.fill(0, at, at + MEMORY.size);
     this.call("dk_session_memory", session, at);
     const read = (field: number) => Number(this.view.getBigUint64(at + field, true));
-    const out = { arena: read(MEMORY.arena), weights: read(MEMORY.weights), packed: read(MEMORY.packed), dynamic: read(MEMORY.dynamic), heap: this.at.memory.buffer.byteLength };
+    const out = { arena: read(MEMORY.arena), weights: read(MEMORY.weights), packed: read(MEMORY.packed), dynamic: read(MEMORY.dynamic), heap: this.heap.buffer.byteLength };
     this.at.free(at);
     return out;
   }
@@ -267,9 +315,11 @@ export class Engine {
       const s = this.sessions.get(session)!;
       this.feed(session, s, inputs);
       this.call("dk_session_set_time_limit", session, BigInt(Math.ceil(timeout * 1000)));
+      const began = performance.now();
       this.check(this.call("dk_session_run", session), session);
+      const heavy = performance.now() - began >= (this.runs++ ? LATER_MS : FIRST_MS);
       const outputs = s.outputs.map((spec, i): [string, Tensor] => [spec.name, this.read(this.call("dk_session_output", session, i))]);
-      return { outputs: Object.fromEntries(outputs), memory: this.memory(session) };
+      return { outputs: Object.fromEntries(outputs), memory: this.memory(session), lanes: heavy && !this.options.eager ? this.lanes() : undefined };
     });
   }
 
@@ -349,6 +399,17 @@ export class Engine {
     s.blocks.forEach((block) => this.at.free(block.at));
     this.call("dk_session_free", session);
   }
+}
+
+function sharedMemory(): WebAssembly.Memory {
+  for (const maximum of MOST_PAGES) {
+    try {
+      return new WebAssembly.Memory({ initial: PAGES, maximum, shared: true });
+    } catch {
+      // phones reserve less
+    }
+  }
+  throw new RangeError("no shared memory");
 }
 
 const align = (at: number) => ((at + ALIGN - 1) & -ALIGN) >>> 0;

@@ -5,6 +5,7 @@ import type { Connection } from "./connection.js";
 import { engineModule } from "./binary.js";
 import { read } from "./download.js";
 import type { DownloadOptions, Source } from "./download.js";
+import { environment } from "./environment.js";
 import type { Loaded, Memory, Opened, ProfileRow, Ran } from "./engine.js";
 import { pack } from "./inputs.js";
 import type { Inputs } from "./inputs.js";
@@ -14,7 +15,10 @@ import type { Spec, Tensor } from "./values.js";
 export interface LoadOptions extends DownloadOptions {
   /** Run in a worker of its own (default), or on the caller's thread, which blocks it during a run. */
   worker?: boolean;
-  /** Threads at most; default: what the platform offers. `model.threads` tells how many are used. */
+  /**
+   * Threads; default: one for each core, at most four, started when a run is worth it. A number given here is started at
+   * once. `model.info` tells how many work, and what is off and why.
+   */
   threads?: number;
   /** Limit in bytes for arena, packed weights and tensors of sizes found at run time; 0: none. */
   maxMemory?: number;
@@ -30,6 +34,21 @@ export interface RunOptions {
   /** Seconds that the run may take, beyond them DK-LIMIT (looked at between nodes); the model can be used again. */
   timeout?: number;
 }
+
+/** What a model runs on. */
+export interface Info {
+  /** File of the engine. */
+  engine: string;
+  /** Kernel set. */
+  isa: string;
+  version: string;
+  /** Threads that work at present. */
+  threads: number;
+  /** What of the platform is not used, and why. */
+  notes: string[];
+}
+
+const MOST_THREADS = 4; // by default: phones have that many fast cores
 
 // A model that nobody holds any more lets go of its worker.
 const forgotten = new FinalizationRegistry<Connection>((connection) => connection.close());
@@ -51,8 +70,6 @@ export class Model {
   readonly signatures: readonly string[];
   /** Kernel set in use. */
   readonly isa: string;
-  /** Threads in use. */
-  readonly threads = 1;
   private readonly session: number;
   private used: Memory;
   private closed = false;
@@ -63,6 +80,7 @@ export class Model {
     loaded: Loaded,
     opened: Opened,
     private readonly parent: Model | null,
+    private readonly chosen: { name: string; notes: string[] },
   ) {
     this.inputs = opened.inputs;
     this.outputs = opened.outputs;
@@ -81,18 +99,21 @@ export class Model {
    * DK-MEMORY, DK-ENGINE (no WebAssembly SIMD, no worker), or what `signal` says.
    */
   static async load(source: Source, options: LoadOptions = {}): Promise<Model> {
-    const { worker = true, maxMemory = 0, maxOps = 0, assets, signal } = options;
+    const { worker = true, threads, maxMemory = 0, maxOps = 0, assets, signal } = options;
+    if (threads !== undefined && !(Number.isInteger(threads) && threads > 0)) throw new DeploykitError("DK-INPUT", `the option 'threads' is ${String(threads)}; give a whole number from 1.`);
     const base = assets === undefined ? undefined : new URL(assets, globalThis.document?.baseURI ?? import.meta.url);
     signal?.throwIfAborted();
-    const connection = worker ? new Remote(base) : new Local();
+    const connection = worker ? new Remote(base) : new Local(base);
     const download = new AbortController(), stop = () => download.abort(signal?.reason);
     signal?.addEventListener("abort", stop);
     try {
-      const [module, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
+      const [chosen, { bytes, own }] = await Promise.all([engineModule(base), read(source, { ...options, signal: download.signal })]);
       const given = worker && !own ? bytes.slice() : bytes;
       const transfer = worker ? [given.buffer] : [];
-      const loaded = await connection.call<Loaded>("open", [module, given, { maxMemory, maxOps }], { transfer, signal });
-      return new Model(connection, worker, loaded, loaded, null);
+      const lanes = threads ?? Math.min(MOST_THREADS, environment().cores), eager = threads !== undefined && threads > 1;
+      const loaded = await connection.call<Loaded>("open", [chosen.module, given, { threads: lanes, eager, maxMemory, maxOps }], { transfer, signal });
+      await connection.lanes.settled;
+      return new Model(connection, worker, loaded, loaded, null, chosen);
     } catch (error) {
       stop(); // without an engine the file is of no use, nor is its progress
       connection.close();
@@ -130,7 +151,7 @@ export class Model {
   async signature(name: string): Promise<Model> {
     this.open();
     const opened = await this.connection.call<Opened>("signature", [name]);
-    return new Model(this.connection, this.remote, this.loaded, opened, this.parent ?? this);
+    return new Model(this.connection, this.remote, this.loaded, opened, this.parent ?? this, this.chosen);
   }
 
   /** The present value of a variable; rejects with DK-INPUT when the model has none of this name. */
@@ -143,6 +164,17 @@ export class Model {
   async reset(): Promise<void> {
     this.open();
     await this.connection.call("reset", [this.session]);
+  }
+
+  /** What the model runs on. */
+  get info(): Info {
+    const { isa, version } = this.loaded, { count, note } = this.connection.lanes;
+    return { engine: this.chosen.name, isa, version, threads: count, notes: [...this.chosen.notes, ...(note ? [note] : [])] };
+  }
+
+  /** Threads that work at present. */
+  get threads(): number {
+    return this.connection.lanes.count;
   }
 
   /** Bytes in use after the last run. */

@@ -102,6 +102,8 @@ function sizes() {
     ["page", bytes(group((n) => n.startsWith("page/")))],
     ["fetched for this visit, compressed as the host does", came ? bytes(came) : "0 B, all kept"],
   ];
+  rows.push(["engine in use", `${model.info.engine}, kernels ${model.info.isa}`]);
+  for (const note of model.info.notes) rows.push(["switched off", note]);
   const memory = model.memory ?? {};
   for (const [key, value] of Object.entries(memory)) if (typeof value === "number") rows.push([`memory: ${key}`, bytes(value)]);
   byId("size").replaceChildren(table("Sizes", ["what", "bytes"], rows, [1]));
