@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import subprocess
 import sys
 import threading
 from typing import Any
@@ -345,6 +346,23 @@ def test_threads_give_the_same_bits() -> None:
     want = session(fuzz_seeds.network(), threads=1)(x)[0]
     for n in (2, 3, 7):
         np.testing.assert_array_equal(session(fuzz_seeds.network(), threads=n)(x)[0], want)
+
+
+def test_busy_neighbours_neither_stop_threads_nor_change_a_bit() -> None:
+    """Programs that never sleep take the CPU away in the middle of regions, and the caller goes on alone for a while:
+    every run ends, with the same numbers.  How long it takes is for tests/bench/busy.py to say.
+    """
+    x = floats(2, 64, 64, 3)
+    want = session(fuzz_seeds.network(), threads=1)(x)[0]
+    s = session(fuzz_seeds.network(), threads=3)
+    hogs = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for _ in range(200):
+            np.testing.assert_array_equal(s(x)[0], want)
+    finally:
+        for hog in hogs:
+            hog.kill()
+            hog.wait()
 
 
 def test_sessions_of_one_model_on_many_threads() -> None:

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 #endif
 
@@ -20,6 +21,11 @@ namespace dk {
 namespace {
 
 constexpr uint64_t kSpinNs = 100'000;
+#if defined(__linux__)
+// A region that waited this long, and longer than its own part took, lost its worker to another program.
+constexpr uint64_t kStallNs = 200'000, kMostAloneNs = 250'000'000;
+constexpr uint64_t kAlonePerStall = 16;  // so stalls take at most a sixteenth of the time
+#endif
 
 void pause() {
 #if defined(__x86_64__)
@@ -44,6 +50,12 @@ void unpark(uint64_t* word, int workers) {
   syscall(SYS_futex, low_half(word), FUTEX_WAKE_PRIVATE, workers, nullptr, nullptr, 0);
 }
 void yield() { sched_yield(); }
+
+uint64_t thread_ns() {
+  timespec t;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(t.tv_nsec);
+}
 
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 ThreadPool* g_free;
@@ -92,15 +104,41 @@ ThreadPool* ThreadPool::acquire(int threads) {
       }
     }
   }
-  pool->wake();
+  pool->lent_at_ = now_ns();
+  pool->lent_cpu_ = thread_ns();
+  if (pool->lent_at_ >= pool->alone_until_) {
+    pool->alone_until_ = 0;
+    pool->wake();
+  }
   return pool;
 }
 
 void ThreadPool::release() {
+  // Time in which the caller was neither computing nor spinning: somebody else had its CPU.  Our worker may be what
+  // pushed the two together.
+  const uint64_t now = now_ns(), wall = now - lent_at_, lost = wall - (thread_ns() - lent_cpu_);
+  if (alone_until_ == 0 && lost < wall && lost > kStallNs && lost > wall / 8) stay_alone(now, lost);
   pthread_mutex_lock(&g_lock);
   next_ = g_free;
   g_free = this;
   pthread_mutex_unlock(&g_lock);
+}
+
+void ThreadPool::stay_alone(uint64_t now, uint64_t lost) {
+  const uint64_t ns = lost * kAlonePerStall;
+  alone_until_ = now + (ns < kMostAloneNs ? ns : kMostAloneNs);
+}
+
+// Sleeping workers shall not come up on the CPU that the caller is busy on: where the others are busy too, the kernel
+// finds that one as good as any, and worker and caller then take turns for milliseconds.
+void ThreadPool::part_from_caller() {
+  cpu_set_t cpus;
+  const int here = sched_getcpu();
+  if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof cpus, &cpus)) return;
+  if (!CPU_ISSET(here, &cpus) || CPU_COUNT(&cpus) < 2) return;
+  CPU_CLR(here, &cpus);
+  for (int i = 0; i < workers_; ++i)
+    if (__atomic_load_n(&worker_[i].parked, __ATOMIC_ACQUIRE)) sched_setaffinity(worker_[i].thread, sizeof cpus, &cpus);
 }
 
 bool ThreadPool::start(int workers) {
@@ -169,6 +207,9 @@ void ThreadPool::leave() {
 
 void ThreadPool::work(Worker& w) {
   FlushDenormals mode;
+#if defined(__linux__)
+  __atomic_store_n(&w.thread, static_cast<int>(syscall(SYS_gettid)), __ATOMIC_RELEASE);
+#endif
   uint64_t seen = 0;
   for (;;) {
     uint64_t word = __atomic_load_n(&word_, __ATOMIC_ACQUIRE);
@@ -181,9 +222,11 @@ void ThreadPool::work(Worker& w) {
         }
       } while (word == seen && now_ns() < until);
       if (word == seen) {
+        __atomic_store_n(&w.parked, true, __ATOMIC_RELEASE);
         __atomic_fetch_add(&parked_, 1, __ATOMIC_SEQ_CST);
         if (__atomic_load_n(&word_, __ATOMIC_SEQ_CST) == seen) park(&word_, seen);
         __atomic_fetch_sub(&parked_, 1, __ATOMIC_SEQ_CST);
+        __atomic_store_n(&w.parked, false, __ATOMIC_RELEASE);
         continue;
       }
     }
@@ -206,6 +249,9 @@ void ThreadPool::work(Worker& w) {
 
 void ThreadPool::wake() {
   if (__atomic_load_n(&parked_, __ATOMIC_SEQ_CST) == 0) return;
+#if defined(__linux__)
+  part_from_caller();
+#endif
   // A region without parts: spinning workers see it and go on spinning.
   __atomic_store_n(&word_, ((word_ >> 8) + 1) << 8, __ATOMIC_SEQ_CST);
   unpark(&word_, workers_);
@@ -214,6 +260,15 @@ void ThreadPool::wake() {
 void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
   if (parts > lanes()) parts = lanes();
   if (parts > n) parts = n < 1 ? 1 : static_cast<int>(n);
+#if defined(__linux__)
+  if (parts > 1 && alone_until_ != 0) {
+    if (now_ns() < alone_until_)
+      parts = 1;
+    else
+      alone_until_ = 0;
+  }
+  const uint64_t began = parts > 1 ? now_ns() : 0;
+#endif
   if (parts <= 1) {
     fn(arg, 0, n, 0);
     return;
@@ -234,16 +289,27 @@ void ThreadPool::run(int64_t n, int parts, Fn fn, void* arg) {
       __atomic_store_n(&w.done, region, __ATOMIC_RELAXED);
     }
   }
+#if defined(__linux__)
+  uint64_t through = 0;  // when the caller was, if it had to wait
+#endif
   for (int part = 1; part < parts; ++part) {
     Worker& w = worker_[part - 1];
     for (unsigned spins = 0; __atomic_load_n(&w.done, __ATOMIC_ACQUIRE) != region;) {
       if (++spins < 2000) {
         pause();
+#if defined(__linux__)
+        if (spins == 100 && through == 0) through = now_ns();
+#endif
       } else {
         yield();  // the worker lost its CPU in the middle of its part
       }
     }
   }
+#if defined(__linux__)
+  if (through == 0) return;
+  const uint64_t now = now_ns(), waited = now - through;
+  if (waited > kStallNs && waited > through - began) stay_alone(now, waited);
+#endif
 }
 
 #else  // no threads here

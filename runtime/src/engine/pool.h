@@ -5,6 +5,10 @@
 // of a region runs as lane k.  A part whose worker has not begun by the time the caller is through with its own part is
 // done by the caller: a late or descheduled worker delays nobody.
 //
+// A worker that loses its CPU in the middle of its part does delay the caller, by a time slice of the kernel.  So after
+// a stall the caller works alone for sixteen times as long as it took, and wakes nobody: where another program keeps a
+// core busy, threads then cost a few per cent instead of a multiple.  (Linux only; results are the same either way.)
+//
 // Pools are kept by the process and lent to one run at a time; runs on several threads get pools of their own.
 //
 // WebAssembly cannot start threads: Web Workers of the page enter the one pool (dk_lane_main in capi/lanes.cc) and take
@@ -41,12 +45,18 @@ class ThreadPool {
   bool start(int workers);
   void work(Worker& w);
   void wake();
+#if defined(__linux__)
+  void stay_alone(uint64_t now, uint64_t lost);
+  void part_from_caller();
+#endif
 
   struct alignas(64) Worker {
     uint64_t claimed;  // last region whose part of this worker somebody began
     uint64_t done;     // last region whose part of this worker is finished
     ThreadPool* pool;
     int index;
+    int thread;   // Linux: the kernel's name of it
+    bool parked;  // or about to be
   };
   static constexpr int kMaxWorkers = 63;
 
@@ -62,6 +72,8 @@ class ThreadPool {
   bool lent_ = false;    // WebAssembly only, like the next two
   uint32_t stop_ = 0;    // workers shall leave
   uint32_t inside_ = 0;  // workers that have not left
+  // Linux: until when the caller works alone, or 0; wall and CPU time of the caller when it got the pool.
+  uint64_t alone_until_ = 0, lent_at_ = 0, lent_cpu_ = 0;
   ThreadPool* next_ = nullptr;
   Worker worker_[kMaxWorkers];
 };

@@ -228,11 +228,12 @@ GemmSplit gemm_split(const GemmProblem& p, int threads) {
   if (s.by_panels ? panels < 4 * threads && blocks > panels : blocks < 4 * threads && panels > blocks)
     s.by_panels = !s.by_panels;
   s.units = s.by_panels ? panels : blocks;
-  // A thread needs about 2 us of work, 150,000 multiply-adds.  One row (an LSTM step) is bound by reading B, and 256 x
-  // 1024 of it takes 15 us: splitting that too halves an LSTM on a quiet machine (2.0 to 1.0-1.4 ms), but where other
-  // programs use the cores it took 4.0 instead of 2.4 ms, waiting for the other thread at every step.
+  // A thread needs about 2 us of work: 150,000 multiply-adds; a third of that where B is read for one row only, which
+  // takes as long as reading it (an LSTM step of 256 x 1024 takes 15 us).
   const int64_t unit = l.rows * (s.by_panels ? p.m * l.main.nr : l.n * l.main.mr);
-  const int64_t worth = l.step ? 600000 : 150000;  // tiles count pairs, and are some four times as fast
+  const int64_t worth = l.step     ? 600000
+                        : p.m == 1 ? 50000
+                                   : 150000;  // tiles count pairs, and are some four times as fast
   s.grain = 1 + worth / (unit > 0 ? unit : 1);
   return s;
 }
