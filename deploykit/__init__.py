@@ -14,6 +14,7 @@ _LAZY = {
     "convert": "deploykit.api",
     "load": "deploykit.api",
     "Report": "deploykit.api",
+    "quantization_aware": "deploykit.qat",
     "Interpreter": "deploykit.interpreter",
     "TensorSpec": "deploykit.interpreter",
     "Graph": "deploykit.graph",

@@ -50,6 +50,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.trace",),
     ("deploykit.vectors",),
     ("deploykit.api",),
+    ("deploykit.qat",),
     ("deploykit.peers",),
     ("deploykit.web", "deploykit.bundle"),
     ("deploykit.web",),

@@ -8,9 +8,11 @@ from deploykit.converters.quantize.schemes import (
     SCHEMES,
     Choices,
     calibrate_values,
+    channel_axis,
     observed_values,
     quantize_static,
     quantize_weights,
+    weighted_products,
 )
 
 __all__ = [
@@ -21,10 +23,12 @@ __all__ = [
     "Moments",
     "Observer",
     "calibrate_values",
+    "channel_axis",
     "equalize",
     "observed_values",
     "quantize_static",
     "quantize_weights",
     "smooth",
     "weighed",
+    "weighted_products",
 ]

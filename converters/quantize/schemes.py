@@ -217,7 +217,14 @@ def symmetric(w: np.ndarray, axis: int, top: int = 127, least: Any = 0.0) -> tup
     return np.clip(np.rint(w / wide), -top, top).astype(np.int8), scale
 
 
-def _channel_axis(n: Node, w: np.ndarray) -> int:
+def weighted_products(graph: Graph, choices: Choices) -> list[Node]:
+    """The products whose constant weights :func:`quantize_static` makes int8."""
+    return [
+        n for n in _wanted(graph, choices) if n.op in PRODUCTS and n.inputs[1] is not None and n.inputs[1].is_constant
+    ]
+
+
+def channel_axis(n: Node, w: np.ndarray) -> int:
     """The axis of a product's weight along which outputs lie."""
     if n.op == "conv":
         return 0
@@ -279,7 +286,7 @@ def _correct_bias(rw: Rewriter, n: Node, w: Value, narrow: Value, choices: Choic
 
 def _narrow_weight(rw: Rewriter, n: Node, w: Value, choices: Choices) -> Value:
     assert w.data is not None
-    axis = _channel_axis(n, w.data)
+    axis = channel_axis(n, w.data)
     q, scale = _rounded(n, w.data, axis, choices)
     return rw.op("dequantize", rw.constant(q, w.name), scale, np.zeros(scale.shape, np.int8), axis=axis)
 
@@ -330,7 +337,7 @@ def quantize_weights(graph: Graph, choices: Choices) -> None:
 def _axis_of_holder(n: Node, w: np.ndarray) -> int:
     if n.op in ("lstm", "gru", "rnn"):
         return 1  # [directions, gates * hidden, features]
-    return 0 if n.op == "gather" else _channel_axis(n, w)
+    return 0 if n.op == "gather" else channel_axis(n, w)
 
 
 def _stored(rw: Rewriter, n: Node, w: Value, axis: int, choices: Choices) -> Value:

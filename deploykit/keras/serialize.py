@@ -26,7 +26,7 @@ class Configurable:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if cls.__module__.startswith("deploykit."):
+        if cls.__module__.startswith("deploykit.keras."):
             _KNOWN.setdefault(cls.__name__, cls)
             _KNOWN[f"{cls.__module__.split('.')[2]}.{cls.__name__}"] = cls
 
