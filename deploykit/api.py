@@ -15,6 +15,7 @@ import numpy as np
 from deploykit.errors import InputError, UnsupportedError, VerifyError
 from deploykit.factory import is_factory, make
 from deploykit.graph.ir import Graph
+from deploykit.interpreter import SCALES
 
 if TYPE_CHECKING:
     from deploykit.converters.report import Report
@@ -81,6 +82,7 @@ def convert(
     keep_float: Iterable[str] = (),
     repair: Iterable[str] | None = None,
     block_size: int = 32,
+    io_dtype: str = "float32",
     progress: Callable[[int], None] | None = None,
     min_agreement: float | None = None,
     max_accuracy_drop: float | str | None = None,
@@ -113,7 +115,8 @@ def convert(
     "auto"; observer: how ranges are read off the calibration runs (minmax, moving_average, percentile, mse, entropy);
     keep_float: nodes or ops to leave as they are; repair: any of equalize, smooth, bias, gptq, round,
     or "none"; by default chosen by measuring (docs/quantization.md); block_size: 32, 64 or 128 weights per scale of int4;
-    progress: called with the number of samples seen; min_agreement: raise
+    io_dtype: "uint8" or "int8" lets float inputs and outputs of an int8 model come and go as integers (their scale and zero
+    point: ``Interpreter.inputs[0].quantization``); progress: called with the number of samples seen; min_agreement: raise
     VerifyError when fewer decisions (largest element of the last dim) than this fraction are the source's.  Then verify measures
     how near the result is to its source, in ``report.quantization``.
     max_accuracy_drop ("0.5%" or a fraction), max_size ("2MB" or bytes), max_latency ("5ms" or milliseconds on one thread):
@@ -135,6 +138,8 @@ def convert(
         raise InputError("quantize and io_layout at once; convert with io_layout first, then quantize the result.")
     if min_agreement is not None and (quantize is None or not verify):
         raise InputError("min_agreement compares a quantized model with its source; it needs quantize and verify=True.")
+    if io_dtype != "float32" and quantize is None:
+        raise InputError("io_dtype without quantize; say quantize='int8' and give calibration data.")
     if calibration is not None and quantize is None:
         raise InputError("calibration without quantize; say quantize='int8' (or dynamic, fp16, int4, auto).")
     if target not in TARGETS:
@@ -200,10 +205,12 @@ def convert(
             read_file=_read_image(graph.metadata.get("preprocessing", {})),
             progress=progress,
             choose=choose,
+            io_dtype=io_dtype,
         )
         float_graphs = (graph, found.floats)
         graph, quantized, samples, before = found.graph, found.info, found.samples, found.prepared
     imported = graph
+    _note_scales(imported, kind)
     graph, told = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
     data: bytes | None = None
     if kind != ".dk" or dst is None:
@@ -236,7 +243,7 @@ def convert(
         if f is not None:
             f.flush()
         if verify and quantized is not None:
-            quantized |= _nearness(src, result, kind, samples or inputs, input_shapes)
+            quantized |= _nearness(src, result, kind, samples or inputs, input_shapes, imported)
             _demand(quantized, min_agreement)
         elif verify:
             from deploykit import verification
@@ -261,6 +268,17 @@ def convert(
         Path(report).write_text(report_page(told.to_json()), encoding="utf-8")
     told.seconds = time.perf_counter() - started
     return told
+
+
+def _note_scales(graph: Graph, kind: str) -> None:
+    """Let a .dk file say what the integers at its ends stand for: passes make new values, names stay."""
+    graph.metadata.pop(SCALES, None)
+    if kind == ".dk" and any(v.quant is not None for v in (*graph.inputs, *graph.outputs)):
+        from deploykit.quantization import scales_of
+
+        graph.metadata[SCALES] = {
+            k: {"scale": q.scale, "zero_point": q.zero_point} for k, q in scales_of(graph).items()
+        }
 
 
 def _fits(size: int, quantized: dict[str, Any] | None) -> None:
@@ -336,7 +354,7 @@ def _imported(src: Any, input_shapes: Any) -> tuple[Any, Graph]:
         return model, model.to_graph()
 
 
-def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> dict[str, Any]:
+def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any, graph: Graph) -> dict[str, Any]:
     """How near a quantized model is to its source, on calibration samples or made-up inputs."""
     from deploykit import quantization, runners, verification
 
@@ -346,7 +364,7 @@ def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any) -> di
     if not samples:
         found = (runners.working_inputs(reference, seed, shapes) for seed in range(2))
         samples = [f[0] for f in found if f is not None]
-    return quantization.check(reference, runners.open_bytes(result, kind), samples)
+    return quantization.check(reference, quantization.Floats(runners.open_bytes(result, kind), graph), samples)
 
 
 def _demand(q: dict[str, Any], least: float | None) -> None:

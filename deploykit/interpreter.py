@@ -21,18 +21,44 @@ from deploykit.errors import InputError
 from deploykit.graph.dims import Dim, Shape
 
 PRECISIONS = ("default", "exact", "fast")
+SCALES = "io_quantization"  # metadata: {name of an integer input or output: {"scale": .., "zero_point": ..}}
 _LONGEST = 1e9  # seconds that a timeout may have: 30 years
+
+
+@dataclass(frozen=True)
+class Quantization:
+    """real = scale * (q - zero_point), for a whole tensor."""
+
+    scale: float
+    zero_point: int
+
+    def quantize(self, x: np.ndarray, dtype: str) -> np.ndarray:
+        """The integers nearest to real numbers.
+
+        >>> Quantization(0.5, 10).quantize(np.float32([0, 1.2, 999]), "uint8").tolist()
+        [10, 12, 255]
+        """
+        info = np.iinfo(dtype)
+        return np.clip(np.rint(x / np.float32(self.scale)) + self.zero_point, info.min, info.max).astype(dtype)
+
+    def dequantize(self, q: np.ndarray) -> np.ndarray:
+        """float32 of integers.
+
+        >>> Quantization(0.5, 10).dequantize(np.uint8([10, 12])).tolist()
+        [0.0, 1.0]
+        """
+        return (q.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)
 
 
 @dataclass(frozen=True)
 class TensorSpec:
     """Name, shape (dims are ints or symbols; None when the rank is not known), dtype name, quantization of an input or
-    output."""
+    output where it holds integers that stand for real numbers."""
 
     name: str
     shape: Shape | None
     dtype: str
-    quantization: Any = None
+    quantization: Quantization | None = None
 
     def __str__(self) -> str:
         dims = "?" if self.shape is None else ",".join(str(d) for d in self.shape)
@@ -111,18 +137,28 @@ class Interpreter:
             "fast": precision == "fast",
         }
         self._session = native.NativeSession(self._model, profile=profile, keep_values=keep_values, **self._options)
-        self.inputs = [self._spec(s) for s in self._session.inputs]
-        self.outputs = [self._spec(s) for s in self._session.outputs]
+        scales = self._scales() if SCALES in self._model.metadata else {}
+        self.inputs = [self._spec(s, scales) for s in self._session.inputs]
+        self.outputs = [self._spec(s, scales) for s in self._session.outputs]
         self._index = {s.name: i for i, s in enumerate(self.inputs)}
         self._np = [dtypes.dtype(s.dtype).np for s in self.inputs]
 
+    def _scales(self) -> dict[str, Quantization]:
+        """What the file says of its integer inputs and outputs; whatever else stands there is passed over."""
+        found = self.metadata[SCALES]
+        out = {}
+        for name, q in found.items() if isinstance(found, dict) else ():
+            if isinstance(q, dict) and isinstance(q.get("scale"), float) and isinstance(q.get("zero_point"), int):
+                out[name] = Quantization(q["scale"], q["zero_point"])
+        return out
+
     @staticmethod
-    def _spec(s: native.NativeSpec) -> TensorSpec:
+    def _spec(s: native.NativeSpec, scales: dict[str, Quantization]) -> TensorSpec:
         def dim(d: int | str | None) -> int | Dim:
             return d if isinstance(d, int) else Dim.parse(d) if d else Dim.symbol("?")
 
         shape = None if s.shape is None else tuple(dim(d) for d in s.shape)
-        return TensorSpec(s.name, shape, s.dtype.name if s.dtype else "")
+        return TensorSpec(s.name, shape, s.dtype.name if s.dtype else "", scales.get(s.name))
 
     @property
     def signatures(self) -> list[str]:

@@ -61,7 +61,7 @@ def quantization_aware(
     quantization._check(graph, "int8", calibration, observer, 32)
     if momentum is not None and not 0 <= momentum < 1:
         raise InputError(f"momentum: got {momentum}, expected None or 0 <= momentum < 1.")
-    graph, _ = optimize(graph, stages=PREPARE)
+    graph, _ = optimize(quantization.widened(graph), stages=PREPARE)
     bodies = [n.name or n.op for n in graph.nodes if any(isinstance(a, Graph) for a in n.attrs.values())]
     if bodies or graph.variables:
         what = f"control flow in {', '.join(bodies[:8])}" if bodies else "variables of its own"

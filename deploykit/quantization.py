@@ -16,7 +16,7 @@ import numpy as np
 from deploykit.calibration import Feeds, read, suspicious
 from deploykit.errors import InputError
 from deploykit.graph.ir import Graph, Value
-from deploykit.interpreter import TensorSpec
+from deploykit.interpreter import Quantization, TensorSpec
 
 SAMPLES = 512  # at most so many are used
 MOMENT_SAMPLES = 64  # of which so many for repairs, kept in memory
@@ -85,19 +85,21 @@ def quantize(
     read_file: Any = None,
     progress: Progress | None = None,
     choose: Choose | None = None,
+    io_dtype: str = "float32",
 ) -> Quantized:
     """Quantize a graph from the importer; a copy of it is optimised as far as the quantizer wants it.
 
     ``portable``: for files of other formats, whose engines round where ours need not.  ``choose``: says which values stay
-    float, from the calibrated model and samples, and what to report of that.
+    float, from the calibrated model and samples, and what to report of that.  ``io_dtype``: "uint8" or "int8" inputs and
+    outputs (int8 only).
     """
     from deploykit.converters.pipeline import PREPARE, optimize
 
     if scheme == "auto":
         scheme = "int8" if calibration is not None else "dynamic"
-    _check(graph, scheme, calibration, observer, block_size)
+    _check(graph, scheme, calibration, observer, block_size, io_dtype)
     repairs = _checked_repairs(repair, scheme, calibration)
-    prepared, told = optimize(graph, stages=PREPARE)
+    prepared, told = optimize(graph if scheme == "fp16" else widened(graph), stages=PREPARE)
     notes: list[str] = []
     data: Iterable[Feeds] = ()
     first: list[Feeds] = []
@@ -119,6 +121,11 @@ def quantize(
     if choose is not None:
         keep, info["search"] = choose(made, first[:CHECKED])
     result, choices = made.apply(keep)
+    if io_dtype != "float32":
+        from deploykit.converters.quantize import integer_interface
+
+        integer_interface(result, io_dtype)
+        info["io_dtype"] = io_dtype
     if scheme == "int8":
         info |= {"samples": made.count, "observer": observer}
     notes += choices.notes
@@ -126,6 +133,29 @@ def quantize(
         notes.append("nothing was quantized: the model has no ops or weights that this scheme covers")
     info |= {"counts": dict(choices.counts), "notes": notes, "repairs": list(repairs)}
     return Quantized(result, info, first[:CHECKED], made.floats, told)
+
+
+def widened(graph: Graph) -> Graph:
+    """The graph with weights stored in 16 bits as float32 constants, in a copy if there are any: layers whose weights stand
+    under a cast would stay float."""
+    from deploykit import dtypes
+    from deploykit.converters.ir import walk
+    from deploykit.converters.ir.rewriter import Rewriter
+
+    def narrow(n: Any) -> bool:
+        x = n.inputs[0].data if n.op == "cast" and n.inputs[0] is not None else None
+        return x is not None and x.dtype.name in ("float16", "bfloat16") and n.output.dtype is dtypes.float32
+
+    if not any(narrow(n) for g in graph.walk() for n in g.nodes):
+        return graph
+    graph = walk.clone(graph)
+    for g in graph.walk():
+        rw = Rewriter(g)
+        for n in rw.nodes():
+            if narrow(n):
+                rw.replace(n.output, rw.constant(n.inputs[0].data.astype(np.float32), n.inputs[0].name))  # type: ignore[union-attr]
+        rw.commit()
+    return graph
 
 
 def calibrated(
@@ -202,7 +232,9 @@ def outputs_db(want: list[list[np.ndarray]], got: list[list[np.ndarray]]) -> lis
     return found
 
 
-def _check(graph: Graph, scheme: str, calibration: Any, observer: str, block_size: int) -> None:
+def _check(
+    graph: Graph, scheme: str, calibration: Any, observer: str, block_size: int, io_dtype: str = "float32"
+) -> None:
     from deploykit.converters import quantize as q
 
     if scheme not in q.SCHEMES:
@@ -216,6 +248,11 @@ def _check(graph: Graph, scheme: str, calibration: Any, observer: str, block_siz
             "int8 needs calibration data, real inputs such as the model will see: calibration='data.npz' (arrays by input "
             "name), a folder of images, or an iterable of samples. Without data use quantize='dynamic' or 'fp16'."
         )
+    if io_dtype != "float32":
+        if io_dtype not in q.IO_DTYPES:
+            raise InputError(f"io_dtype: got {io_dtype!r}, expected float32, {', '.join(q.IO_DTYPES)}.")
+        if scheme != "int8":
+            raise InputError(f"io_dtype={io_dtype!r}: only quantize='int8' has integers at its ends, not {scheme!r}.")
     if block_size not in (32, 64, 128):
         raise InputError(f"block_size: got {block_size}, expected 32, 64 or 128.")
 
@@ -294,6 +331,30 @@ def _observe(
 
 
 # ---------------------------------------------------------------- how near is it?
+class Floats:
+    """A runner of a model with integer inputs and outputs, which takes and gives the floats that they stand for."""
+
+    def __init__(self, runner: Any, graph: Graph) -> None:
+        self._runner, self._scales = runner, scales_of(graph)
+        self._dtypes = {v.name: v.dtype.name for v in graph.inputs if v.dtype is not None}
+
+    def run(self, feeds: Feeds) -> Feeds:
+        """Outputs by name."""
+        q = self._scales
+        given = {k: q[k].quantize(x, self._dtypes[k]) if k in q else x for k, x in feeds.items()}
+        return {k: q[k].dequantize(y) if k in q else y for k, y in self._runner.run(given).items()}
+
+
+def scales_of(graph: Graph) -> dict[str, Quantization]:
+    """Scale and zero point of every input and output that holds integers with one of each."""
+    out = {}
+    for name, v in [*((v.name, v) for v in graph.inputs), *zip(graph.public_outputs, graph.outputs, strict=True)]:
+        q = v.quant
+        if q is not None and q.axis is None and q.scale.size == 1 and q.zero_point.size == 1:
+            out[name] = Quantization(float(q.scale.reshape(())), int(q.zero_point.reshape(())))
+    return out
+
+
 def check(reference: Any, converted: Any, samples: list[Feeds]) -> dict[str, Any]:
     """Source against quantized model on samples: per output the signal-to-noise ratio in dB, the largest difference, and
     how often the largest element of the last dim is the same."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from deploykit.converters.quantize.interface import IO_DTYPES, integer_interface
 from deploykit.converters.quantize.observers import OBSERVERS, Observer
 from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, smooth, weighed
 from deploykit.converters.quantize.schemes import (
@@ -16,6 +17,7 @@ from deploykit.converters.quantize.schemes import (
 )
 
 __all__ = [
+    "IO_DTYPES",
     "OBSERVERS",
     "REPAIRS",
     "SCHEMES",
@@ -25,6 +27,7 @@ __all__ = [
     "calibrate_values",
     "channel_axis",
     "equalize",
+    "integer_interface",
     "observed_values",
     "quantize_static",
     "quantize_weights",

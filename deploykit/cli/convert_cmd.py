@@ -57,6 +57,12 @@ from deploykit.units import size
     help="Win accuracy back: a published method, may be given several times. Default: chosen by measuring.",
 )
 @click.option(
+    "--io-dtype",
+    type=click.Choice(["float32", "uint8", "int8"]),
+    default="float32",
+    help="Inputs and outputs of an int8 model: floats, or the integers it computes with.",
+)
+@click.option(
     "--block-size", type=click.Choice(["32", "64", "128"]), default="32", help="Weights per scale of int4 (default 32)."
 )
 @click.option(
@@ -97,6 +103,7 @@ def command(
     observer: str,
     keep_float: tuple[str, ...],
     repair: tuple[str, ...],
+    io_dtype: str,
     block_size: str,
     min_accuracy: float | None,
     test_vectors: int,
@@ -142,6 +149,7 @@ def command(
             observer=observer,
             keep_float=keep_float,
             repair=repair or None,
+            io_dtype=io_dtype,
             block_size=int(block_size),
             min_agreement=None if min_accuracy is None else min_accuracy / 100,
             max_accuracy_drop=max_accuracy_drop,

@@ -175,3 +175,44 @@ def test_repairs_are_chosen_by_measuring() -> None:
     assert best - chosen < 0.3 and chosen > q["tried"][0]["mean_output_db"] + 3
     off = dk.convert(depthwise_net(), quantize="int8", calibration=data, verify=False, repair="none").quantization
     assert off is not None and off["repairs"] == [] and "tried" not in off
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8"])
+@pytest.mark.parametrize("suffix", [".dk", ".onnx", ".tflite"])
+def test_integers_at_the_ends(source: Path, tmp_path: Path, dtype: str, suffix: str) -> None:
+    x = images()
+    path = tmp_path / f"q{suffix}"
+    report = dk.convert(source, path, quantize="int8", calibration=x, io_dtype=dtype)
+    assert report.graph is not None and report.quantization is not None
+    ends = [*report.graph.inputs, *report.graph.outputs]
+    assert [v.dtype.name for v in ends if v.dtype] == [dtype] * len(ends)
+    assert report.graph.inputs[0].name == "x" and report.graph.public_outputs == ["y"]
+    assert report.quantization["outputs"][0]["sqnr_db"] > 30  # the result, run by its own runtime, against the source
+    if suffix == ".dk":
+        assert not {"quantize", "dequantize"} & ops(report)
+        dk.convert(source, tmp_path / "f.dk", quantize="int8", calibration=x)
+        want = dk.Interpreter(tmp_path / "f.dk").run({"x": x})["y"]
+        i = dk.Interpreter(path)
+        ins, outs = i.inputs[0].quantization, i.outputs[0].quantization
+        assert ins is not None and outs is not None
+        got = i.run({"x": ins.quantize(x, dtype)})["y"]
+        assert got.dtype == dtype
+        np.testing.assert_array_equal(outs.dequantize(got), want)  # the same integers inside
+
+
+def test_integers_at_the_ends_need_integers_inside(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="input 'x'.*stays float32"):
+        dk.convert(source, quantize="int8", calibration=images(), io_dtype="uint8", keep_float=["conv", "transpose"])
+    with pytest.raises(InputError, match="io_dtype: got 'int4'"):
+        dk.convert(source, quantize="int8", calibration=images(), io_dtype="int4")
+    with pytest.raises(InputError, match="only quantize='int8'"):
+        dk.convert(source, quantize="dynamic", io_dtype="int8")
+    with pytest.raises(InputError, match="io_dtype without quantize"):
+        dk.convert(source, io_dtype="int8")
+
+
+def test_weights_in_16_bits_become_integers(source: Path, tmp_path: Path) -> None:
+    """They stand under casts, which kept their layers in float."""
+    dk.convert(source, tmp_path / "half.dk", quantize="fp16")
+    report = dk.convert(tmp_path / "half.dk", quantize="int8", calibration=images())
+    assert "qconv" in ops(report) and not ops(report) & {"conv", "matmul", "cast"}
