@@ -1,6 +1,6 @@
 """Our quantizer against onnxruntime's and ai-edge-quantizer, on public models with real weights and photographs.
 
-    python -m tests.bench.quantizers [--models blazeface,mlsd] [--samples 48] [--peers onnxruntime,ai-edge-quantizer]
+    python -m tests.bench.quantizers [--models blazeface,mlsd] [--samples 48] [--tools ours,onnxruntime,ai-edge-quantizer]
 
 Every tool gets the same float model and the same calibration photographs (random crops); each result runs on its own
 runtime and is compared with the float model, on that runtime too, on crops that calibration did not see.  Printed per
