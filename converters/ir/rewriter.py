@@ -17,10 +17,11 @@ after fusing; public output names never change.  Nodes whose results nobody read
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from deploykit.converters.ir.walk import is_effect
+from deploykit.converters.ir.walk import each_graph, is_effect
 from deploykit.errors import DeploykitError, GraphError
 from deploykit.graph import Graph, Node, Value
 from deploykit.ops import GraphBuilder, Op, Spec
@@ -245,3 +246,17 @@ class Rewriter(GraphBuilder):
         """The same op with other inputs and some other attrs; its first output."""
         got = self.op(node.op, *inputs, node=node.name, outputs=len(node.outputs), **{**node.attrs, **attrs})
         return got[0] if isinstance(got, list) else got
+
+
+def each_node(graph: Graph, visit: Callable[[Rewriter, Node], str]) -> dict[str, int]:
+    """Let ``visit`` edit around every node of the graph, its bodies and signatures; counts of what it says it has done
+    ("": nothing)."""
+
+    def one(g: Graph) -> Counter[str]:
+        rw = Rewriter(g)
+        counts = Counter(visit(rw, node) for node in rw.nodes())
+        rw.commit()
+        del counts[""]
+        return counts
+
+    return each_graph(graph, one)

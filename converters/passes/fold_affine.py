@@ -7,12 +7,10 @@ other readers.  A product with one number after a product of two computed operan
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from deploykit.converters.ir import walk
-from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.rewriter import Rewriter, each_node
 from deploykit.graph import Graph, Node, Value
 
 TOLERANCE = "float"
@@ -22,18 +20,11 @@ PRODUCERS = ("conv", "conv_transpose", "matmul")
 
 def run(graph: Graph) -> dict[str, int]:
     """Fold in every graph; counts by kind."""
-    return walk.each_graph(graph, _one)
+    return each_node(graph, _visit)
 
 
-def _one(graph: Graph) -> Counter[str]:
-    rw = Rewriter(graph)
-    counts: Counter[str] = Counter()
-    for node in rw.nodes():
-        kind = _fold(rw, node) if node.op in ("batch_norm", "mul", "div", "add", "sub") else ""
-        if kind:
-            counts[kind] += 1
-    rw.commit()
-    return counts
+def _visit(rw: Rewriter, node: Node) -> str:
+    return _fold(rw, node) if node.op in ("batch_norm", "mul", "div", "add", "sub") else ""
 
 
 def _fold(rw: Rewriter, node: Node) -> str:

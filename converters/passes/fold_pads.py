@@ -8,12 +8,10 @@ so a zero of the padding never decides.
 
 from __future__ import annotations
 
-from collections import Counter
-
 import numpy as np
 
 from deploykit.converters.ir import walk
-from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.rewriter import Rewriter, each_node
 from deploykit.graph import Graph, Node, Value
 
 TOLERANCE = "float"
@@ -21,17 +19,11 @@ TOLERANCE = "float"
 
 def run(graph: Graph) -> dict[str, int]:
     """Fold in every graph; the number of pads that disappeared into each op."""
-    return walk.each_graph(graph, _one)
+    return each_node(graph, _visit)
 
 
-def _one(graph: Graph) -> Counter[str]:
-    rw = Rewriter(graph)
-    counts: Counter[str] = Counter()
-    for node in rw.nodes():
-        if node.op in ("conv", "avg_pool", "max_pool") and _fold(rw, node):
-            counts[node.op] += 1
-    rw.commit()
-    return counts
+def _visit(rw: Rewriter, node: Node) -> str:
+    return node.op if node.op in ("conv", "avg_pool", "max_pool") and _fold(rw, node) else ""
 
 
 def _fold(rw: Rewriter, node: Node) -> bool:

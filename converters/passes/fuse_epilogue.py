@@ -11,10 +11,9 @@ The product must have no other reader.  The fused node stands where the last of 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 from deploykit.converters.ir import walk
-from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.rewriter import Rewriter, each_node
 from deploykit.graph import Graph, Node, Value
 
 TOLERANCE = "float"
@@ -37,23 +36,14 @@ def run(graph: Graph) -> dict[str, int]:
     >>> run(g), [n.op for n in g.nodes]
     ({'activation': 1}, ['matmul'])
     """
-    return walk.each_graph(graph, _one)
+    return each_node(graph, _visit)
 
 
-def _one(graph: Graph) -> Counter[str]:
-    rw = Rewriter(graph)
-    counts: Counter[str] = Counter()
-    for node in rw.nodes():
-        kind = ""
-        if node.op == "add":
-            kind = _bias(rw, node) or _residual(rw, node)
-        else:
-            found = activation(node)
-            kind = _activation(rw, node, *found) if found else ""
-        if kind:
-            counts[kind] += 1
-    rw.commit()
-    return counts
+def _visit(rw: Rewriter, node: Node) -> str:
+    if node.op == "add":
+        return _bias(rw, node) or _residual(rw, node)
+    found = activation(node)
+    return _activation(rw, node, *found) if found else ""
 
 
 def activation(node: Node) -> tuple[str, float, float] | None:

@@ -9,10 +9,8 @@ which is read anyway, so neither y nor the masked gradient passes through memory
 
 from __future__ import annotations
 
-from collections import Counter
-
 from deploykit.converters.ir import walk
-from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.rewriter import Rewriter, each_node
 from deploykit.graph import Graph, Node, Value
 
 TOLERANCE = "float"
@@ -29,22 +27,13 @@ def run(graph: Graph) -> dict[str, int]:
     >>> run(g), [n.op for n in g.nodes]
     ({'activation': 1}, ['batch_norm_train'])
     """
-    return walk.each_graph(graph, _one)
+    return each_node(graph, _visit)
 
 
-def _one(graph: Graph) -> Counter[str]:
-    rw = Rewriter(graph)
-    counts: Counter[str] = Counter()
-    for node in rw.nodes():
-        kind = ""
-        if node.op in ("relu", "relu6"):
-            kind = _activation(rw, node)
-        elif node.op == "batch_norm_train_gradient":
-            kind = _gradient(rw, node)
-        if kind:
-            counts[kind] += 1
-    rw.commit()
-    return counts
+def _visit(rw: Rewriter, node: Node) -> str:
+    if node.op in ("relu", "relu6"):
+        return _activation(rw, node)
+    return _gradient(rw, node) if node.op == "batch_norm_train_gradient" else ""
 
 
 def _activation(rw: Rewriter, node: Node) -> str:

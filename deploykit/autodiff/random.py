@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from deploykit import dtypes
+from deploykit import dtypes, native
 from deploykit.autodiff import numeric, state
 from deploykit.autodiff.tensor import Tensor, convert_to_tensor
 from deploykit.ops.core import F
+
+_CHUNK = 1 << 20  # elements at a time, where numbers pass through float64
 
 
 class Generator:
@@ -76,7 +78,10 @@ def _draw(name: str, shape: Any, attrs: dict[str, Any]) -> Tensor:
     if trace is not None:
         (v,) = trace.apply(op, [to.payload if isinstance(to, Tensor) else to], op.complete(attrs))
         return Tensor(v)
-    return convert_to_tensor(op(to if isinstance(to, np.ndarray) else to.numpy(), **attrs))
+    sizes = to if isinstance(to, np.ndarray) else to.numpy()
+    if native.available():  # the reference would take ten times the memory of its result
+        return Tensor(native.run_op(name, [sizes], attrs)[0])
+    return convert_to_tensor(op(sizes, **attrs))
 
 
 def uniform(shape: Any, minval: float = 0.0, maxval: float = 1.0, dtype: Any = "float32", seed: Any = None) -> Tensor:
@@ -99,17 +104,17 @@ def truncated_normal(
     key = _key(seed)
     shape_now = tuple(int(d) for d in np.atleast_1d(np.asarray(shape)))
     total = int(np.prod(shape_now, dtype=np.int64))
-    rounds: list[np.ndarray] = []
+    out = np.empty(total, dtypes.dtype(dtype).np)
     have, k = 0, 0
     while have < total:  # about 4.6 % are thrown away in each round
         draws = normal((total - have + 16,), seed=Generator(key + k)).numpy()
-        good = draws[np.abs(draws) < 2.0]
-        rounds.append(good[: total - have])
-        have += len(rounds[-1])
+        for i in range(0, len(draws), _CHUNK):
+            part = draws[i : i + _CHUNK]
+            good = part[np.abs(part) < 2.0][: total - have]
+            out[have : have + len(good)] = good.astype(np.float64) * stddev + mean
+            have += len(good)
         k += 1
-    flat = np.concatenate(rounds) if rounds else np.zeros(0, np.float32)
-    d = dtypes.dtype(dtype).np
-    return Tensor((flat.reshape(shape_now).astype(np.float64) * stddev + mean).astype(d))
+    return Tensor(out.reshape(shape_now))
 
 
 def randint(shape: Any, minval: int, maxval: int, dtype: Any = "int32", seed: Any = None) -> Tensor:

@@ -14,6 +14,7 @@ from deploykit.autodiff.tensor import Tensor
 from deploykit.errors import ShapeError
 
 ALIGN = 64  # bytes; as many may be read behind the end
+_LARGE = 1 << 16  # elements
 _numbers = itertools.count()
 
 
@@ -47,7 +48,8 @@ class Variable(tensors.Operators):
     ) -> None:
         start = tensors.convert_to_tensor(value() if callable(value) else value, dtype).numpy()
         self.buffer = aligned(start.shape, start.dtype)
-        self.buffer[...] = start
+        if start.size < _LARGE or start.any():  # memory of zeros takes no room before it is written
+            self.buffer[...] = start
         self.trainable = trainable
         self.name = name or f"variable_{next(_numbers)}"
         self.path = path or self.name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -18,6 +19,11 @@ _KNOWN: dict[str, type] = {}  # class name, also as "layers.Identity" -> our cla
 _BASE = {"name", "trainable", "dtype", "activity_regularizer", "autocast"}  # what **kwargs of a layer may hold
 
 
+@functools.cache
+def _signature(function: Any) -> inspect.Signature:
+    return inspect.signature(function)
+
+
 class Configurable:
     """Remembers the arguments it was made with, so that ``get_config`` needs no writing; subclasses that take
     ``*args`` write their own."""
@@ -32,10 +38,11 @@ class Configurable:
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Any:
         self = super().__new__(cls)
-        bound = inspect.signature(cls.__init__).bind(self, *args, **kwargs)
+        signature = _signature(cls.__init__)
+        bound = signature.bind(self, *args, **kwargs)
         bound.apply_defaults()
         given = dict(list(bound.arguments.items())[1:])
-        for p in inspect.signature(cls.__init__).parameters.values():
+        for p in signature.parameters.values():
             if p.kind is p.VAR_KEYWORD:
                 given.update(given.pop(p.name, {}))
             elif p.kind is p.VAR_POSITIONAL:

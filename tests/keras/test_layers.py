@@ -243,3 +243,20 @@ def test_errors_name_the_layer() -> None:
 
 
 assert theirs
+
+
+def test_models_are_freed() -> None:
+    """Nothing of ours holds a model, or its variables, that the user has dropped; nor the trace of its training step."""
+    import gc
+    import weakref
+
+    def alive() -> list:
+        k = dk.keras
+        model = k.Sequential([k.Input((4,)), k.layers.Dense(3), k.layers.BatchNormalization(), k.layers.Dense(1)])
+        model.compile("adam", "mse")
+        model.fit(np.ones((8, 4), np.float32), np.ones((8, 1), np.float32), verbose=0)
+        return [weakref.ref(v) for v in model.weights]
+
+    kept = alive()
+    gc.collect()
+    assert [v() for v in kept] == [None] * len(kept)

@@ -15,14 +15,22 @@ import importlib
 from typing import Any
 
 _FILES = {
+    "bert": "BertEncoder",
+    "densenet": "DenseNet121 DenseNet169 DenseNet201",
+    "inception_v3": "InceptionV3",
     "mobilenet": "MobileNet",
     "mobilenet_v2": "MobileNetV2",
+    "mobilenet_v3": "MobileNetV3Large MobileNetV3Small",
     "resnet": "ResNet50 ResNet101 ResNet152",
     "resnet_v2": "ResNet50V2 ResNet101V2 ResNet152V2",
     "efficientnet": "EfficientNetB0 EfficientNetB1 EfficientNetB2 EfficientNetB3 EfficientNetB4 EfficientNetB5 "
     "EfficientNetB6 EfficientNetB7",
+    "efficientnet_lite": "EfficientNetLite0",
+    "efficientnet_v2": "EfficientNetV2B0 EfficientNetV2B1 EfficientNetV2B2 EfficientNetV2B3 EfficientNetV2S EfficientNetV2M "
+    "EfficientNetV2L",
     "vgg16": "VGG16",
     "vgg19": "VGG19",
+    "xception": "Xception",
 }
 _FILE_OF = {name: file for file, names in _FILES.items() for name in names.split()}
 __all__ = sorted([*_FILES, *_FILE_OF])

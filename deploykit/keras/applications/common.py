@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,8 @@ import numpy as np
 from deploykit.errors import InputError
 from deploykit.keras import activations, layers
 from deploykit.keras.models import Input, Model
+
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images as 0 to 1
 
 
 def batch_norm(x: Any, name: str, **options: Any) -> Any:
@@ -66,13 +69,14 @@ def start(
     return Input(shape)
 
 
-def pooled(x: Any, include_top: bool, pooling: str | None) -> Any:
-    """The features as pooling says."""
+def pooled(x: Any, include_top: bool, pooling: str | None, named: bool = False) -> Any:
+    """The features as pooling says; some of Keras' networks name that layer."""
     if include_top or pooling is None:
         return x
     if pooling not in ("avg", "max"):
         raise InputError(f"pooling={pooling!r}, expected None, 'avg' or 'max'.")
-    return (layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D)()(x)
+    kind = layers.GlobalAveragePooling2D if pooling == "avg" else layers.GlobalMaxPooling2D
+    return kind(name=f"{pooling}_pool" if named else None)(x)
 
 
 def finish(inputs: Any, outputs: Any, name: str, weights: Any) -> Any:
@@ -83,9 +87,46 @@ def finish(inputs: Any, outputs: Any, name: str, weights: Any) -> Any:
     return model
 
 
+def dense_top(x: Any, classes: int, activation: Any, dropout: float = 0.0, **options: Any) -> Any:
+    """The head that most networks share."""
+    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+    if dropout:
+        x = layers.Dropout(dropout, name="top_dropout")(x)
+    return layers.Dense(classes, activation=activation, name="predictions", **options)(x)
+
+
+def network(
+    who: str, title: str | None, size: int, smallest: int, body: Callable[..., Any], doc: str, top: Callable[..., Any] = dense_top,
+    named: bool = True, **own: Any,
+) -> Callable[..., Any]:  # fmt: skip
+    """The public function of a network with Keras' usual arguments: ``body`` makes the features of the input, ``top``
+    the classes of the features.  named: whether the layer of ``pooling`` has a name.  own: further arguments with their defaults, which go to body."""
+
+    def build(include_top: bool = True, weights: Any = "imagenet", input_tensor: Any = None, input_shape: Any = None, pooling: Any = None, classes: int = 1000, classifier_activation: Any = "softmax", name: Any = title, **more: Any) -> Any:  # fmt: skip
+        wrong = sorted(more.keys() - own.keys())
+        if wrong:
+            allowed = ["include_top", "weights", "input_tensor", "input_shape", "pooling", "classes"]
+            allowed += ["classifier_activation", "name", *own]
+            raise InputError(f"{who}: got the argument {wrong[0]!r}; expected one of {', '.join(allowed)}.")
+        inputs = start(
+            who, weights, include_top, input_tensor, input_shape, size, smallest, classes, classifier_activation
+        )
+        x = body(inputs, **{**own, **more})
+        if include_top:
+            x = top(x, classes, classifier_activation)
+        return finish(inputs, pooled(x, include_top, pooling, named), name or who.lower(), weights)
+
+    build.__name__ = build.__qualname__ = who
+    build.__doc__ = doc
+    return build
+
+
 def preprocess(x: Any, mode: str) -> Any:
-    """Images of 0 to 255 as a network wants them: "tf" -1 to 1, "caffe" BGR less the means of ImageNet."""
+    """Images of 0 to 255 as a network wants them: "tf" -1 to 1, "caffe" BGR less the means of ImageNet, "torch" 0 to 1
+    less the means, by the deviations."""
     if mode == "tf":
         return x / 127.5 - 1.0
+    if mode == "torch":
+        return (x / 255.0 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
     mean = np.array([103.939, 116.779, 123.68], np.float32)
     return x[..., ::-1] - mean

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from deploykit.keras import layers
-from deploykit.keras.applications.common import batch_norm, conv, finish, pooled, preprocess, start
+from deploykit.keras.applications.common import batch_norm, conv, network, preprocess
 
 _BLOCKS = {"50": (3, 4, 6, 3), "101": (3, 4, 23, 3), "152": (3, 8, 36, 3)}
 _EPSILON = 1.001e-5
@@ -44,13 +46,7 @@ def _block_v2(x: Any, filters: int, stride: int, widen: bool, name: str) -> Any:
     return layers.Add(name=f"{name}_out")([short, y])
 
 
-def build(
-    depth: str, second: bool, include_top: bool, weights: Any, input_tensor: Any, input_shape: Any, pooling: Any, classes: int,
-    classifier_activation: Any, name: Any,
-) -> Any:  # fmt: skip
-    """The network of that depth."""
-    who = f"ResNet{depth}" + "V2" * second
-    inputs = start(who, weights, include_top, input_tensor, input_shape, 224, 32, classes, classifier_activation)
+def _body(inputs: Any, depth: str, second: bool) -> Any:
     x = layers.ZeroPadding2D(3, name="conv1_pad")(inputs)
     x = conv(x, 64, 7, "conv1_conv", strides=2, use_bias=True)
     if not second:
@@ -63,33 +59,17 @@ def build(
             # the second form narrows at the end of a stage, the first at the start of the next
             at = k == n - 1 and i < 3 if second else k == 0 and i > 0
             x = (_block_v2 if second else _block)(x, 64 << i, 2 if at else 1, k == 0, f"conv{i + 2}_block{k + 1}")
-    if second:
-        x = _relu(batch_norm(x, "post_bn", epsilon=_EPSILON), "post_relu")
-    if include_top:
-        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-        x = layers.Dense(classes, activation=classifier_activation, name="predictions")(x)
-    return finish(inputs, pooled(x, include_top, pooling), name or who.lower(), weights)
+    return _relu(batch_norm(x, "post_bn", epsilon=_EPSILON), "post_relu") if second else x
 
 
-def ResNet50(include_top: bool = True, weights: Any = "imagenet", input_tensor: Any = None, input_shape: Any = None, pooling: Any = None, classes: int = 1000, classifier_activation: Any = "softmax", name: Any = "resnet50") -> Any:  # fmt: skip
-    """50 layers."""
-    return build(
-        "50", False, include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
-    )
+def make(depth: str, second: bool = False) -> Callable[..., Any]:
+    """The network of that depth."""
+    who = f"ResNet{depth}" + "V2" * second
+    body = functools.partial(_body, depth=depth, second=second)
+    return network(who, who.lower(), 224, 32, body, f"{depth} layers.")
 
 
-def ResNet101(include_top: bool = True, weights: Any = "imagenet", input_tensor: Any = None, input_shape: Any = None, pooling: Any = None, classes: int = 1000, classifier_activation: Any = "softmax", name: Any = "resnet101") -> Any:  # fmt: skip
-    """101 layers."""
-    return build(
-        "101", False, include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
-    )
-
-
-def ResNet152(include_top: bool = True, weights: Any = "imagenet", input_tensor: Any = None, input_shape: Any = None, pooling: Any = None, classes: int = 1000, classifier_activation: Any = "softmax", name: Any = "resnet152") -> Any:  # fmt: skip
-    """152 layers."""
-    return build(
-        "152", False, include_top, weights, input_tensor, input_shape, pooling, classes, classifier_activation, name
-    )
+ResNet50, ResNet101, ResNet152 = map(make, _BLOCKS)
 
 
 def preprocess_input(x: Any, data_format: Any = None) -> Any:

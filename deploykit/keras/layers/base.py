@@ -21,6 +21,7 @@ from deploykit.autodiff.variable import Variable
 from deploykit.errors import DeploykitError, InputError, ShapeError
 from deploykit.graph.dims import Dim
 from deploykit.graph.growth import take
+from deploykit.graph.ir import Value
 from deploykit.keras import constraints, initializers, regularizers
 from deploykit.keras.serialize import Configurable, clear_session, deserialize, snake_case, unique_name
 from deploykit.ops.core import Op
@@ -37,7 +38,17 @@ class _Call(threading.local):
 
 _COSTLY = 1 << 14  # elements: larger weights of files get no first value before they are loaded
 call_context = _Call()
-_scratch = Trace("symbolic")  # where symbolic tensors live; its graph is never run
+
+
+class _Scratch(Trace):
+    """Where a call on symbolic tensors is recorded to learn shapes; its graph is never run.  One per call: it goes when
+    the call is over, and with it every hold on the variables that the call has read."""
+
+    def __init__(self) -> None:
+        super().__init__("symbolic")
+
+    def localize(self, v: Value) -> Value:
+        return v  # of another call
 
 
 class KerasTensor(Tensor):
@@ -84,7 +95,7 @@ class CallNode:
 def symbolic(shape: Any, dtype: Any = "float32", name: str = "") -> KerasTensor:
     """A symbolic tensor without history."""
     dims = tuple(Dim.fresh("any") if d is None else int(d) for d in shape)
-    return KerasTensor(_scratch.input(name or "input", dtypes.dtype(dtype), dims).payload, name=name)
+    return KerasTensor(_Scratch().input(name or "input", dtypes.dtype(dtype), dims).payload, name=name)
 
 
 def is_symbolic(*nests: Any) -> bool:
@@ -215,7 +226,10 @@ class Layer(Configurable):
         with no_gradient(), _untraced():
             value = np.asarray(init(shape, dtype=d.name) if init is not None else np.zeros(shape))
         v = _Weight(
-            value.astype(d.np), trainable=trainable, name=name or "variable", path=f"{self.path}/{name or 'variable'}"
+            value.astype(d.np, copy=False),
+            trainable=trainable,
+            name=name or "variable",
+            path=f"{self.path}/{name or 'variable'}",
         )
         v.regularizer, v.constraint = regularizers.get(regularizer), constraints.get(constraint)
         self._weights.append(v)
@@ -458,20 +472,20 @@ class Layer(Configurable):
 
         plain_args = tree.map_structure(inner, args)
         plain = {k: tree.map_structure(inner, v) for k, v in kwargs.items()}
-        with _scratch.active(), no_gradient(), _quiet_losses():
+        scratch = _Scratch()
+        with scratch.active(), no_gradient(), _quiet_losses():
             out = self._run(tree.map_structure(self._convert, plain_args), plain)
         leaves, build = tree.flatten(out)
         for i, y in enumerate(leaves):
             t = convert_to_tensor(y)
             v = t.payload
             if isinstance(v, np.ndarray):
-                v = _scratch.builder.constant(v)
+                v = scratch.builder.constant(v)
             k = KerasTensor(v, node, i, f"{self.name}_{i}" if i else self.name)
             mask = getattr(t, "_keras_mask", None)
             if mask is not None:
                 k._keras_mask = mask
             node.outputs.append(k)
-        _scratch.reads.clear()
         self._nodes.append(node)
         return build(list(node.outputs))
 

@@ -5,54 +5,18 @@ from __future__ import annotations
 import numpy as np
 from keras.src.backend.common.dtypes import result_type
 
-from deploykit.autodiff import control
 from deploykit.autodiff import numeric as N
+from deploykit.keras import losses
 from deploykit.keras_backend.core import convert_to_tensor
 from deploykit.keras_backend.host import host
-from deploykit.keras_backend.numpy.elementwise import logaddexp
 from deploykit.ops.core import F
-
-_NEVER = -1e5  # a log probability that is as good as none, and whose differences stay finite
 
 
 def ctc_loss(target, output, target_length, output_length, mask_index=0):
-    """-log p(target | output) per row; output [B, T, K] of logits, target [B, N]; T steps through one scan."""
-    target, output = convert_to_tensor(target, "int32"), convert_to_tensor(output)
+    """-log p(target | output) per row; output [B, T, K] of logits, target [B, N]."""
+    output = convert_to_tensor(output)
     output = convert_to_tensor(output, result_type(output.dtype, "float32"))
-    lengths, steps = convert_to_tensor(target_length, "int32"), convert_to_tensor(output_length, "int32")
-    (batch, time, classes), n = output.shape, target.shape[1]
-    logp = F.log_softmax(output)
-    # states 0..2N: blank, label 1, blank, ..., label N, blank
-    blank = N.full((batch, n), mask_index, "int32")
-    labels = N.reshape(N.stack([blank, target], 2), (batch, 2 * n))
-    states = N.concatenate([labels, N.full((batch, 1), mask_index, "int32")], 1)
-    emit = N.einsum("btk,bsk->tbs", logp, N.one_hot(states, classes, dtype=output.dtype))
-    # a label may follow the label before it directly, unless they are the same
-    ahead = F.not_equal(states[:, 2:], states[:, :-2])
-    odd = (np.arange(2 * n + 1)[2:] % 2 == 1)[None]
-    skip = N.pad(N.cast(F.logical_and(ahead, odd), output.dtype), [(0, 0), (2, 0)])
-    barred = F.mul(F.sub(1.0, skip), _NEVER)
-    start = np.full((1, 2 * n + 1), _NEVER)
-    start[0, :2] = 0.0
-    first = F.add(emit[0], start.astype(output.dtype))
-    # rows without labels have no state 1
-    alive = N.reshape(F.less(np.arange(1, time, dtype=np.int32), F.unsqueeze(steps, np.array([1]))), (batch, time - 1))
-    alive = N.expand_dims(N.transpose(alive), -1)
-
-    def before(alpha, k):
-        return N.pad(alpha, [(0, 0), (k, 0)], constant_values=_NEVER)[:, : 2 * n + 1]
-
-    def step(alpha, x):
-        own, there = x
-        new = logaddexp(logaddexp(alpha, before(alpha, 1)), F.add(before(alpha, 2), barred))
-        return F.where(there, F.add(new, own), alpha), None
-
-    alpha, _ = control.scan(step, first, (emit[1:], alive))
-    last = F.add(F.mul(lengths, 2), 0)
-    at_blank = N.one_hot(last, 2 * n + 1, dtype=output.dtype)
-    at_label = N.one_hot(F.sub(last, 1), 2 * n + 1, dtype=output.dtype)
-    ends = F.mul(F.sub(1.0, F.add(at_blank, at_label)), _NEVER)
-    return F.neg(N.logsumexp(F.add(alpha, ends), 1))
+    return losses.ctc_loss(convert_to_tensor(target), output, target_length, output_length, mask_index)
 
 
 def ctc_decode(
