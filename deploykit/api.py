@@ -360,7 +360,7 @@ def _nearness(src: Any, result: Any, kind: str, samples: Any, shapes: Any, graph
 
     if isinstance(src, Graph):
         return {}
-    reference, _ = verification._source_runners(src)
+    reference = verification._source_runner(src)
     if not samples:
         found = (runners.working_inputs(reference, seed, shapes) for seed in range(2))
         samples = [f[0] for f in found if f is not None]

@@ -45,31 +45,33 @@ def write(path: Path, layers: int, width: int, external: bool) -> None:
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
 
 
-def convert(source: str, result: str) -> None:
-    """Convert without comparing against a peer, which would load the model itself; print the figures."""
+def convert(source: str, result: str, verify: bool) -> None:
+    """Convert, with or without running source and result, for which onnxruntime loads the model too; print the figures."""
     import deploykit as dk
 
     start = time.perf_counter()
-    dk.convert(source, result, verify=False)
+    dk.convert(source, result, verify=verify)
     seconds = time.perf_counter() - start
     status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
     peak, private = (int(status[k].split()[0]) / 1024 for k in ("VmHWM", "RssAnon"))
     size = os.path.getsize(result) / 2**20
-    print(f"{size:.0f} MB: {seconds:.2f} s, peak {peak:.0f} MB, private {private:.0f} MB at the end")
+    how = "verified" if verify else "not verified"
+    print(f"{size:.0f} MB, {how}: {seconds:.2f} s, peak {peak:.0f} MB, private {private:.0f} MB at the end")
 
 
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     p.add_argument("--large", action="store_true")
+    p.add_argument("--verify", action="store_true", help="only with run-time checks (default: both)")
     p.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.paths:
-        convert(*a.paths)
+        convert(a.paths[0], a.paths[1], a.verify)
     else:
         with tempfile.TemporaryDirectory() as folder:
             for layers, width, external in [(25, 1024, False), (36, 4096, True)][: 1 + a.large]:
                 model = Path(folder) / "m.onnx"
                 write(model, layers, width, external)
-                subprocess.run(
-                    [sys.executable, "-m", "tests.bench.convert_size", model, Path(folder) / "m.dk"], check=True
-                )
+                for how in ([], ["--verify"])[a.verify : 1 if external else 2]:
+                    command = [sys.executable, "-m", "tests.bench.convert_size", *how, model, Path(folder) / "m.dk"]
+                    subprocess.run(command, check=True)

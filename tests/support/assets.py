@@ -129,6 +129,11 @@ FILES: dict[str, tuple[Package, str, str]] = {
         "*/emotion_model_quantized.tflite",
         "65e3961bb68f497bd02a8d075da84093" "64db90004edb80c0c6cb15647c4de559",
     ),
+    "models/fer-keras/emotion_model.hdf5": (
+        FER,
+        "*/emotion_model.hdf5",
+        "59534287fdfb125e30a94400296c25ea" "9f5d706fca93dd8adbbbed916799ea0e",
+    ),
     "models/mediapipe-a/face_detection_short_range.tflite": (
         MEDIAPIPE,
         "*/face_detection_short_range.tflite",
@@ -237,6 +242,7 @@ FILES: dict[str, tuple[Package, str, str]] = {
 }  # fmt: skip
 ONNX_MODELS = [f for f in FILES if f.endswith(".onnx")]
 TFLITE_MODELS = [f for f in FILES if f.endswith(".tflite")]
+KERAS_MODELS = [f for f in FILES if f.endswith(".hdf5")]
 
 
 class Unavailable(Exception):
