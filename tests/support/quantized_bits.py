@@ -51,6 +51,12 @@ def cases() -> dict[str, tuple[str, list[Any], dict[str, Any]]]:
             conv((1, m, 1, k), (n, 1, 1, k), dtype, residual=True)
         conv((1, 30, 31, 3), (33, 3, 3, 3), dtype, strides=(2, 2), pads=(0, 0, 1, 1))
         conv((2, 15, 14, 64), (40, 3, 3, 64), dtype, pads=(1, 1, 1, 1))
+        # copied as lines by sets with tiles: short lines as one, strides, dilation, uneven lines, a residual, far panels
+        conv((2, 7, 6, 128), (40, 3, 3, 128), dtype, pads=(1, 1, 1, 1))
+        conv((2, 27, 41, 64), (70, 3, 3, 64), dtype, strides=(2, 2), pads=(0, 1, 1, 0))
+        conv((1, 19, 35, 64), (33, 3, 2, 64), dtype, dilations=(2, 3), pads=(2, 0, 2, 3), residual=True)
+        conv((1, 9, 70, 128), (24, 5, 1, 128), dtype, strides=(1, 2), pads=(2, 0, 2, 0))
+        conv((1, 9, 20, 512), (300, 3, 3, 512), dtype, pads=(1, 1, 1, 1))
         conv((1, 56, 56, 512), (48, 1, 1, 512), dtype, strides=(2, 2))  # rows of a tile at two distances
         conv((1, 40, 38, 96), (48, 3, 3, 96), dtype, pads=(1, 1, 1, 1))
         conv((1, 700, 1, 300), (80, 1, 1, 300), dtype, residual=True)

@@ -66,14 +66,14 @@ class ThreadPool {
   alignas(64) Fn fn_ = nullptr;
   void* arg_ = nullptr;
   int64_t n_ = 0;
-  int parts_ = 0;
+  [[maybe_unused]] int parts_ = 0;
   int workers_ = 0;  // in WebAssembly this grows while workers come
   int limit_ = kMaxWorkers;
-  bool lent_ = false;    // WebAssembly only, like the next two
-  uint32_t stop_ = 0;    // workers shall leave
-  uint32_t inside_ = 0;  // workers that have not left
+  [[maybe_unused]] bool lent_ = false;    // WebAssembly only, like the next two
+  [[maybe_unused]] uint32_t stop_ = 0;    // workers shall leave
+  [[maybe_unused]] uint32_t inside_ = 0;  // workers that have not left
   // Linux: until when the caller works alone, or 0; wall and CPU time of the caller when it got the pool.
-  uint64_t alone_until_ = 0, lent_at_ = 0, lent_cpu_ = 0;
+  [[maybe_unused]] uint64_t alone_until_ = 0, lent_at_ = 0, lent_cpu_ = 0;
   ThreadPool* next_ = nullptr;
   Worker worker_[kMaxWorkers];
 };

@@ -88,7 +88,10 @@ class Loader {
  private:
   template <class... A>
   Status bad(const char* format, A... a) {
-    return error_->set(Code::format, format, a...);
+    if constexpr (sizeof...(a) == 0)
+      return error_->set(Code::format, "%s", format);
+    else
+      return error_->set(Code::format, format, a...);
   }
   Status no_memory() { return error_->set(Code::memory, "out of memory while loading the model"); }
   Status damaged() { return bad("damaged at byte %u: %s", fb_.bad_at, fb_.bad_what); }

@@ -48,6 +48,7 @@ struct State {
   Parts parts;
   const char* packed;  // null: made at run, in scratch
   const uint8_t* zeros;
+  bool in_lines;       // taps as QGemmLines
   int64_t room_bytes;  // for each thread, of products in tiles
   size_t packed_at, image_at, acc_at, room_at;
 };
@@ -232,7 +233,8 @@ Status prepare(OpContext& c) {
     s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(),
                             runs ? s.g.kernel[2] * s.g.c : s.cg, s.og);
     s.padded = s.layout.padded();
-    s.room_bytes = qgemm_room(s.gemm, s.layout, s.g.n * s.g.pixels(), c.threads());
+    s.in_lines = s.algorithm == Algorithm::taps && s.groups == 1 && qgemm_takes_lines(s.gemm, s.layout, s.g);
+    s.room_bytes = s.in_lines ? 0 : qgemm_room(s.gemm, s.layout, s.g.n * s.g.pixels(), c.threads());
     s.room_at = scratch.take(c.threads() * s.room_bytes / 4);
   }
   if (s.algorithm == Algorithm::depthwise) s.lines = strip_lines(s);
@@ -284,6 +286,8 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
   problem.layout = &s.layout;
   problem.m = m;
   problem.rows = &rows;
+  const QGemmLines lines = {&s.g, p.x, s.zero};
+  if (s.in_lines) problem.lines = &lines;
   problem.a_flip = s.x.flip;
   problem.ldc = s.o;
   problem.epilogue = &e;

@@ -15,7 +15,6 @@ namespace {
 namespace A = attr::matmul_weight_only_;
 constexpr ActivationAttrs kAct = {A::act, A::act_alpha, A::act_beta, A::act_after};
 enum Input { kX, kWeight, kScale, kZero, kBias, kAdded };
-constexpr int kFew = 4;        // rows that read narrow weights directly
 constexpr int kMaxPanel = 64;  // columns of the widest panel (48), rounded up
 
 size_t up(size_t n) { return (n + kSlack + 63) / 64 * 64; }

@@ -23,9 +23,12 @@ struct TileBlock {
   const uint8_t *a, *a2;  // of the first and second tile
   int64_t lda, units, step;
   const void* b;
-  void* sums;  // rows of `columns` numbers
+  const char* next;     // what will be read after this panel, or null; fetched meanwhile, since panels come from L3
+  int64_t fetch, part;  // where a block begins with it, and its bytes of every step
+  void* sums;           // rows of `columns` numbers
   int columns;
-  int64_t second;  // rows from the first tile to the second; 0: there is none
+  int64_t second;       // rows from the first tile to the second; 0: there is none
+  const int32_t* hops;  // bytes from the A of a step to that of the next; null: steps follow each other
 };
 
 // Sums that wait for their epilogue.  It is done in pieces between the products of the next block, which may be one of
@@ -58,6 +61,7 @@ struct TileRun {
   int64_t pitch;   // bytes from one copied row to the next
   int64_t copies;  // rows that fit side by side
   int64_t tiles, tile_rows;
+  int64_t line_tiles, line_rows, line_bytes;  // tiles do not cross lines; a matrix is one line
 
   // Copied rows lie an odd number of cache lines apart, or all rows of a tile would share a few sets of the cache.  A
   // copy may write up to 63 bytes more than it should.  room: bytes for them.
@@ -66,8 +70,28 @@ struct TileRun {
     const int64_t most = copies < kTileRows ? (copies > 0 ? copies : 1) : kTileRows;
     tiles = (m + most - 1) / most;
     tile_rows = (m + tiles - 1) / tiles;
+    line_tiles = tiles, line_rows = m, line_bytes = 0;
   }
-  int64_t first_row(int64_t tile) const { return tile * tile_rows < m - tile_rows ? tile * tile_rows : m - tile_rows; }
+  // Lines of `line_rows` rows in place.
+  TileRun(int64_t lines, int64_t line_rows, int64_t line_bytes, int64_t units, int64_t step)
+      : m(lines * line_rows),
+        units(units),
+        step(step),
+        pitch(0),
+        copies(0),
+        line_rows(line_rows),
+        line_bytes(line_bytes) {
+    line_tiles = (line_rows + kTileRows - 1) / kTileRows;
+    tile_rows = (line_rows + line_tiles - 1) / line_tiles;
+    tiles = lines * line_tiles;
+  }
+  int64_t place(int64_t tile) const {  // in its line; the last tile of a line overlaps the one before
+    const int64_t at = tile % line_tiles * tile_rows;
+    return at < line_rows - tile_rows ? at : line_rows - tile_rows;
+  }
+  int64_t first_row(int64_t tile) const { return tile / line_tiles * line_rows + place(tile); }
+  int64_t fresh_row(int64_t tile) const { return tile / line_tiles * line_rows + tile % line_tiles * tile_rows; }
+  int64_t address(int64_t tile, int64_t lda) const { return tile / line_tiles * line_bytes + place(tile) * lda; }
 
   void configure() const {
     struct alignas(64) {
@@ -106,19 +130,25 @@ struct TileRun {
 };
 
 // The blocks of a chunk against a panel; the epilogue of the last one is left to the next call or to pending.all().
+// a: the first row of the chunk; base: added to the numbers of rows.
 template <class Multiply, class Pending>
 inline __attribute__((always_inline)) void tile_blocks(const TileRun& r, const TileRun::Chunk& chunk, TileBlock t,
-                                                       const uint8_t* a, int64_t panel, Multiply multiply,
+                                                       const uint8_t* a, int64_t base, int64_t panel, Multiply multiply,
                                                        Pending& pending) {
+  const int64_t start = r.address(chunk.t0, t.lda), blocks = (chunk.t1 - chunk.t0 + 1) / 2;
+  t.part = t.next ? (t.step * t.columns * 4 + blocks * 64 - 1) / (blocks * 64) * 64 : 0;
+  t.fetch = 0;
   for (int64_t i = chunk.t0; i < chunk.t1; i += 2) {
     const int64_t first = r.first_row(i), last = i + 1 < chunk.t1 ? r.first_row(i + 1) : first;
-    t.a = a + (first - chunk.start) * t.lda;
+    t.a = a + (r.address(i, t.lda) - start);
+    t.a2 = t.a;
+    if (i + 1 < chunk.t1) t.a2 = a + (r.address(i + 1, t.lda) - start);
     t.second = last - first;
-    t.a2 = t.a + t.second * t.lda;
     multiply(t, pending);
-    const int64_t row = i * r.tile_rows, bytes = t.columns * 4;
-    pending.set(static_cast<const char*>(t.sums) + (row - first) * bytes, panel, row, last + r.tile_rows - row, bytes,
-                t.units / t.step);
+    t.fetch += t.part * (t.units / t.step);
+    const int64_t row = r.fresh_row(i), bytes = t.columns * 4;
+    pending.set(static_cast<const char*>(t.sums) + (row - first) * bytes, panel, base + row, last + r.tile_rows - row,
+                bytes, t.units / t.step);
   }
 }
 
@@ -127,6 +157,7 @@ inline __attribute__((always_inline)) void tile_blocks(const TileRun& r, const T
   inline __attribute__((always_inline)) void name##_part(const TileBlock& t, int column, Pending& pending) { \
     const int64_t ldb = t.columns * 4, lda = t.lda, tiles = t.units / t.step;                                \
     const uint8_t *a0 = t.a, *a1 = t.a2;                                                                     \
+    const char *fetch = t.next + t.fetch, *end = fetch + (column == 0 ? t.part : 0);                         \
     const char* b = static_cast<const char*>(t.b) + column * 4;                                              \
     char *c0 = static_cast<char*>(t.sums) + column * 4, *c1 = c0 + t.second * ldb;                           \
     _tile_zero(0);                                                                                           \
@@ -146,8 +177,11 @@ inline __attribute__((always_inline)) void tile_blocks(const TileRun& r, const T
         dot(2, 5, 6);                                                                                        \
         if (Wide) dot(3, 5, 7);                                                                              \
       }                                                                                                      \
-      a0 += t.step * 4;                                                                                      \
-      a1 += t.step * 4;                                                                                      \
+      for (const char* f = fetch; f < end; f += 64) _mm_prefetch(f, _MM_HINT_T1);                            \
+      fetch += t.part, end += t.part;                                                                        \
+      const int64_t hop = t.hops ? t.hops[i] : t.step * 4;                                                   \
+      a0 += hop;                                                                                             \
+      a1 += hop;                                                                                             \
       b += t.step * ldb;                                                                                     \
       if (pending.left) pending.some();                                                                      \
     }                                                                                                        \

@@ -93,6 +93,7 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
   t.step = l.step;
   t.lda = run.pitch;
   t.sums = sums;
+  t.hops = nullptr;
   for (int64_t i = 0; i < chunks; ++i) {
     const TileRun::Chunk chunk = run.chunk(i, chunks);
     p.rows->fill(p.rows, m0 + chunk.start, chunk.rows, pointers, chunk.rows);
@@ -110,7 +111,8 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
     for (int64_t panel = p0; panel < p1; ++panel) {
       t.columns = l.shape(panel).nr;
       t.b = p.packed + l.column(panel) * l.rows;
-      tile_blocks(run, chunk, t, copied, panel, multiply<decltype(pending)>, pending);
+      t.next = panel + 1 < p1 ? static_cast<const char*>(t.b) + t.columns * l.rows * 4 : nullptr;
+      tile_blocks(run, chunk, t, copied, 0, panel, multiply<decltype(pending)>, pending);
     }
   }
   pending.all();

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "base/cpu.h"
+#include "kernels/qgemm/qrows.h"
 #include "simd/tile_room.h"
 
 namespace dk {
@@ -136,26 +137,38 @@ int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64
   return kernels->run && layout.taps > 1 ? tile_room(layout.quads, m, threads) : 0;
 }
 
+bool qgemm_takes_lines(const QGemmKernels* kernels, const QGemmLayout& l, const ConvGeometry& g) {
+  constexpr int64_t kMost = 128 << 10;  // of copied lines, on the stack
+  if (!kernels->run || l.step == 0 || l.taps < 2 || l.k % (l.step * 4) || l.quads > kQGemmMaxPointers * l.step)
+    return false;
+  if (g.in[0] != 1 || g.kernel[0] != 1 || g.out[0] != 1) return false;
+  const ConvPadding padding(&g);
+  if (!padding.modest() || padding.width * g.c > kMost || g.stride[2] * g.c > 1 << 20) return false;
+  // Short lines become one of all pixels, those between the lines too; with strides there would be too many of these.
+  const bool turns = g.stride[1] == 1 && g.stride[2] == 1;
+  return g.out[2] >= (turns ? 5 : 10) && ((g.kernel[1] - 1) * g.dilation[1] + 1) * padding.width * g.c <= kMost;
+}
+
 QGemmSplit qgemm_split(const QGemmProblem& p, int threads) {
   const QGemmLayout& l = *p.layout;
-  const int64_t blocks = (p.m + l.main.mr - 1) / l.main.mr, panels = l.count();
   QGemmSplit s;
+  s.rows = p.lines ? p.lines->g->out[2] : l.main.mr;
+  const int64_t blocks = (p.m + s.rows - 1) / s.rows, panels = l.count();
   // Every thread reads all of what is not split: split the larger side, unless it has too few units to share evenly.
   s.by_panels = l.n > p.m;
   if (s.by_panels ? panels < 4 * threads && blocks > panels : blocks < 4 * threads && panels > blocks)
     s.by_panels = !s.by_panels;
   s.units = s.by_panels ? panels : blocks;
   // A thread needs about 2 us of work.
-  const int64_t unit = l.quads * 4 * (s.by_panels ? p.m * l.main.nr : l.n * l.main.mr);
+  const int64_t unit = l.quads * 4 * (s.by_panels ? p.m * l.main.nr : l.n * s.rows);
   s.grain = 1 + 400000 / (unit > 0 ? unit : 1);
   return s;
 }
 
 void qgemm_run_units(const QGemmProblem& p, const QGemmSplit& s, int64_t u0, int64_t u1) {
   if (s.by_panels) return qgemm_run(p, 0, p.m, u0, u1);
-  const int64_t mr = p.layout->main.mr;
-  const int64_t m1 = u1 * mr < p.m ? u1 * mr : p.m;
-  qgemm_run(p, u0 * mr, m1, 0, p.layout->count());
+  const int64_t m1 = u1 * s.rows < p.m ? u1 * s.rows : p.m;
+  qgemm_run(p, u0 * s.rows, m1, 0, p.layout->count());
 }
 
 }  // namespace dk

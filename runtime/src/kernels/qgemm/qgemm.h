@@ -143,11 +143,22 @@ struct QGemmMatrix : QGemmRows {
 
 constexpr int kQGemmMaxPointers = 1024;
 
+struct ConvGeometry;
+
+// A two-dimensional convolution for sets with tile registers: its rows are pixels, and instead of copying the input of
+// every row they copy a few lines of x, padded with `zero`, and multiply from there.  See qgemm_takes_lines.
+struct QGemmLines {
+  const ConvGeometry* g;
+  const uint8_t* x;
+  uint8_t zero;
+};
+
 struct QGemmProblem {
   const QGemmKernels* kernels;
   const QGemmLayout* layout;
   int64_t m;
   const QGemmRows* rows;
+  const QGemmLines* lines = nullptr;  // the same rows, where the set takes them so
   int64_t a_shift = 0;
   uint32_t a_flip = 0;
   const int8_t* packed;
@@ -162,7 +173,10 @@ struct QGemmProblem {
 // Bytes that sets with tile registers can use for copied rows, for each of `threads` that share m rows; 0: no use.
 int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64_t m, int threads);
 
-// Computes rows [m0, m1) and panels [p0, p1).
+// Whether rows of this convolution of one group can be taken as lines.
+bool qgemm_takes_lines(const QGemmKernels* kernels, const QGemmLayout& layout, const ConvGeometry& g);
+
+// Computes rows [m0, m1) and panels [p0, p1); of lines, whole ones.
 void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
 // The same by vectors, whatever the set: what sets with tile registers do with few rows.
 void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);
@@ -173,6 +187,7 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
 struct QGemmSplit {
   bool by_panels;
   int64_t units, grain;
+  int64_t rows;  // of a unit that is not a panel
 };
 QGemmSplit qgemm_split(const QGemmProblem& p, int threads);
 void qgemm_run_units(const QGemmProblem& p, const QGemmSplit& s, int64_t u0, int64_t u1);
