@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from deploykit.errors import UnsupportedError
+
 KERAS = (".keras", ".h5", ".hdf5", ".dkt")
 IMPORTERS = {
     ".onnx": ("deploykit.converters.importers.onnx", "import_onnx"),
@@ -92,6 +94,11 @@ def to_bytes(graph: Any, kind: str, *, names: bool = True) -> bytes:
 
     Raises UnsupportedError with every node that the format cannot express.
     """
+    if kind != ".dk" and "strings" in graph.metadata:
+        text = [*graph.metadata["strings"]["inputs"], *graph.metadata["strings"]["outputs"]]
+        raise UnsupportedError(
+            f"{', '.join(map(repr, text))}: text is code points in our engine; it cannot be written as {kind}. Write .dk."
+        )
     if kind == ".onnx":
         from deploykit.converters.exporters.onnx import export_onnx
 

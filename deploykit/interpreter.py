@@ -142,6 +142,9 @@ class Interpreter:
         self.outputs = [self._spec(s, scales) for s in self._session.outputs]
         self._index = {s.name: i for i, s in enumerate(self.inputs)}
         self._np = [dtypes.dtype(s.dtype).np for s in self.inputs]
+        self._text: dict[str, list[str]] = {}
+        if signature in (None, "main") and "strings" in self._model.metadata:
+            self._text = self.metadata["strings"]
 
     def _scales(self) -> dict[str, Quantization]:
         """What the file says of its integer inputs and outputs; whatever else stands there is passed over."""
@@ -186,7 +189,8 @@ class Interpreter:
         """Outputs by name for inputs given as one dict, positionally, or by keyword.
 
         Arrays must have the dtype of the spec (Python numbers and lists are converted when nothing is lost).  Raises
-        InputError that lists every wrong name, shape and dtype.
+        InputError that lists every wrong name, shape and dtype.  Text (of models whose metadata names ``strings``) comes as
+        ``str`` or as code points, and leaves as arrays of ``str``.
 
         timeout: seconds after which the run ends with DK-LIMIT.  Time is looked at between nodes and loop iterations:
         one long node is finished first, and variables keep what nodes wrote until then.  (In a model with an input of
@@ -201,7 +205,12 @@ class Interpreter:
         milliseconds = 0 if timeout is None else max(1, round(min(timeout, _LONGEST) * 1000))
         self._session.set_time_limit(milliseconds)
         outs = self._session(*arrays)
-        return {spec.name: array for spec, array in zip(self.outputs, outs, strict=True)}
+        got = {spec.name: array for spec, array in zip(self.outputs, outs, strict=True)}
+        for name in self._text.get("outputs", ()):
+            from deploykit import strings
+
+            got[name] = strings.decode(got[name])
+        return got
 
     def cancel(self) -> None:
         """End the run in progress on another thread: it raises EngineError (DK-CANCELLED) before its next node or loop
@@ -226,6 +235,10 @@ class Interpreter:
         for spec, want in zip(self.inputs, self._np, strict=True):
             if spec.name not in feeds:
                 continue
+            if spec.name in self._text.get("inputs", ()) and np.asarray(feeds[spec.name]).dtype.kind in "OSU":
+                from deploykit import strings
+
+                feeds = {**feeds, spec.name: strings.encode(feeds[spec.name])}
             a = self._convert(feeds[spec.name], want)
             if a.dtype != want:
                 problems.append(

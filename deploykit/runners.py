@@ -65,6 +65,7 @@ _ORT_TYPES = {
     "bfloat16": "bfloat16",
     **{f"{u}int{b}": f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)},
     "bool": "bool",
+    "string": "string",
 }
 
 
@@ -488,6 +489,8 @@ def difference(a: np.ndarray, b: np.ndarray) -> tuple[float, float]:
         return float("inf"), 0.0
     if a.size == 0:
         return 0.0, 0.0
+    if a.dtype == object:  # text
+        return float(np.any(a != b)), 1.0
     x, y = a.astype(np.float64), b.astype(np.float64)
     with np.errstate(invalid="ignore"):
         d = np.atleast_1d(np.abs(x - y))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.converters.importers.onnx.scope import Optional, Scope, Sequence
+from deploykit.converters.importers.onnx.scope import Optional, Scope, Sequence, Text
 from deploykit.converters.ir.build import Emitter
 from deploykit.dtypes import DType, float32
 from deploykit.errors import FormatError, UnsupportedError
@@ -64,7 +64,20 @@ class Call(Emitter):
             v = v.item
         if isinstance(v, Sequence):
             raise UnsupportedError(f"input {i} is a sequence where a tensor is expected")
+        if isinstance(v, Text):
+            raise UnsupportedError(f"input {i} holds strings, which this op does not take here. Encode them before")
         return v
+
+    def is_text(self, i: int) -> bool:
+        """Whether input ``i`` holds strings."""
+        return isinstance(self.item(i), Text)
+
+    def text(self, i: int) -> Value:
+        """Input ``i``, which must hold strings, as code points."""
+        v = self.item(i)
+        if not isinstance(v, Text):
+            raise UnsupportedError(f"input {i} is no tensor of strings")
+        return v.codes
 
     def x(self, i: int = 0) -> Value:
         """Input ``i`` as a tensor that must be present."""

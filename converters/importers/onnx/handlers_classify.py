@@ -11,18 +11,18 @@ import numpy as np
 
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.converters.importers.onnx.handlers_ml import ML, older_trees, post_transform, run_trees, tensor_or_list
+from deploykit.converters.importers.onnx.handlers_text import lookup, one_hot
+from deploykit.converters.importers.onnx.scope import Text
 from deploykit.dtypes import float32, int64
 from deploykit.errors import FormatError
 from deploykit.graph import Value
+from deploykit.strings import encode
 
 
 def labels_of(c: Call, ints: str = "classlabels_int64s", strings: str = "classlabels_strings") -> np.ndarray:
-    """The class labels, which must be integers."""
+    """The class labels, integers or strings."""
     if c.has(strings) and c.attr(strings):
-        raise c.unsupported(
-            "labels that are strings: the engine carries no strings. Train on integer labels, or keep the scores only "
-            "(--outputs)"
-        )
+        return np.array(c.attr(strings), object)
     return np.array(c.attr(ints, ()), np.int64)
 
 
@@ -38,13 +38,17 @@ def two_scores(c: Call, s: Value, transform: str, positive: bool) -> Value:
     return c.op("concat", first, s, axis=1)
 
 
-def pick(c: Call, which: Value, labels: np.ndarray) -> Value:
+def pick(c: Call, which: Value, labels: np.ndarray) -> Any:
     """Labels by index."""
+    if labels.dtype == object:
+        return Text(c.op("gather", c.const(encode(labels)), which, axis=0))
     return which if np.array_equal(labels, np.arange(len(labels))) else c.op("gather", c.const(labels), which, axis=0)
 
 
-def second_if(c: Call, hit: Value, labels: np.ndarray) -> Value:
+def second_if(c: Call, hit: Value, labels: np.ndarray) -> Any:
     """The second label where ``hit`` [N, 1] holds, else the first."""
+    if labels.dtype == object:
+        return pick(c, c.cast(c.op("squeeze", hit, c.i64(1)), int64), labels)
     yes, no = c.const(labels[1]), c.const(labels[0])
     return c.op("where", c.op("squeeze", hit, c.i64(1)), yes, no)
 
@@ -185,14 +189,12 @@ def coupled(c: Call, decisions: Value, a: np.ndarray, b: np.ndarray, pairs: list
 @handles("OneHotEncoder", domain=ML)
 def one_hot_encoder(c: Call) -> Value:
     """[..., n] -> [..., n, categories]."""
-    if c.has("cats_strings") and c.attr("cats_strings"):
-        raise c.unsupported(
-            "categories that are strings: the engine carries no strings. Encode them as integers before"
-        )
-    x = c.x()
-    cats = np.array(c.attr("cats_int64s", ()), np.int64)
     if not c.attr("zeros", 1):
         raise c.unsupported("zeros=0 (an error for unknown categories)")
+    if c.is_text(0):
+        return c.cast(one_hot(c, c.attr("cats_strings", [])), float32)
+    x = c.x()
+    cats = np.array(c.attr("cats_int64s", ()), np.int64)
     at = c.op("unsqueeze", c.cast(x, int64), c.i64(-1))
     return c.cast(c.op("equal", at, c.const(cats)), float32)
 
@@ -221,18 +223,28 @@ def feature_vectorizer(c: Call) -> Value:
 
 
 @handles("LabelEncoder", domain=ML, since=2)
-def label_encoder(c: Call) -> Value:
-    """Numbers to numbers: a comparison with every key."""
+def label_encoder(c: Call) -> Any:
+    """Numbers or strings to such: a comparison with every key."""
     found: dict[str, Any] = {}
     for side in ("keys", "values"):
-        for kind in ("int64s", "floats"):
+        for kind, dtype in (("int64s", np.int64), ("floats", np.float32), ("strings", object)):
             if c.has(f"{side}_{kind}"):
-                found[side] = np.array(c.attr(f"{side}_{kind}"), np.int64 if kind == "int64s" else np.float32)
+                found[side] = np.array(c.attr(f"{side}_{kind}"), dtype)
         if c.has(f"{side}_tensor"):
             found[side] = c.importer.weights.array(c.attr(f"{side}_tensor"))
-    if len(found) < 2 or any(v.dtype.kind not in "iuf" for v in found.values()):
-        raise c.unsupported("keys or values that are strings: the engine carries no strings. Encode them before")
+    if len(found) < 2:
+        raise FormatError("it has no keys or no values")
     keys, values = found["keys"], found["values"]
+    default = c.attr("default_string", "_Unused")
+    if values.dtype != object:
+        default = np.array(
+            c.attr("default_int64", -1) if values.dtype.kind in "iu" else c.attr("default_float", -0.0), values.dtype
+        )
+    if c.has("default_tensor"):
+        default = c.importer.weights.array(c.attr("default_tensor")).reshape(-1)[0]
+        default = default if values.dtype == object else np.asarray(default, values.dtype)
+    if object in (keys.dtype, values.dtype):
+        return lookup(c, keys, values, default)
     x = c.x()
     hit = c.op("equal", c.op("unsqueeze", x, c.i64(-1)), c.const(keys.astype(x.dtype.np)))  # type: ignore[union-attr]
     if keys.dtype.kind == "f" and np.isnan(keys).any():
@@ -241,11 +253,6 @@ def label_encoder(c: Call) -> Value:
             hit,
             c.op("logical_and", c.op("is_nan", c.op("unsqueeze", x, c.i64(-1))), c.const(np.isnan(keys))),
         )
-    default = np.array(
-        c.attr("default_int64", -1) if values.dtype.kind in "iu" else c.attr("default_float", -0.0), values.dtype
-    )
-    if c.has("default_tensor"):
-        default = c.importer.weights.array(c.attr("default_tensor")).reshape(()).astype(values.dtype)
     at = c.op("arg_max", c.cast(hit, "uint8"), axis=-1, keepdims=False)
     chosen = c.op("gather", c.const(values), at, axis=0)
     return c.op("where", c.op("reduce_max", hit, c.i64(-1), keepdims=False), chosen, c.const(default))

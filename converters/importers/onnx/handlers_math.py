@@ -15,9 +15,9 @@ from deploykit.graph import Value
 
 # ---- constants and copies
 @handles("Constant")
-def constant(c: Call) -> Value:
+def constant(c: Call) -> Any:
     if c.has("value"):
-        return c.body.constant(c.importer.weights.array(c.attr("value")), c.name)
+        return c.importer.baked(c.body, c.importer.weights.array(c.attr("value")), c.name)
     if c.has("sparse_value"):
         return c.body.constant(c.importer.dense(c.attr_protos()["sparse_value"].sparse_tensor), c.name)
     for name, dtype in (("value_float", np.float32), ("value_int", np.int64)):
@@ -25,7 +25,7 @@ def constant(c: Call) -> Value:
             return c.body.constant(np.array(c.attr(name), dtype), c.name)
         if c.has(name + "s"):
             return c.body.constant(np.array(c.attr(name + "s"), dtype), c.name)
-    raise c.unsupported("a constant of strings; the engine computes with numbers only")
+    return c.importer.baked(c.body, np.array(c.attr("value_string", c.attr("value_strings", ())), object), c.name)
 
 
 @handles("ConstantOfShape")

@@ -10,12 +10,14 @@ import numpy as np
 from deploykit.converters.importers.onnx import functions, table
 from deploykit.converters.importers.onnx.call import Call, Inline, Skip, find_handler
 from deploykit.converters.importers.onnx.reader import Weights, dtype_of, onnx_module, read_model
-from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence
+from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence, Text
 from deploykit.converters.ir.build import Problems
+from deploykit.dtypes import int32
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value
 from deploykit.graph.dims import Shape
 from deploykit.graph.growth import Visits, check_bytes, check_shape, reading
+from deploykit.strings import encode
 
 OLDEST = 7  # oldest opset whose op forms are understood
 _DEPTH = 64  # nested functions
@@ -98,11 +100,19 @@ class Importer:
                 self.problems.note(
                     UnsupportedError(f"output '{o.name}' is {kind}; only tensors can leave a model"), o.name
                 )
+            elif isinstance(item, Text):
+                body.builder.output(item.codes, o.name)
+                self._text(graph, "outputs", o.name)
             elif item is not MISSING:
                 self._declared_rank(item, o)
                 body.builder.output(item, o.name)
         self.problems.fail()
         return graph
+
+    @staticmethod
+    def _text(graph: Graph, side: str, name: str) -> None:
+        """Note in the metadata that an input or output is text (see :mod:`deploykit.strings`)."""
+        graph.metadata.setdefault("strings", {"inputs": [], "outputs": []})[side].append(name)
 
     @staticmethod
     def _declared_rank(v: Value, o: Any) -> None:
@@ -201,10 +211,15 @@ class Importer:
 
     def _initializer(self, scope: Scope, name: str, read: Any) -> None:
         try:
-            scope.env[name] = scope.body.constant(read(), scope.prefix + name)
+            scope.env[name] = self.baked(scope.body, read(), scope.prefix + name)
         except UnsupportedError as e:
             self.problems.note(e, name, "initializer")
             scope.env[name] = MISSING
+
+    @staticmethod
+    def baked(body: Body, data: np.ndarray, name: str) -> Any:
+        """A constant of numbers or of strings."""
+        return Text(body.constant(encode(data), name)) if data.dtype.kind == "O" else body.constant(data, name)
 
     def dense(self, s: Any) -> np.ndarray:
         """A SparseTensorProto as an array."""
@@ -223,8 +238,8 @@ class Importer:
             out[tuple(indices.T)] = values
         return out
 
-    def declare(self, body: Body, info: Any, shape: list[int | str] | None = None) -> Value:
-        """Make a graph input of a ValueInfoProto; raises UnsupportedError when it is not a tensor of numbers."""
+    def declare(self, body: Body, info: Any, shape: list[int | str] | None = None) -> Value | Text:
+        """Make a graph input of a ValueInfoProto; raises UnsupportedError when it is no tensor."""
         t = info.type
         kind = t.WhichOneof("value")
         if kind == "optional_type" and t.optional_type.elem_type.WhichOneof("value") == "tensor_type":
@@ -233,7 +248,8 @@ class Importer:
             what = (kind or "a value of unknown type").replace("_type", "")
             raise UnsupportedError(f"it is {what}; only tensors can enter a model")
         tensor = t.tensor_type
-        dtype = dtype_of(tensor.elem_type, "it")
+        text = tensor.elem_type == 8
+        dtype = int32 if text else dtype_of(tensor.elem_type, "it")
         dims: Shape | None = None
         if shape is not None:
             if tensor.HasField("shape") and len(tensor.shape.dim) != len(shape):
@@ -245,6 +261,11 @@ class Importer:
             )
         elif tensor.HasField("shape"):
             dims = tuple(_dim(d, info.name, i) for i, d in enumerate(tensor.shape.dim))
+        if text:
+            if dims is None:
+                raise UnsupportedError("it holds strings, and its rank is not known. Give its shape (input_shapes=)")
+            self._text(body.graph, "inputs", info.name)
+            return Text(body.input(info.name, dtype, (*dims, symbol(f"{info.name}.letters", info.name, len(dims)))))
         return body.input(info.name, dtype, dims)
 
     # ---- nodes
@@ -414,5 +435,6 @@ from deploykit.converters.importers.onnx import (  # noqa: E402, F401
     handlers_nn,
     handlers_rnn,
     handlers_shape,
+    handlers_text,
     handlers_training,
 )

@@ -238,7 +238,12 @@ class Weights:
 
         what = f"tensor '{t.name}'" if t.name else "a tensor"
         if t.data_type == TensorProto.STRING:
-            raise UnsupportedError(f"{what} holds strings; the engine computes with numbers only.")
+            count = check_shape(f"{self.name}: {what}", tuple(t.dims), 1)
+            if count != len(t.string_data):
+                raise FormatError(f"{self.name}: {what} of {count} strings gives {len(t.string_data)}.")
+            out = np.empty(count, object)
+            out[:] = [s.decode("utf-8", "replace") for s in t.string_data]
+            return out.reshape(tuple(t.dims))
         dtype = dtype_of(t.data_type, what)
         shape = tuple(t.dims)
         count = check_shape(f"{self.name}: {what}", shape, dtype.itemsize)

@@ -2,8 +2,8 @@
 
 A :class:`Body` is one Graph under construction (the model, a branch of ``if``, the body of ``loop``) with the values it
 captures from the Body around it.  A :class:`Scope` is a table of ONNX names inside a Body: the body's own, or that of a
-function inlined into it.  Names map to *items*: a Value, a :class:`Sequence` or :class:`Optional` that exists only
-while importing, or MISSING for the result of a node that could not be imported.
+function inlined into it.  Names map to *items*: a Value, a :class:`Text`, a :class:`Sequence` or :class:`Optional` that
+exists only while importing, or MISSING for the result of a node that could not be imported.
 """
 
 from __future__ import annotations
@@ -30,6 +30,13 @@ class Optional:
     item: Any = None
 
 
+@dataclass
+class Text:
+    """A tensor of strings: code points in one more dim, rows filled up with zeros."""
+
+    codes: Any
+
+
 class _Missing:
     def __repr__(self) -> str:
         return "MISSING"
@@ -47,6 +54,8 @@ class Body(build.Body):
         """Bring an item of the outer body into this one."""
         if isinstance(item, Sequence):
             return Sequence([self.capture(x) for x in item.items], item.dtype)
+        if isinstance(item, Text):
+            return Text(self.capture(item.codes))
         if isinstance(item, Optional):
             return Optional(None if item.item is None else self.capture(item.item))
         return super().capture(item)

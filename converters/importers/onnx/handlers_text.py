@@ -1,0 +1,127 @@
+"""Ops on strings: tensors of code points with one more dim, rows filled up with zeros (see :mod:`deploykit.strings`)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deploykit.converters.importers.onnx.call import Call, handles
+from deploykit.converters.importers.onnx.scope import Text
+from deploykit.dtypes import int32, uint8
+from deploykit.graph import Value
+from deploykit.strings import encode
+
+CASED = 0x2000  # letters below this have their case changed: Latin, Greek, Cyrillic, Armenian, Georgian and older ones
+
+
+def words(c: Call, text: Any) -> Value:
+    """Constant strings as code points."""
+    return c.const(encode(text))
+
+
+def _length(c: Call, x: Value) -> Value:
+    rank = c.rank(x)
+    return c.dims(x, rank - 1, rank)
+
+
+def _padded(c: Call, x: Value, by: Value) -> Value:
+    """``by`` more zeros at the end of every string."""
+    pads = c.op("concat", c.i64(*[0] * (2 * c.rank(x) - 1)), by, axis=0)
+    return c.op("pad", x, pads, c.scalar(0, int32))
+
+
+def equal(c: Call, a: Value, b: Value) -> Value:
+    """Whether strings are equal, element by element."""
+    a, b = _padded(c, a, _length(c, b)), _padded(c, b, _length(c, a))
+    return _all(c, c.op("equal", a, b))
+
+
+def _all(c: Call, x: Value) -> Value:
+    return c.op("reduce_min", x, c.i64(-1), keepdims=False)
+
+
+def _any(c: Call, x: Value, keep: bool = False) -> Value:
+    return c.op("reduce_max", x, c.i64(-1), keepdims=keep)
+
+
+def _cased(c: Call, x: Value, case: str) -> Value:
+    change = str.lower if case == "LOWER" else str.upper
+    table = np.arange(CASED, dtype=np.int32)
+    for i in range(CASED):
+        to = change(chr(i))
+        if len(to) == 1 and ord(to) < 0x110000:
+            table[i] = ord(to)
+    small = c.op("less", x, c.scalar(CASED, int32))
+    at = c.op("where", small, x, c.scalar(0, int32))
+    return c.op("where", small, c.op("gather", c.const(table), at, axis=0), x)
+
+
+@handles("Equal")
+def equal_(c: Call) -> Value:
+    return equal(c, c.text(0), c.text(1)) if c.is_text(0) else c.op("equal", c.x(0), c.x(1))
+
+
+@handles("StringNormalizer", since=10)
+def string_normalizer(c: Call) -> Text:
+    """Without stop words, in one case; [n] or [1, n]; an empty string where nothing is left."""
+    x = c.text(0)
+    whole = len(c.shape(x)) == 3
+    if whole:
+        x = c.op("squeeze", x, c.i64(0))
+    stop, case = c.attr("stopwords", []), c.attr("case_change_action", "NONE")
+    if stop:
+        exact = bool(c.attr("is_case_sensitive", 0))
+        mine = x if exact else _cased(c, x, "LOWER")
+        theirs = words(c, stop if exact else [w.lower() for w in stop])
+        drop = _any(c, equal(c, c.op("unsqueeze", mine, c.i64(1)), theirs))
+        none = c.op("reduce_min", drop, c.i64(0), keepdims=True)
+        pads = c.i64(0, 0, 1, 0)
+        x = c.op("pad", x, pads, c.scalar(0, int32))
+        x = c.op("compress", x, c.op("concat", c.op("logical_not", drop), none, axis=0), axis=0)
+    if case != "NONE":
+        x = _cased(c, x, case)
+    return Text(c.op("unsqueeze", x, c.i64(0)) if whole else x)
+
+
+@handles("StringConcat", since=20)
+def string_concat(c: Call) -> Text:
+    """The second begins where the first one's zeros do."""
+    zero = c.scalar(0, int32)
+
+    def nothing(x: Value) -> Value:  # a zero per string: brings the other into the common shape
+        return c.op("mul", c.op("reduce_sum", x, c.i64(-1), keepdims=True), zero)
+
+    first, second = c.text(0), c.text(1)
+    a, b = c.op("add", first, nothing(second)), c.op("add", second, nothing(first))
+    both = c.op("concat", a, b, nothing(a), axis=-1)
+    la, lb = _length(c, a), _length(c, b)
+    total = c.op("add", la, lb)
+    used = c.cast(c.op("not_equal", a, zero), "int64")
+    used = c.op("reduce_sum", used, c.i64(-1), keepdims=True)
+    at = c.op("range", c.const(np.int64(0)), c.op("reshape", total, c.i64()), c.const(np.int64(1)))
+    later = c.op("minimum", c.op("add", c.op("sub", at, used), la), total)
+    at = c.op("where", c.op("less", at, used), at, later)
+    return Text(c.op("gather_elements", both, at, axis=-1))
+
+
+def lookup(c: Call, keys: Any, values: Any, default: Any) -> Any:
+    """LabelEncoder where keys or values are strings."""
+    if keys.dtype.kind in "OU":
+        hit = equal(c, c.op("unsqueeze", c.text(0), c.i64(-2)), words(c, keys))
+    else:
+        x = c.x()
+        hit = c.op("equal", c.op("unsqueeze", x, c.i64(-1)), c.const(keys.astype(x.dtype.np)))  # type: ignore[union-attr]
+    text = values.dtype.kind in "OU"
+    if text:
+        table = encode([*values, default])
+        values, default = table[:-1], table[-1]
+    at = c.op("arg_max", c.cast(hit, uint8), axis=-1, keepdims=False)
+    found = _any(c, hit, text)
+    y = c.op("where", found, c.op("gather", c.const(values), at, axis=0), c.const(default))
+    return Text(y) if text else y
+
+
+def one_hot(c: Call, categories: list[str]) -> Value:
+    """Whether each string is each of the categories."""
+    return equal(c, c.op("unsqueeze", c.text(0), c.i64(-2)), words(c, categories))

@@ -1,0 +1,162 @@
+"""Models that take or give text: the engine carries code points, the interpreter turns them into text and back."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+import deploykit as dk
+from deploykit import strings
+from deploykit.errors import DeploykitError, FormatError, InputError, UnsupportedError
+from tests.support.peers import need, need_onnxruntime
+
+need_onnxruntime()
+from deploykit.runners import OnnxRuntimeRunner  # noqa: E402
+
+S, I64 = TensorProto.STRING, TensorProto.INT64
+ODD = ["", "a", "Äpfel", "STRASSE", "мир", "日本語", "e\u0301", "😀 smile", "tab\tnew\nline", "x" * 40]
+
+
+def model(nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], weights: Any = ()) -> onnx.ModelProto:
+    """inputs and outputs: name -> (type, shape)."""
+    infos = [[helper.make_tensor_value_info(k, *v) for k, v in side.items()] for side in (inputs, outputs)]
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("ai.onnx.ml", 4)]
+    graph = helper.make_graph(nodes, "g", *infos, list(weights))
+    return helper.make_model(graph, opset_imports=opsets, ir_version=10)
+
+
+def agree(proto: onnx.ModelProto, feeds: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Ours, held against onnxruntime's."""
+    want = OnnxRuntimeRunner(proto.SerializeToString(), 1).run({k: np.asarray(v, object) for k, v in feeds.items()})
+    got = dk.Interpreter(dk_bytes(proto)).run(feeds)
+    assert list(got) == list(want)
+    for k, w in want.items():
+        assert got[k].shape == w.shape and (got[k].dtype == w.dtype) and np.array_equal(got[k], w), k
+    return got
+
+
+def dk_bytes(proto: Any) -> bytes:
+    from deploykit.graph.dkfile import to_bytes
+
+    return to_bytes(dk.convert(proto, verify=False).graph)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0), (2, 5)])
+def test_text_comes_back_as_it_went(shape: tuple[int, ...]) -> None:
+    words = np.array(list(itertools.islice(itertools.cycle(ODD), int(np.prod(shape)))), object).reshape(shape)
+    codes = strings.encode(words)
+    assert codes.dtype == np.int32 and codes.shape[:-1] == shape
+    assert np.array_equal(strings.decode(codes), words)
+    assert np.array_equal(strings.encode(words.astype("U")), codes)
+
+
+def test_concatenation_equality_and_constants() -> None:
+    nodes = [
+        helper.make_node("StringConcat", ["a", "b"], ["ab"]),
+        helper.make_node("Equal", ["ab", "c"], ["same"]),
+        helper.make_node("StringConcat", ["ab", "tail"], ["end"]),
+    ]
+    tail = helper.make_tensor("tail", S, [1], ["→ß".encode()])
+    c = helper.make_tensor("c", S, [2, 1], [b"aa", "Äpfelb".encode()])
+    proto = model(
+        nodes, {"a": (S, ["n", 1]), "b": (S, ["k"])},
+        {"ab": (S, None), "same": (TensorProto.BOOL, None), "end": (S, None)}, [tail, c],
+    )  # fmt: skip
+    got = agree(proto, {"a": [["a"], ["Äpfel"]], "b": ["a", "b", ""]})
+    assert got["same"].tolist() == [[True, False, False], [False, True, False]]
+    agree(proto, {"a": np.array([[w] for w in ODD[:2]]), "b": np.array(ODD)})
+
+
+@pytest.mark.parametrize("exact", [0, 1])
+@pytest.mark.parametrize("case", ["NONE", "LOWER", "UPPER"])
+def test_normalizer(case: str, exact: int) -> None:
+    node = helper.make_node(
+        "StringNormalizer",
+        ["x"],
+        ["y"],
+        case_change_action=case,
+        is_case_sensitive=exact,
+        stopwords=["a", "мир", "Tab"],
+    )
+    proto = model([node], {"x": (S, ["n"])}, {"y": (S, ["m"])})
+    words = ["A", "a", "МИР", "мир", "TAB", "Tab", "Ärger", "ÿ", "日本", "ab"]
+    stop = {"a", "мир", "Tab"}
+    left = [w for w in words if not (w in stop if exact else w.lower() in {s.lower() for s in stop})]
+    change = {"NONE": str, "LOWER": str.lower, "UPPER": str.upper}[case]
+    ours = dk.Interpreter(dk_bytes(proto))
+    assert ours.run({"x": words})["y"].tolist() == [change(w) for w in left]
+    assert ours.run({"x": ["a", "a"]})["y"].tolist() == [""]
+
+
+def test_encoders_of_words() -> None:
+    nodes = [
+        helper.make_node("LabelEncoder", ["x"], ["i"], domain="ai.onnx.ml", keys_strings=["cat", "dög", ""],
+                         values_int64s=[7, 8, 9], default_int64=-3),
+        helper.make_node("LabelEncoder", ["i"], ["w"], domain="ai.onnx.ml", keys_int64s=[7, 8],
+                         values_strings=["a cat", "dögs"], default_string="?!"),
+        helper.make_node("OneHotEncoder", ["x"], ["h"], domain="ai.onnx.ml", cats_strings=["dög", "cat"]),
+    ]  # fmt: skip
+    proto = model(nodes, {"x": (S, ["n", 2])}, {"i": (I64, None), "w": (S, None), "h": (TensorProto.FLOAT, None)})
+    agree(proto, {"x": [["cat", "dög"], ["", "bird"], ["cats", "ca"]]})
+
+
+def test_classes_with_names() -> None:
+    skl2onnx = need("skl2onnx")
+    from sklearn.datasets import load_iris
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.tree import DecisionTreeClassifier
+
+    x, y = load_iris(return_X_y=True)
+    x = x.astype(np.float32)
+    for kinds in (["setosa", "versicolor", "virginica"], ["a", "bé", "bé"]):
+        for make in (LogisticRegression, DecisionTreeClassifier):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                fitted = make().fit(x, np.array(kinds)[y])
+            proto = skl2onnx.to_onnx(fitted, x[:1], options={id(fitted): {"zipmap": False}})
+            report = dk.convert(proto)
+            assert report.verification["status"] == "passed"
+            want = OnnxRuntimeRunner(proto.SerializeToString(), 1).run({"X": x})
+            got = dk.Interpreter(dk_bytes(proto)).run({"X": x})
+            assert np.array_equal(got["label"], want["label"]) and got["label"][0] == kinds[0]
+
+
+def test_what_text_is_refused(tmp_path: Path) -> None:
+    concat = helper.make_node("StringConcat", ["a", "a"], ["y"])
+    proto = model([concat], {"a": (S, ["n"])}, {"y": (S, ["n"])})
+    report = dk.convert(proto, tmp_path / "m.dk")
+    assert report.verification["status"] == "skipped" and "real inputs" in report.verification["reason"]
+    report = dk.convert(proto, tmp_path / "m.dk", inputs=[{"a": np.array(["x", "yz"], object)}])
+    assert report.verification["status"] == "passed"
+    for kind in (".onnx", ".tflite"):
+        with pytest.raises(UnsupportedError, match=f"'a', 'y': text is code points.*as {kind}"):
+            dk.convert(proto, tmp_path / f"m{kind}")
+    run = dk.Interpreter(tmp_path / "m.dk").run
+    assert run({"a": np.array([[104, 105]], np.int32)})["y"].tolist() == ["hihi"]
+    for bad in ([["a"]], [1.5], np.zeros(3, np.float32)):
+        with pytest.raises(InputError):
+            run({"a": bad})
+    with pytest.raises(UnsupportedError, match="input 0 holds strings, which this op does not take"):
+        dk.convert(model([helper.make_node("Neg", ["a"], ["y"])], {"a": (S, ["n"])}, {"y": (S, ["n"])}))
+    lost = helper.make_tensor("w", S, [2], [b"a", b"b"])
+    lost.dims[0] = 3
+    with pytest.raises(FormatError, match="3 strings gives 2"):
+        dk.convert(
+            model([helper.make_node("StringConcat", ["a", "w"], ["y"])], {"a": (S, [3])}, {"y": (S, [3])}, [lost])
+        )
+
+
+def test_code_points_that_are_none(tmp_path: Path) -> None:
+    """The interpreter gives an error of ours, not a crash, where a model makes up numbers."""
+    proto = model([helper.make_node("StringConcat", ["a", "a"], ["y"])], {"a": (S, ["n"])}, {"y": (S, ["n"])})
+    run = dk.Interpreter(dk_bytes(proto)).run
+    for bad in (-1, 0x110000, 2**31 - 1):
+        with pytest.raises(DeploykitError, match="no character"):
+            run({"a": np.array([[bad]], np.int32)})
