@@ -277,3 +277,36 @@ def test_conv_errors():
     ):
         with pytest.raises(DeploykitError):
             run_op("conv", inputs, attrs)
+
+
+@pytest.mark.parametrize(
+    ("read", "rows", "kernel", "how"),
+    [
+        ((2, 19, 21, 35), 29, (3, 3), dict(pads=(1, 1, 1, 1))),  # read along the vectors
+        ((3, 40, 41, 3), 40, (5, 3), dict(strides=(2, 2), pads=(0, 2, 1, 0))),  # rows along them
+        ((3, 17, 18, 37), 37, (3, 3), dict(strides=(1, 2), pads=(1, 0, 1, 1), groups=37)),  # depthwise
+        ((2, 18, 17, 12), 20, (3, 2), dict(groups=4, dilations=(2, 1))),
+        ((2, 30, 25, 20), 50, (1, 1), {}),  # all positions are one line
+        ((2, 30, 25, 20), 50, (1, 1), dict(strides=(2, 2))),
+        ((2, 9, 8, 7, 6), 5, (2, 3, 2), dict(pads=(1, 0, 1, 0, 2, 1))),
+        ((4, 300, 5), 9, (7,), dict(dilations=(3,), pads=(20, 1))),
+        ((2, 3, 3, 8), 4, (3, 3), dict(pads=(3, 3, 3, 3))),  # taps that hit nothing but padding
+    ],
+)
+def test_weight_gradient(read, rows, kernel, how):
+    """Against sums in float64; any number of threads gives the same bits."""
+    rng, n = np.random.default_rng(5), len(kernel)
+    pads, one = how.get("pads", (0,) * 2 * n), (1,) * n
+    strides, dilations = how.get("strides", one), how.get("dilations", one)
+    size = [
+        (read[1 + i] + pads[i] + pads[n + i] - dilations[i] * (kernel[i] - 1) - 1) // strides[i] + 1 for i in range(n)
+    ]
+    x, g = normal(rng, read), normal(rng, (read[0], *size, rows))
+    attrs = dict(kernel=kernel, **how)
+    op = get("conv_weight_gradient")
+    want = op.reference(g.astype(np.float64), x.astype(np.float64), **op.complete(attrs))
+    got = run_op("conv_weight_gradient", [g, x], attrs)[0]
+    assert got.dtype == np.float32 and got.shape == want.shape
+    np.testing.assert_allclose(got, want, rtol=0, atol=2e-6 * np.sqrt(np.prod(size) * read[0]) * 4)
+    for threads in (2, 3):
+        assert np.array_equal(run_op("conv_weight_gradient", [g, x], attrs, threads=threads)[0], got)

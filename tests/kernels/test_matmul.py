@@ -263,3 +263,15 @@ def test_det(dtype):
     for shape in ((1, 1), (2, 2), (3, 5, 5), (2, 2, 4, 4), (0, 3, 3), (12, 12), (0, 0)):
         check("det", [normal(rng, shape, dtype)])
     check("det", [np.ones((3, 3), dtype)])
+
+
+@pytest.mark.parametrize(("k", "m", "n"), [(300, 200, 70), (2, 97, 5), (129, 2, 33), (1000, 96, 1)])
+def test_weight_gradients(k, m, n):
+    """The left side transposed and nothing besides: sums in the order of the terms, whatever the threads."""
+    rng = np.random.default_rng(3)
+    a, b = (rng.normal(size=s).astype(np.float32) for s in ((k, m), (k, n)))
+    got = run_op("matmul", [a, b], dict(transpose_a=True))[0]
+    want = a.T.astype(np.float64) @ b.astype(np.float64)
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * np.sqrt(k) * 4)
+    for threads in (2, 3):
+        assert np.array_equal(run_op("matmul", [a, b], dict(transpose_a=True), threads=threads)[0], got)

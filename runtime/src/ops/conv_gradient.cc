@@ -1,8 +1,8 @@
-// conv_weight_gradient: one long product, rows^T [R, positions] times patches [positions, taps * C], cut along the
-// positions into chunks that do not depend on the number of threads: the same sums in the same order on any of them.
+// conv_weight_gradient: sums over positions of rows[r] * read[c], tap by tap, cut along the lines of positions into
+// chunks that do not depend on the number of threads: the same sums in the same order on any of them.
 #include <cstring>
 
-#include "kernels/gemm/gemm.h"
+#include "kernels/gradient/gradient.h"
 #include "ops/shape_util.h"
 #include "ops/window.h"
 
@@ -14,18 +14,21 @@ namespace {
 namespace W = attr::conv_weight_gradient_;
 
 constexpr int64_t kMaxChunks = 8;
-constexpr int64_t kBlockBytes = 256 << 10;  // of patches at a time: with their packed copy they stay in L2
+constexpr int64_t kBlock = 256;  // positions that a tile adds up before it is written: their operands stay in L2
+constexpr int kMaxSegments = 128;
+
+// Which operand lies along the vectors; the other one is taken number by number.
+enum class Form : uint8_t { direct, read, rows, depthwise };
 
 struct GradientState {
   Window w;
   int64_t n, c, r, groups;
-  int64_t cg, rg;              // channels per group of read and rows
-  int64_t positions, columns;  // of the product; columns = taps * C
-  bool gemm;
-  GemmLayout layout;
-  int64_t block, chunks;  // positions per block
-  int lanes;
-  size_t patches_at, packed_at, turned_at, lane_bytes, sums_at, bias_at;
+  int64_t cg, rg;  // channels per group of read and rows
+  int64_t positions;
+  Form form;
+  bool flat;            // 1 x 1 without stride: all positions are one line
+  int64_t lines, line;  // lines of positions, positions in each (but the last)
+  int64_t chunks;
 };
 
 Status read_geometry(const OpContext& c, GradientState* s) {
@@ -64,135 +67,117 @@ Status gradient_infer(OpContext& c) {
   return c.set_out(0, c.in(0)->dtype, s.w.rank + 2, dims);
 }
 
-size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64 + 64; }
+// The form that takes the fewest vectors.
+Form form_of(const OpContext& c, const GradientState& s) {
+  if (c.in(0)->dtype != DType::f32) return Form::direct;
+  if (s.cg == 1 && s.rg == 1) return Form::depthwise;
+  const int64_t w = gradient_kernels()->width;
+  return s.cg * ((s.rg + w - 1) / w) < s.rg * ((s.cg + w - 1) / w) ? Form::rows : Form::read;
+}
 
 Status gradient_prepare(OpContext& c) {
   GradientState* s;
   DK_TRY(c.make_state(&s));
   DK_TRY(read_geometry(c, s));
-  s->positions = s->n * s->w.out_size();
-  if (__builtin_mul_overflow(s->w.kernel_size(), s->c, &s->columns)) return c.fail(Code::shape, "patches are too long");
+  const Window& w = s->w;
+  s->positions = s->n * w.out_size();
+  int64_t columns;
+  if (__builtin_mul_overflow(w.kernel_size(), s->c, &columns)) return c.fail(Code::shape, "patches are too long");
   const int64_t results = c.out(0)->count();
   if (!results || !s->positions) return {};
-  s->gemm = s->groups == 1 && c.in(0)->dtype == DType::f32;
-  c.note(s->gemm ? "gemm" : "direct", static_cast<uint64_t>(2 * s->positions) * static_cast<uint64_t>(results));
+  static const char* const names[] = {"direct", "read", "rows", "depthwise"};
+  s->form = form_of(c, *s);
+  c.note(names[static_cast<int>(s->form)], static_cast<uint64_t>(2 * s->positions) * static_cast<uint64_t>(results));
+  s->flat = w.kernel_size() == 1;
+  for (int d = 0; d < 3; ++d) s->flat = s->flat && w.stride[d] == 1 && w.before[d] == 0 && w.out[d] == w.in[d];
+  s->line = s->flat ? (s->positions < 128 ? s->positions : 128) : w.out[2];
+  s->lines = (s->positions + s->line - 1) / s->line;
   int64_t most = (int64_t{64} << 20) / (results * 8) + 1;
   if (most > kMaxChunks) most = kMaxChunks;
   s->chunks = (s->positions + 255) / 256;
   if (s->chunks > most) s->chunks = most;
-  s->lanes = c.threads() < s->chunks ? c.threads() : static_cast<int>(s->chunks);
-  const size_t element = dtype_size(c.in(0)->dtype);
-  size_t bytes = 0;
-  auto take = [&bytes](size_t n) {
-    const size_t at = bytes;
-    bytes += aligned(n);
-    return at;
-  };
-  if (s->gemm) {
-    s->block = kBlockBytes / (s->columns * 4) + 1;
-    if (s->block < 32) s->block = 32;
-    if (s->block > 256) s->block = 256;
-    s->layout = gemm_layout(gemm_kernels(), s->block, s->columns);
-    s->patches_at = take(static_cast<size_t>(s->block * s->columns) * 4);
-    s->packed_at = take(s->layout.bytes());
-    s->turned_at = take(static_cast<size_t>(s->block * s->r) * 4);
-    s->lane_bytes = bytes;
-    bytes *= static_cast<size_t>(s->lanes);
-    s->bias_at = take(static_cast<size_t>(s->layout.padded()) * 4);
-  }
-  s->sums_at = take(static_cast<size_t>(s->chunks * results) * element);
-  return c.need_scratch(bytes);
+  if (s->chunks > s->lines) s->chunks = s->lines;
+  return c.need_scratch(static_cast<size_t>(s->chunks * results) * dtype_size(c.in(0)->dtype));
 }
 
-// Patches of positions [p0, p0 + count), one after the other.
-void gather(const GradientState& s, const float* read, int64_t p0, int64_t count, float* to) {
+// Where tap (z, y, x) of a line reads: sets the segment, or says that no position of it hits the image.
+bool segment(const GradientState& s, const float* rows, const float* read, int64_t line, const int64_t* tap,
+             Segments* to, const float** a, const float** b, int64_t* n) {
   const Window& w = s.w;
-  const int64_t pixels = w.out_size();
-  const size_t run = static_cast<size_t>(s.c) * 4;
-  for (int64_t p = p0; p < p0 + count; ++p) {
-    const float* image = read + p / pixels * w.in_size() * s.c;
-    const int64_t z0 = p % pixels / (w.out[1] * w.out[2]) * w.stride[0] - w.before[0];
-    const int64_t y0 = p / w.out[2] % w.out[1] * w.stride[1] - w.before[1];
-    const int64_t x0 = p % w.out[2] * w.stride[2] - w.before[2];
-    for (int64_t i = 0; i < w.kernel[0]; ++i)
-      for (int64_t j = 0; j < w.kernel[1]; ++j) {
-        const int64_t z = z0 + i * w.dilation[0], y = y0 + j * w.dilation[1];
-        const bool inside = z >= 0 && z < w.in[0] && y >= 0 && y < w.in[1];
-        const float* line = image + (z * w.in[1] + y) * w.in[2] * s.c;
-        if (inside && w.dilation[2] == 1 && x0 >= 0 && x0 + w.kernel[2] <= w.in[2]) {
-          memcpy(to, line + x0 * s.c, run * static_cast<size_t>(w.kernel[2]));
-          to += s.c * w.kernel[2];
-          continue;
+  const int64_t p = line * s.line;
+  if (s.flat) {
+    *a = rows + p * s.r;
+    *b = read + p * s.c;
+    *n = s.positions - p < s.line ? s.positions - p : s.line;
+    ++to->count;
+    return true;
+  }
+  const int64_t z = line / w.out[1] % w.out[0] * w.stride[0] - w.before[0] + tap[0] * w.dilation[0];
+  const int64_t y = line % w.out[1] * w.stride[1] - w.before[1] + tap[1] * w.dilation[1];
+  if (z < 0 || z >= w.in[0] || y < 0 || y >= w.in[1]) return false;
+  const int64_t shift = w.before[2] - tap[2] * w.dilation[2],
+                stride = w.stride[2];  // x reads column x * stride - shift
+  int64_t x0 = shift > 0 ? (shift + stride - 1) / stride : 0;
+  int64_t x1 = w.in[2] - 1 + shift < 0 ? 0 : (w.in[2] - 1 + shift) / stride + 1;
+  if (x1 > w.out[2]) x1 = w.out[2];
+  if (x0 >= x1) return false;
+  const int64_t image = line / (w.out[1] * w.out[0]);
+  *a = rows + (p + x0) * s.r;
+  *b = read + (((image * w.in[0] + z) * w.in[1] + y) * w.in[2] + x0 * stride - shift) * s.c;
+  *n = x1 - x0;
+  ++to->count;
+  return true;
+}
+
+// Lines [l0, l1).  Sums lie as [R][taps][C / groups] (read along the vectors), [groups][taps][C / groups][R / groups]
+// (rows along them), or [taps][C] (depthwise).
+void chunk_by_tiles(const GradientState& s, const float* rows, const float* read, int64_t l0, int64_t l1, float* sums) {
+  const GradientKernels* kernels = gradient_kernels();
+  const Window& w = s.w;
+  const int64_t taps = w.kernel_size();
+  memset(sums, 0, static_cast<size_t>(s.r * taps * s.cg) * 4);
+  const float *a[kMaxSegments], *b[kMaxSegments];
+  int64_t n[kMaxSegments];
+  int64_t step = kBlock / s.line + 1;
+  if (step > kMaxSegments) step = kMaxSegments;
+  for (int64_t l = l0; l < l1; l += step) {
+    const int64_t end = l + step < l1 ? l + step : l1;
+    for (int64_t t = 0; t < taps; ++t) {
+      const int64_t tap[3] = {t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1], t % w.kernel[2]};
+      Segments seg = {0, a, b, n, s.r, (s.flat ? 1 : w.stride[2]) * s.c};
+      for (int64_t i = l; i < end; ++i)
+        segment(s, rows, read, i, tap, &seg, a + seg.count, b + seg.count, n + seg.count);
+      if (!seg.count) continue;
+      if (s.form == Form::depthwise) {
+        kernels->inner(seg, s.c, sums + t * s.c);
+        continue;
+      }
+      for (int64_t g = 0;;) {
+        if (s.form == Form::read) {
+          kernels->outer(seg, s.rg, s.cg, sums + (g * s.rg * taps + t) * s.cg, taps * s.cg);
+        } else {
+          const Segments turned = {seg.count, b, a, n, seg.ldb, seg.lda};
+          kernels->outer(turned, s.cg, s.rg, sums + (g * taps + t) * s.cg * s.rg, s.rg);
         }
-        for (int64_t k = 0; k < w.kernel[2]; ++k, to += s.c) {
-          const int64_t x = x0 + k * w.dilation[2];
-          if (inside && x >= 0 && x < w.in[2])
-            memcpy(to, line + x * s.c, run);
-          else
-            memset(to, 0, run);
+        if (++g == s.groups) break;
+        for (int64_t i = 0; i < seg.count; ++i) {
+          a[i] += s.rg;
+          b[i] += s.cg;
         }
       }
+    }
   }
 }
 
-// [count, r] to [r, count], by squares that stay in registers and L1.
-void turn(const float* from, int64_t count, int64_t r, int64_t stride, float* to) {
-  constexpr int64_t kSide = 16;
-  for (int64_t i0 = 0; i0 < count; i0 += kSide)
-    for (int64_t j0 = 0; j0 < r; j0 += kSide) {
-      const int64_t i1 = i0 + kSide < count ? i0 + kSide : count, j1 = j0 + kSide < r ? j0 + kSide : r;
-      for (int64_t j = j0; j < j1; ++j)
-        for (int64_t i = i0; i < i1; ++i) to[j * stride + i] = from[i * r + j];
-    }
-}
-
-void chunk_by_gemm(const GradientState& s, const float* rows, const float* read, const float* zeros, char* lane,
-                   int64_t p0, int64_t p1, float* sums) {
-  const GemmKernels* kernels = gemm_kernels();
-  float* patches = reinterpret_cast<float*>(lane + s.patches_at);
-  float* packed = reinterpret_cast<float*>(lane + s.packed_at);
-  float* turned = reinterpret_cast<float*>(lane + s.turned_at);
-  bool first = true;
-  for (int64_t p = p0; p < p1; p += s.block) {
-    const int64_t count = p + s.block < p1 ? s.block : p1 - p;
-    gather(s, read, p, count, patches);
-    GemmLayout layout = s.layout;
-    layout.rows = count;
-    gemm_pack(kernels, layout, packed, patches, s.columns, 1, 0, layout.count());
-    turn(rows + p * s.r, count, s.r, s.block, turned);
-    GemmEpilogue e;
-    e.bias = zeros;
-    if (!first) {
-      e.residual = sums;
-      e.ldr = s.columns;
-    }
-    const GemmMatrix a(turned, s.block);
-    GemmProblem problem = {};
-    problem.kernels = kernels;
-    problem.layout = &layout;
-    problem.m = s.r;
-    problem.taps = 1;
-    problem.k = count;
-    problem.rows = &a;
-    problem.packed = packed;
-    problem.c = sums;
-    problem.ldc = s.columns;
-    problem.epilogue = &e;
-    gemm_run(problem, 0, s.r, 0, layout.count());
-    first = false;
-  }
-}
-
-template <class T>
-void chunk_direct(const GradientState& s, const T* rows, const T* read, int64_t p0, int64_t p1, T* sums) {
+// float64: for tests of gradients.
+void chunk_direct(const GradientState& s, const double* rows, const double* read, int64_t p0, int64_t p1,
+                  double* sums) {
   const Window& w = s.w;
   const int64_t pixels = w.out_size(), taps = w.kernel_size();
-  memset(sums, 0, static_cast<size_t>(s.r * taps * s.cg) * sizeof(T));
-  const bool depthwise = s.cg == 1 && s.rg == 1;
-  // depthwise: sums lie as [taps][C] while adding up, so that the inner loop runs over channels
+  memset(sums, 0, static_cast<size_t>(s.r * taps * s.cg) * sizeof(double));
   for (int64_t p = p0; p < p1; ++p) {
-    const T* g = rows + p * s.r;
-    const T* image = read + p / pixels * w.in_size() * s.c;
+    const double* g = rows + p * s.r;
+    const double* image = read + p / pixels * w.in_size() * s.c;
     const int64_t at[3] = {p % pixels / (w.out[1] * w.out[2]), p / w.out[2] % w.out[1], p % w.out[2]};
     for (int64_t t = 0; t < taps; ++t) {
       const int64_t k[3] = {t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1], t % w.kernel[2]};
@@ -204,28 +189,30 @@ void chunk_direct(const GradientState& s, const T* rows, const T* read, int64_t 
         from = from * w.in[d] + q;
       }
       if (!inside) continue;
-      const T* x = image + from * s.c;
-      if (depthwise) {
-        T* to = sums + t * s.c;
-        for (int64_t i = 0; i < s.c; ++i) to[i] += g[i] * x[i];
-        continue;
-      }
+      const double* x = image + from * s.c;
       for (int64_t r = 0; r < s.r; ++r) {
-        const T* mine = x + r / s.rg * s.cg;
-        T* to = sums + (r * taps + t) * s.cg;
+        const double* mine = x + r / s.rg * s.cg;
+        double* to = sums + (r * taps + t) * s.cg;
         for (int64_t i = 0; i < s.cg; ++i) to[i] += g[r] * mine[i];
       }
     }
   }
 }
 
+// Where result (r, tap, i) lies among the sums.
+int64_t place(const GradientState& s, int64_t taps, int64_t at) {
+  if (s.form == Form::direct || s.form == Form::read) return at;
+  const int64_t i = at % s.cg, t = at / s.cg % taps, r = at / (s.cg * taps);
+  if (s.form == Form::depthwise) return t * s.c + r;
+  return (((r / s.rg) * taps + t) * s.cg + i) * s.rg + r % s.rg;
+}
+
 template <class T>
 void add_up(const OpContext& c, const GradientState& s, const T* sums, T* y, int64_t results) {
-  const bool depthwise = !s.gemm && s.cg == 1 && s.rg == 1;
   const int64_t taps = s.w.kernel_size();
   c.parallel(results, 16384, [&](int64_t b, int64_t e, int) {
     for (int64_t i = b; i < e; ++i) {
-      const int64_t at = depthwise ? i % taps * s.c + i / taps : i;
+      const int64_t at = place(s, taps, i);
       T total = sums[at];
       for (int64_t k = 1; k < s.chunks; ++k) total += sums[k * results + at];
       y[i] = total;
@@ -244,24 +231,13 @@ Status run(OpContext& c) {
     memset(y, 0, static_cast<size_t>(results) * sizeof(T));
     return {};
   }
-  char* scratch = static_cast<char*>(c.scratch());
-  T* sums = reinterpret_cast<T*>(scratch + s.sums_at);
-  const float* zeros = nullptr;
-  if (s.gemm) {
-    zeros = reinterpret_cast<float*>(scratch + s.bias_at);
-    memset(scratch + s.bias_at, 0, static_cast<size_t>(s.layout.padded()) * 4);
-  }
-  c.parallel(s.chunks, 1, [&](int64_t b, int64_t e, int lane) {
+  T* sums = static_cast<T*>(c.scratch());
+  c.parallel(s.chunks, 1, [&](int64_t b, int64_t e, int) {
     for (int64_t k = b; k < e; ++k) {
-      const int64_t p0 = s.positions * k / s.chunks, p1 = s.positions * (k + 1) / s.chunks;
-      if constexpr (sizeof(T) == 4) {
-        if (s.gemm) {
-          chunk_by_gemm(s, rows, read, zeros, scratch + static_cast<size_t>(lane) * s.lane_bytes, p0, p1,
-                        sums + k * results);
-          continue;
-        }
-      }
-      chunk_direct(s, rows, read, p0, p1, sums + k * results);
+      if constexpr (sizeof(T) == 4)
+        chunk_by_tiles(s, rows, read, s.lines * k / s.chunks, s.lines * (k + 1) / s.chunks, sums + k * results);
+      else
+        chunk_direct(s, rows, read, s.positions * k / s.chunks, s.positions * (k + 1) / s.chunks, sums + k * results);
     }
   });
   add_up(c, s, sums, y, results);

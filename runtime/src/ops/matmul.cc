@@ -1,8 +1,11 @@
 // matmul: NumPy's matrix product with transposes, scale, bias, activation and residual.
 //
 // float32 runs on the GEMM core, narrower floats in float32 copies.  float64 and integers are plain loops.
+#include <cstring>
+
 #include "base/convert.h"
 #include "base/mem.h"
+#include "kernels/gradient/gradient.h"
 #include "ops/epilogue.h"
 
 namespace dk {
@@ -114,6 +117,8 @@ Status matmul_infer(OpContext& c) {
 
 // ---- float32
 
+constexpr int64_t kOuterTerms = 128, kOuterRows = 96;
+
 enum class BiasForm : uint8_t {
   none,
   columns,  // one per column, the same for all rows: accumulators start with it
@@ -129,6 +134,7 @@ struct MatmulState {
   int64_t bias_row, bias_col;
   bool convert;        // narrow floats: compute in f32 copies
   bool in_place;       // read B where it is
+  bool outer;          // A transposed and nothing but the product: neither side is copied
   int64_t b_matrices;  // different ones; their packed forms follow each other
   const GemmKernels* gemm;
   GemmLayout layout;
@@ -210,6 +216,9 @@ Status prepare_f32(OpContext& c, MatmulState& s) {
   s.layout = gemm_layout_taps(s.gemm, 1, p.k, p.n);
   const int64_t b_size = p.k * p.n;
   s.b_matrices = b_size > 0 ? b.count() / b_size : 0;
+  s.outer = p.transpose_a && !p.transpose_b && p.batch.count == 1 && !s.convert && !c.in(2) && !c.in(3) &&
+            s.alpha == 1.0f && c.attr_int(attr::matmul_::act) == 0 && p.m > 1 && p.k > 1 && !c.is_const(1);
+  if (s.outer) return c.need_scratch(static_cast<size_t>(c.threads() * kOuterTerms * kOuterRows) * 4);
   s.in_place = !c.is_const(1) && !p.transpose_b && p.m <= 2 * s.layout.main.mr && gemm_in_place(s.layout);
 
   ScratchPlan scratch;
@@ -286,8 +295,30 @@ void plain_finish(const OpContext& c, const Product& p, const T* product, const 
   });
 }
 
+// The gradient of a weight: rows of y by lanes, as many terms of the sums at a time as stay in the caches.  These of A
+// are copied together first: its own rows may lie so far apart that they compete for the same cache lines.
+void run_outer(const OpContext& c, const Product& p) {
+  const GradientKernels* kernels = gradient_kernels();
+  const float *a = c.in(0)->as<float>(), *b = c.in(1)->as<float>();
+  float *y = c.out(0)->as<float>(), *scratch = static_cast<float*>(c.scratch());
+  c.parallel((p.m + kOuterRows - 1) / kOuterRows, 1 + 100000 / (p.k * p.n), [&](int64_t from, int64_t end, int lane) {
+    float* near = scratch + lane * kOuterTerms * kOuterRows;
+    for (; from < end; ++from) {
+      const int64_t r = from * kOuterRows, rows = p.m - r < kOuterRows ? p.m - r : kOuterRows;
+      memset(y + r * p.n, 0, static_cast<size_t>(rows * p.n) * 4);
+      for (int64_t k = 0; k < p.k; k += kOuterTerms) {
+        const int64_t n = p.k - k < kOuterTerms ? p.k - k : kOuterTerms;
+        for (int64_t i = 0; i < n; ++i) memcpy(near + i * rows, a + (k + i) * p.m + r, static_cast<size_t>(rows) * 4);
+        const float *ak = near, *bk = b + k * p.n;
+        kernels->outer({1, &ak, &bk, &n, rows, p.n}, rows, p.n, y + r * p.n, p.n);
+      }
+    }
+  });
+}
+
 void run_f32(const OpContext& c, const MatmulState& s) {
   const Product& p = s.p;
+  if (s.outer) return run_outer(c, p);
   char* scratch = static_cast<char*>(c.scratch());
   auto part = [scratch](size_t at) { return reinterpret_cast<float*>(scratch + at); };
   auto floats = [&](int i, size_t at) -> const float* {

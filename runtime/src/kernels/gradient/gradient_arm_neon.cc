@@ -1,0 +1,1 @@
+#include "kernels/gradient/gradient_impl.h"
