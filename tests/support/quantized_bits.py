@@ -56,6 +56,9 @@ def cases() -> dict[str, tuple[str, list[Any], dict[str, Any]]]:
         conv((2, 27, 41, 64), (70, 3, 3, 64), dtype, strides=(2, 2), pads=(0, 1, 1, 0))
         conv((1, 19, 35, 64), (33, 3, 2, 64), dtype, dilations=(2, 3), pads=(2, 0, 2, 3), residual=True)
         conv((1, 9, 70, 128), (24, 5, 1, 128), dtype, strides=(1, 2), pads=(2, 0, 2, 0))
+        conv((2, 40, 43, 3), (40, 7, 7, 3), dtype, strides=(2, 2), pads=(3, 3, 3, 3))  # taps are rows of the kernel
+        conv((1, 33, 34, 2), (17, 5, 3, 2), dtype, dilations=(2, 1), pads=(2, 1, 2, 1), residual=False)
+        conv((1, 21, 30, 80), (33, 3, 3, 80), dtype, pads=(1, 1, 1, 1))
         conv((1, 9, 20, 512), (300, 3, 3, 512), dtype, pads=(1, 1, 1, 1))
         conv((1, 56, 56, 512), (48, 1, 1, 512), dtype, strides=(2, 2))  # rows of a tile at two distances
         conv((1, 40, 38, 96), (48, 3, 3, 96), dtype, pads=(1, 1, 1, 1))

@@ -100,6 +100,32 @@ def mobilenetv2(batch: int | str = 1, size: int = 224) -> onnx.ModelProto:
     return _head(net, x, 1280, batch, size)
 
 
+def efficientnet_lite0(size: int = 224) -> onnx.ModelProto:
+    """1000 classes, 385 MMAC at 224: 5x5 depthwise layers too (Tan, Le 2019, without squeeze-and-excitation)."""
+    net = Net()
+    x = net.relu6(net.conv("x", 3, 32, 3, 2))
+    c = 32
+    for t, cout, n, s, k in [
+        (1, 16, 1, 1, 3),
+        (6, 24, 2, 2, 3),
+        (6, 40, 2, 2, 5),
+        (6, 80, 3, 2, 3),
+        (6, 112, 3, 1, 5),
+        (6, 192, 4, 2, 5),
+        (6, 320, 1, 1, 3),
+    ]:
+        for i in range(n):
+            stride, h, y = (s if i == 0 else 1), c * t, x
+            if t != 1:
+                y = net.relu6(net.conv(y, c, h))
+            y = net.relu6(net.conv(y, h, h, k, stride, groups=h))
+            y = net.conv(y, h, cout)
+            x = net.node("Add", x, y) if stride == 1 and c == cout else y
+            c = cout
+    x = net.relu6(net.conv(x, c, 1280))
+    return _head(net, x, 1280, 1, size)
+
+
 def resnet50(batch: int | str = 1, size: int = 224) -> onnx.ModelProto:
     """1000 classes, 4089 MMAC at 224."""
     net = Net()
@@ -233,6 +259,7 @@ def lstm(steps: int = 64, width: int = 128, hidden: int = 256) -> onnx.ModelProt
 
 ZOO: dict[str, Callable[..., onnx.ModelProto]] = {
     "mobilenetv2": mobilenetv2,
+    "efficientnet_lite0": efficientnet_lite0,
     "resnet50": resnet50,
     "yolo": yolo,
     "transformer": transformer,

@@ -48,7 +48,7 @@ struct State {
   Parts parts;
   const char* packed;  // null: made at run, in scratch
   const uint8_t* zeros;
-  bool in_lines;       // taps as QGemmLines
+  bool in_lines;       // taps and runs as QGemmLines
   int64_t room_bytes;  // for each thread, of products in tiles
   size_t packed_at, image_at, acc_at, room_at;
 };
@@ -233,12 +233,12 @@ Status prepare(OpContext& c) {
     s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(),
                             runs ? s.g.kernel[2] * s.g.c : s.cg, s.og);
     s.padded = s.layout.padded();
-    s.in_lines = s.algorithm == Algorithm::taps && s.groups == 1 && qgemm_takes_lines(s.gemm, s.layout, s.g);
+    s.in_lines = s.algorithm != Algorithm::pointwise && s.groups == 1 && qgemm_takes_lines(s.gemm, &s.layout, s.g);
     s.room_bytes = s.in_lines ? 0 : qgemm_room(s.gemm, s.layout, s.g.n * s.g.pixels(), c.threads());
     s.room_at = scratch.take(c.threads() * s.room_bytes / 4);
   }
   if (s.algorithm == Algorithm::depthwise) s.lines = strip_lines(s);
-  if (s.algorithm == Algorithm::depthwise || s.algorithm == Algorithm::runs) {
+  if (s.algorithm == Algorithm::depthwise || (s.algorithm == Algorithm::runs && !s.in_lines)) {
     s.image = image_bytes(s);
     const bool strips = s.algorithm == Algorithm::depthwise && s.lines < s.g.out[1];
     s.image_at = scratch.take((strips ? c.threads() : 1) * s.image / 4);
@@ -286,7 +286,7 @@ void run_gemm(const OpContext& c, const State& s, const Pointers& p, const QGemm
   problem.layout = &s.layout;
   problem.m = m;
   problem.rows = &rows;
-  const QGemmLines lines = {&s.g, p.x, s.zero};
+  const QGemmLines lines = {&s.g, s.algorithm == Algorithm::runs, p.x, s.zero};
   if (s.in_lines) problem.lines = &lines;
   problem.a_flip = s.x.flip;
   problem.ldc = s.o;
@@ -434,6 +434,10 @@ Status run(OpContext& c) {
     case Algorithm::pointwise: run_gemm(c, s, p, QGemmMatrix(p.x, g.c), 0, g.n * g.pixels()); break;
     case Algorithm::taps: run_gemm(c, s, p, QConvTaps(&g, p.x, s.zeros), 0, g.n * g.pixels()); break;
     case Algorithm::runs: {
+      if (s.in_lines) {
+        run_gemm(c, s, p, QConvTaps(&g, p.x, nullptr), 0, g.n * g.pixels());
+        break;
+      }
       const ConvPadding padding(&g);
       for (int64_t n = 0; n < g.n; ++n) {
         pad(c, s, padding, p.x + n * g.in[0] * g.in[1] * g.in[2] * g.c, image);
@@ -449,7 +453,8 @@ Status run(OpContext& c) {
 }
 
 const OpDef kDefs[] = {
-    {Opcode::qconv_, infer, prepare, run},
+    // in the residual's memory: an element of it is read before that of the result is written, and by the same thread
+    {Opcode::qconv_, infer, prepare, run, 1u << kAdded},
 };
 
 }  // namespace

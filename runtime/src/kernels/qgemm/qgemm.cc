@@ -137,16 +137,22 @@ int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64
   return kernels->run && layout.taps > 1 ? tile_room(layout.quads, m, threads) : 0;
 }
 
-bool qgemm_takes_lines(const QGemmKernels* kernels, const QGemmLayout& l, const ConvGeometry& g) {
+bool qgemm_takes_lines(const QGemmKernels* kernels, QGemmLayout* l, const ConvGeometry& g) {
   constexpr int64_t kMost = 128 << 10;  // of copied lines, on the stack
-  if (!kernels->run || l.step == 0 || l.taps < 2 || l.k % (l.step * 4) || l.quads > kQGemmMaxPointers * l.step)
-    return false;
+  if (!kernels->run || l->step == 0 || l->taps < 2) return false;
   if (g.in[0] != 1 || g.kernel[0] != 1 || g.out[0] != 1) return false;
+  const int64_t quads = (l->k + 3) / 4, parts = (quads + kernels->tile_quads - 1) / kernels->tile_quads;
+  // More steps than the layout has cost more than copying rows.
+  if (quads % parts || l->taps * parts > 3 * (l->quads / l->step) || l->taps * parts > kQGemmMaxPointers) return false;
   const ConvPadding padding(&g);
   if (!padding.modest() || padding.width * g.c > kMost || g.stride[2] * g.c > 1 << 20) return false;
   // Short lines become one of all pixels, those between the lines too; with strides there would be too many of these.
   const bool turns = g.stride[1] == 1 && g.stride[2] == 1;
-  return g.out[2] >= (turns ? 5 : 10) && ((g.kernel[1] - 1) * g.dilation[1] + 1) * padding.width * g.c <= kMost;
+  if (g.out[2] < (turns ? 5 : 10) || ((g.kernel[1] - 1) * g.dilation[1] + 1) * padding.width * g.c > kMost)
+    return false;
+  l->step = quads / parts;
+  l->quads = l->taps * quads;
+  return true;
 }
 
 QGemmSplit qgemm_split(const QGemmProblem& p, int threads) {

@@ -149,6 +149,7 @@ struct ConvGeometry;
 // every row they copy a few lines of x, padded with `zero`, and multiply from there.  See qgemm_takes_lines.
 struct QGemmLines {
   const ConvGeometry* g;
+  bool runs;  // a tap is a whole row of the kernel
   const uint8_t* x;
   uint8_t zero;
 };
@@ -173,8 +174,8 @@ struct QGemmProblem {
 // Bytes that sets with tile registers can use for copied rows, for each of `threads` that share m rows; 0: no use.
 int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64_t m, int threads);
 
-// Whether rows of this convolution of one group can be taken as lines.
-bool qgemm_takes_lines(const QGemmKernels* kernels, const QGemmLayout& layout, const ConvGeometry& g);
+// Whether rows of this convolution of one group can be taken as lines; then no step of the layout crosses taps.
+bool qgemm_takes_lines(const QGemmKernels* kernels, QGemmLayout* layout, const ConvGeometry& g);
 
 // Computes rows [m0, m1) and panels [p0, p1); of lines, whole ones.
 void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1);

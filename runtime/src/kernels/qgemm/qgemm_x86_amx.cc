@@ -74,10 +74,10 @@ void run_lines(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
   alignas(64) int32_t sums[kTileNumbers];
 
   int32_t hops[kQGemmMaxPointers];
-  const int64_t step = l.step * 4, steps = l.quads / l.step;
+  const int64_t step = l.step * 4, steps = l.quads / l.step, across = p.lines->runs ? 1 : g.kernel[2];
   for (int64_t i = 0, tap = 0, at = 0, k = 0; i < steps; ++i) {
-    if ((k += step) == l.k) k = 0, ++tap;
-    const int64_t next = tap / g.kernel[2] * g.dilation[1] * pitch + tap % g.kernel[2] * g.dilation[2] * g.c + k;
+    if ((k += step) >= l.k) k = 0, ++tap;
+    const int64_t next = tap / across * g.dilation[1] * pitch + tap % across * g.dilation[2] * g.c + k;
     hops[i] = static_cast<int32_t>(next - at);
     at = next;
   }
