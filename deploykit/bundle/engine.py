@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import subprocess
 import sys
 import tempfile
@@ -39,8 +40,9 @@ def sources() -> dict[str, str]:
         return {n: z.read(n).decode() for n in FILES}
 
 
-def cut(ops: Iterable[str]) -> str:
-    """The text of ``deploykit.cc`` that compiles only these ops (and control flow).
+def cut(ops: Iterable[str], names: bool = True) -> str:
+    """The text of ``deploykit.cc`` that compiles only these ops (and control flow).  Without ``names`` it does not even
+    know what the other ops are called, which saves 20 kB.
 
     >>> "#define DK_OP_relu" in cut(["relu"])
     True
@@ -56,5 +58,9 @@ def cut(ops: Iterable[str]) -> str:
     first, rest = text.split("\n", 1)
     if first != "#if !defined(DK_KERNELS)":
         raise EngineError("the engine sources are of another version than this package; install the package again.")
-    defines = "\n".join(["#define DK_CUT", *(f"#define DK_OP_{o}" for o in wanted)])
-    return f"{first}\n{defines}\n{rest}"
+    defines = ["#define DK_CUT", *(f"#define DK_OP_{o}" for o in wanted)]
+    if not names:
+        known = {*wanted, *CONTROL, "pad"}  # pad has a choice: lists of none are no C++
+        lines = [m[0] for m in re.finditer(r"^DK_(?:OP\(\d+, |ATTR\(|ENUM\()(\w+),.*\)", rest, re.M) if m[1] in known]
+        defines.append("#define DK_OPSET_KEPT \\\n" + " \\\n".join(lines))
+    return "\n".join([first, *defines, rest])

@@ -7,6 +7,7 @@ could go if its row in the op tables went; bytes that several ops share belong t
 from __future__ import annotations
 
 import struct
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,19 +27,57 @@ class Sizes:
         return self.engine + sum(self.ops.values()) + self.shared
 
 
-class _Object:
-    """A relocatable 64-bit little-endian ELF file: sizes of sections and who needs whom."""
+class Reach:
+    """Parts of an object file, functions and data, and who needs whom."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row  # sizeof(OpDef)
+        self.size: dict[Hashable, int] = {}
+        self.needs: dict[Hashable, list[tuple[int, Hashable]]] = {}  # part -> (offset, part)
+        self.tables: list[tuple[Hashable, bytes]] = []  # of ops
+        self.roots: set[Hashable] = set()
+
+    def bytes_with(self, rows: set[tuple[Hashable, int]]) -> int:
+        """Bytes needed when the tables have these (part, row) only."""
+        tables = {s for s, _ in self.tables}
+        seen: set[Hashable] = set()
+        todo = [r for r in self.roots if r in self.size]
+        while todo:
+            s = todo.pop()
+            if s in seen:
+                continue
+            seen.add(s)
+            for offset, target in self.needs[s]:
+                if target in self.size and not (s in tables and (s, offset // self.row) not in rows):
+                    todo.append(target)
+        return sum(self.size[s] for s in seen if s not in tables) + self.row * len(rows)
+
+    def by_op(self) -> Sizes:
+        """What is there for each op alone."""
+        rows: dict[int, tuple[Hashable, int]] = {}
+        for part, content in self.tables:
+            for k in range(len(content) // self.row):
+                (opcode,) = struct.unpack_from("<H", content, self.row * k)
+                if opcode:
+                    rows[opcode] = (part, k)
+        every = set(rows.values())
+        total, none = self.bytes_with(every), self.bytes_with(set())
+        own = {op: total - self.bytes_with(every - {row}) for op, row in sorted(rows.items())}
+        return Sizes(none, own, total - none - sum(own.values()))
+
+
+class _Object(Reach):
+    """A relocatable 64-bit little-endian ELF file: its sections."""
 
     def __init__(self, data: bytes) -> None:
+        super().__init__(ROW)
         if data[:6] != b"\x7fELF\x02\x01":
             raise ValueError("not a 64-bit little-endian ELF object")
         (at,) = struct.unpack_from("<Q", data, 40)
         _, count, names_at = struct.unpack_from("<HHH", data, 58)
         heads = [struct.unpack_from("<IIQQQQIIQQ", data, at + 64 * i) for i in range(count or 0)]
         self.size = {i: h[5] for i, h in enumerate(heads) if h[2] & 2}  # SHF_ALLOC
-        self.needs: dict[int, list[tuple[int, int]]] = {i: [] for i in self.size}  # section -> (offset, section)
-        self.tables: list[tuple[int, bytes]] = []
-        self.roots: set[int] = set()
+        self.needs = {i: [] for i in self.size}
         names = data[heads[names_at][4] : heads[names_at][4] + heads[names_at][5]]
         symbols: list[int] = []
         for h in heads:
@@ -65,32 +104,7 @@ class _Object:
         if not self.tables:
             raise ValueError("no table of ops in it")
 
-    def reach(self, rows: set[tuple[int, int]]) -> int:
-        """Bytes needed when the tables have these (section, row) only."""
-        tables = {s for s, _ in self.tables}
-        seen: set[int] = set()
-        todo = [r for r in self.roots if r in self.size]
-        while todo:
-            s = todo.pop()
-            if s in seen:
-                continue
-            seen.add(s)
-            for offset, target in self.needs[s]:
-                if target in self.size and not (s in tables and (s, offset // ROW) not in rows):
-                    todo.append(target)
-        return sum(self.size[s] for s in seen if s not in tables) + ROW * len(rows)
-
 
 def measure(file: Path) -> Sizes:
     """Sizes of an engine compiled by ``compiler.Compiler.library``, from its object file."""
-    o = _Object(file.read_bytes())
-    rows: dict[int, tuple[int, int]] = {}
-    for section, content in o.tables:
-        for k in range(len(content) // ROW):
-            (opcode,) = struct.unpack_from("<H", content, ROW * k)
-            if opcode:
-                rows[opcode] = (section, k)
-    every = set(rows.values())
-    total, none = o.reach(every), o.reach(set())
-    own = {op: total - o.reach(every - {row}) for op, row in sorted(rows.items())}
-    return Sizes(none, own, total - none - sum(own.values()))
+    return _Object(file.read_bytes()).by_op()

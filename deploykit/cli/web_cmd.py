@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,9 @@ from deploykit.cli import common
 from deploykit.cli.common import console
 from deploykit.errors import InputError
 from deploykit.units import size
+
+if TYPE_CHECKING:
+    from deploykit.web.cut import Cut
 
 
 @click.command(short_help="Write a static web page that runs a model.")
@@ -33,6 +37,13 @@ from deploykit.units import size
     help="A sample offered on the page: .npy .npz .png .jpg .wav; may be given several times.",
 )
 @click.option("--input-shape", "shapes", multiple=True, metavar="NAME:1,3,224,224", help="Sizes of symbolic dims.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["full", "cut"]),
+    default="full",
+    show_default=True,
+    help="cut: an engine with this model's ops alone, compiled here (needs ziglang; half a minute).",
+)
 @click.option("--serve", is_flag=True, help="Then open it on this machine, with the right headers, until Ctrl+C.")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port of --serve.")
 @common.json_option
@@ -43,6 +54,7 @@ def command(
     labels: Path | None,
     examples: tuple[str, ...],
     shapes: tuple[str, ...],
+    runtime: str,
     serve: bool,
     port: int,
     as_json: bool,
@@ -57,12 +69,14 @@ def command(
     Examples:
       deploykit web model.dk -o site
       deploykit web model.onnx -o site --labels labels.txt --example cat.jpg --serve
+      deploykit web model.dk -o site --runtime cut
     """
     from deploykit.web import site
 
     words = labels.read_text(encoding="utf-8").splitlines() if labels else None
     with tempfile.TemporaryDirectory() as tmp:
         dk_file = _as_dk(model, Path(tmp))
+        cut = _cut(dk_file, Path(tmp) / "runtime") if runtime == "cut" else None
         cases = _cases(dk_file, examples, shapes)
         info = site.build(
             dk_file,
@@ -71,15 +85,21 @@ def command(
             labels=[w.strip() for w in words if w.strip()] if words is not None else None,
             examples=cases,
             input_shapes=common.parse_shapes(shapes),
+            engine=Path(tmp) / "runtime" if cut else None,
         )
     total = sum(info["sizes"].values())
     if as_json:
-        common.emit_json({"site": str(output), "bytes": total, **info})
+        common.emit_json({"site": str(output), "bytes": total, "cut": cut and asdict(cut), **info})
     else:
         kinds = ", ".join(f"{i['name']} ({i['editor']})" for i in info["inputs"]) or "none"
         shown = ", ".join(f"{'+'.join(v['outputs'])} ({v['view']})" for v in info["views"])
         console.print(f"{output}: {size(total)} in all, model {size(info['sizes']['model.dk'])}", markup=False)
         console.print(f"  inputs: {kinds}\n  outputs: {shown}", markup=False)
+        if cut:
+            costs = ", ".join(f"{op} {size(n)}" for op, n in sorted(cut.cost.items(), key=lambda item: -item[1]))
+            console.print(
+                f"  engine cut to {len(cut.ops)} ops, {size(cut.modules['engine.wasm'])}: {costs}", markup=False
+            )
         if not info["vectors"]:
             console.print("  the model gives other answers each time, so the page has no 'same answer' check")
     if serve:
@@ -100,6 +120,12 @@ def _as_dk(model: Path, folder: Path) -> Path:
     target = folder / f"{stem}.dk"
     convert(model, target)
     return target
+
+
+def _cut(model: Path, folder: Path) -> Cut:
+    from deploykit.web import cut, site
+
+    return cut.build(model, site.runtime(), folder)
 
 
 def _cases(model: Path, files: tuple[str, ...], shapes: tuple[str, ...]) -> list[tuple[str, dict[str, Any]]]:

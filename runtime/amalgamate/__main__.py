@@ -11,7 +11,7 @@ library: kernels of every instruction set are in it, chosen at run time.  How th
   that tell the set (``__AVX2__``) are replaced by ones that the block's includer sets, since not every compiler changes
   them with the target.
 * Ops stand behind ``#if``: a program that defines ``DK_CUT`` and ``DK_OP_<name>`` for the ops of its model compiles those,
-  and the kernels they call, alone.
+  and the kernels they call, alone.  ``DK_OPSET_KEPT``, rows of ``opset.inc``, cuts the names and attrs of ops down to these.
 """
 
 from __future__ import annotations
@@ -195,7 +195,8 @@ class Amalgamation:
     def wanted(self) -> str:
         ops = sorted({o for group in self.ops.values() for o in group})
         cases = [f"#if defined(DK_OP_{o})\n    case Opcode::{o}_:\n#endif" for o in ops]
-        return WANTED.replace("CASES", "\n".join(cases))
+        has = [f"constexpr bool has_{o} = wanted(Opcode::{o}_);" for o in ops]
+        return WANTED.replace("CASES", "\n".join(cases)).replace("HAS", "\n".join(has))
 
     def unit(self, u: Unit) -> str:
         body = rename(u.body, self.clashing[u.path]) if self.clashing[u.path] else u.body
@@ -211,6 +212,8 @@ class Amalgamation:
             assert n == m == 1, u.path
         if u.path.stem == "registry":
             body = self._registry(body)
+        if u.path.stem == "opset":
+            body = body.replace("DK_OPSET", "DK_OPSET_KEPT")
         macros = sorted(set(re.findall(r"^#define (\w+)", body, re.M)))
         guard = u.path.parts[-2] == "ops" and u.path.stem != "registry" or "kernels" in u.path.parts
         lines = [self.headers(u.headers), f"// ---- {u.path.relative_to(RUNTIME).as_posix()}"]
@@ -261,6 +264,8 @@ class Amalgamation:
             u = read(path)
             for h in u.headers:
                 put(h)
+            # tables with a row for every op keep those of the ops wanted
+            u.body = re.sub(r"\b(unary<name##_fn>|binary<name##_fn2>),", r"has_##name ? \1 : nullptr,", u.body)
             dot = "" if family in self.dot_families else " && !defined(DK_SET_DOT)"
             out.append(f"#if defined(DK_PART_set_{family}){dot} && !defined({OWN})\n{inside(u, family + '_')}\n#endif")
         for path in self.own:
@@ -286,6 +291,7 @@ class Amalgamation:
         main = [
             HEAD.replace("VERSION", version[1] if version else "?"),
             "#define DK_OPSET \\\n" + " \\\n".join(rows),
+            "#if !defined(DK_OPSET_KEPT)\n#define DK_OPSET_KEPT DK_OPSET\n#endif",
             *self.parts(),
             *units,
             *(a_set(*s) for s in SETS),

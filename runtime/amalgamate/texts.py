@@ -52,6 +52,8 @@ CASES
   return op != Opcode{};
 #endif
 }
+HAS
+constexpr bool has_gelu_tanh = has_gelu;  // an attr's choice with a kernel of its own
 template <int N>
 constexpr int count_wanted(const OpDef (&rows)[N]) {
   int n = 0;

@@ -10,6 +10,7 @@ are kept in ``build/wasm`` and made again when a source or header is newer.
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import re
 import shutil
@@ -23,28 +24,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME = ROOT / "runtime"
 KEPT = ROOT / "build" / "wasm"
-# Everything is made small, kernels too: unrolling is asked for in their source, and they are as fast as at -O2 (measured).
-FLAGS = (
-    "-target wasm32-wasi -Oz -std=gnu++20 -msimd128 -matomics -mbulk-memory -fno-exceptions -fno-rtti "
-    "-fno-threadsafe-statics -fno-math-errno -fno-trapping-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -w"
-).split()
-LINK = (
-    "-target wasm32-wasi -mexec-model=reactor -O2 -Wl,--export-dynamic -Wl,--export=malloc "
-    "-Wl,--export=free -Wl,--strip-all -Wl,--gc-sections -Wl,-z,stack-size=1048576"
-).split()
-
-
-SHARED = (
-    "-matomics -mbulk-memory -Wl,--shared-memory -Wl,--import-memory -Wl,--initial-memory=4194304 "
-    "-Wl,--max-memory=4294901760 -Wl,--export=__stack_pointer"  # pages hand the memory over: web/npm/src/engine.ts
-).split()
-# module -> what its kernels are compiled for, more for the linker
-MODULES = {
-    "engine.wasm": ("simd128", []),
-    "engine.relaxed.wasm": ("relaxed", []),
-    "engine.threads.wasm": ("simd128", SHARED),
-    "engine.relaxed.threads.wasm": ("relaxed", SHARED),
-}
+_spec = importlib.util.spec_from_file_location("wasm", ROOT / "deploykit" / "web" / "wasm.py")
+assert _spec and _spec.loader
+wasm = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(wasm)
+FLAGS, LINK, MODULES, KERNELS = wasm.FLAGS, wasm.LINK, wasm.MODULES, wasm.KERNELS
 
 
 def zig(*args: str | Path) -> None:
@@ -107,19 +91,19 @@ def build(out: Path) -> Path:
         includes = [f"-I{RUNTIME / d}" for d in ("src", "include", "schema")]
         objects: dict[str, list[Path]] = {}
         jobs: dict[Path, tuple[Path, str]] = {}
-        for kernels in ("simd128", "relaxed"):
+        for kernels in KERNELS:
             for source, folder in sources(kernels).items():
                 target = KEPT / folder / ("_".join(source.relative_to(RUNTIME / "src").parts) + ".o")
                 objects.setdefault(kernels, []).append(target)
                 if not target.exists() or target.stat().st_mtime < newest(source):
                     target.parent.mkdir(exist_ok=True)
-                    jobs[target] = source, "-mrelaxed-simd" if folder == "relaxed" else "-msimd128"
+                    jobs[target] = source, KERNELS[folder]
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
             for _ in pool.map(lambda j: zig(*FLAGS, j[1][1], *includes, "-c", j[1][0], "-o", j[0]), jobs.items()):
                 pass
         for module, (kernels, more) in MODULES.items():
             linked = KEPT / module
-            parts = [*objects[kernels], Path(__file__)]  # how to link is told here
+            parts = [*objects[kernels], Path(wasm.__file__)]  # how to link is told there
             if not linked.exists() or linked.stat().st_mtime < max(p.stat().st_mtime for p in parts):
                 zig(*objects[kernels], *LINK, *more, "-o", linked)
         out.mkdir(parents=True, exist_ok=True)
