@@ -13,7 +13,7 @@ from __future__ import annotations
 import ctypes as c
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -458,9 +458,12 @@ class NativeSession:
         _check(status, lib.dk_last_error() if status else None)
         self._inputs: dict[int, np.ndarray] = {}
         self._bound: dict[str, np.ndarray] = {}
+        self._kept: Sequence[Any] = ()  # inputs of the last direct call
+        self._direct: Callable[..., Any] | None = None  # set by native_calls.shorten
 
     def close(self) -> None:
         """Free the session."""
+        self._direct = None
         if self._handle:
             self._lib.dk_session_free(self._handle)
             self._handle = _P()
@@ -468,6 +471,10 @@ class NativeSession:
     def __del__(self) -> None:
         if getattr(self, "_handle", None):
             self.close()
+
+    def check(self, status: int) -> None:
+        """Raise what a status other than 0 stands for."""
+        self._ok(status)
 
     def _ok(self, status: int) -> None:
         if status:
@@ -530,10 +537,26 @@ class NativeSession:
 
     def __call__(self, *arrays: Any) -> list[np.ndarray]:
         """Set all inputs in order, run, return all outputs."""
+        outs = self.direct(arrays)
+        if isinstance(outs, tuple):
+            return list(outs)
+        if outs is not None:
+            self._ok(outs)
         for i, a in enumerate(arrays):
             self.set_input(i, a)
         self.run()
         return [self.output(i) for i in range(self._lib.dk_session_output_count(self._handle))]
+
+    def direct(self, arrays: Sequence[Any]) -> tuple[np.ndarray, ...] | int | None:
+        """What a call gives, without ctypes, once the session has a shorter way: the outputs; the status of a run that failed;
+        None: to be called the long way, where inputs do not fit or are no plain arrays."""
+        if self._direct is None:
+            return None
+        outs = self._direct(*arrays)
+        if outs is NotImplemented:
+            return None
+        self._kept = arrays  # the session still knows their memory
+        return tuple(self.output(i) for i in range(len(self.outputs))) if outs is None else outs
 
     def value(self, name: str) -> np.ndarray | None:
         """An intermediate tensor by its name in the file, in sessions with ``keep_values``; None if there is none."""

@@ -1,9 +1,10 @@
-"""Ops as built-in functions of the interpreter, for eager use: a call costs about a microsecond instead of ctypes' 15.
+"""Ops and sessions as built-in functions of the interpreter: a call costs about a microsecond instead of ctypes' 15 to 20.
 
 The engine's side is ``runtime/src/capi/python.cc``.  It uses functions of the stable ABI and NumPy's C API, which are
 handed over here as addresses, so that the library is built without headers of either and serves every Python from 3.11
 on.  What it relies on (the head of an object, the fields of an array) is looked at first; where something differs
-(free-threaded builds, PyPy) :func:`prepare` gives None, and callers go through :func:`deploykit.native.run_op`.
+(free-threaded builds, PyPy) :func:`prepare` gives None, :func:`shorten` does
+nothing, and callers go through ctypes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import ctypes as c
 import sys
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,7 @@ TENSORS, NUMBERS, FLOATS_ONLY = 1, 2, 4  # flags, as in python.cc
 _FUNCTIONS = (
     "PyCapsule_New", "PyCapsule_GetPointer", "PyCFunction_NewEx", "PyObject_GetAttr", "PyObject_SetAttr",
     "PyType_GenericAlloc", "PyTuple_New", "PyTuple_SetItem", "PyFloat_AsDouble", "PyLong_AsLongLongAndOverflow",
-    "Py_IncRef", "Py_DecRef", "PyErr_Clear", "PyEval_SaveThread", "PyEval_RestoreThread",
+    "PyLong_FromLongLong", "Py_IncRef", "Py_DecRef", "PyErr_Clear", "PyEval_SaveThread", "PyEval_RestoreThread",
 )  # fmt: skip
 _GET_VERSION, _EMPTY = 0, 184  # places in NumPy's table of functions, which no release changes
 _KEEP: list[Any] = []  # objects whose addresses the engine holds
@@ -45,6 +47,19 @@ class _Array(c.Structure):
     ]
 
 
+class _Descr(c.Structure):
+    """The first fields of an array's description."""
+
+    _fields_ = [
+        ("references", c.c_ssize_t),
+        ("type", c.c_void_p),
+        ("scalar", c.c_void_p),
+        ("letters", c.c_char * 3),
+        ("flags", c.c_char),
+        ("number", c.c_int),
+    ]
+
+
 def _numpy_table() -> Any:
     core = sys.modules.get("numpy._core.multiarray") or sys.modules["numpy.core.multiarray"]
     get = c.pythonapi.PyCapsule_GetPointer
@@ -64,6 +79,10 @@ def _as_expected(table: Any) -> bool:
     expected = (id(np.ndarray), a.ctypes.data, 2, [2, 3], [6, 2], id(a.dtype), 0x101)
     if fields != expected:
         return False
+    for dtype in (a.dtype, a.dtype.newbyteorder("S"), np.dtype(np.uint8), np.dtype("U3")):
+        d = _Descr.from_address(id(dtype))
+        if (d.letters.decode(), d.number) != (dtype.kind + dtype.char + dtype.byteorder, dtype.num):
+            return False
     empty = c.PYFUNCTYPE(c.py_object, c.c_int, c.POINTER(c.c_ssize_t), c.py_object, c.c_int)(table[_EMPTY])
     c.pythonapi.Py_IncRef(c.py_object(a.dtype))  # empty takes over a reference
     b = empty(2, (c.c_ssize_t * 2)(4, 5), a.dtype, 0)
@@ -72,7 +91,7 @@ def _as_expected(table: Any) -> bool:
 
 def bind(tensor: type, payload: str) -> bool:
     """Hand the interpreter over, and the class of tensors with the attribute that holds the array; True where that
-    works.  Called once, by the tensors."""
+    works.  Called once by the tensors, and before that perhaps by a session, which knows no class of tensors."""
     global _bound
     if sys.implementation.name != "cpython" or not native.available():
         return False
@@ -97,6 +116,8 @@ def bind(tensor: type, payload: str) -> bool:
         return False
     lib.dk_python_op.restype = c.py_object
     lib.dk_python_op.argtypes = [c.c_uint16, c.POINTER(native.CAttr), c.c_int32, c.c_int32, c.c_uint32]
+    lib.dk_python_session.restype = c.py_object
+    lib.dk_python_session.argtypes = [c.c_void_p]
     _bound = lib
     return True
 
@@ -109,3 +130,24 @@ def prepare(op: Any, attrs: dict[str, Any], n_outputs: int, flags: int) -> Calla
     rows, n, keep = native._attrs(op, attrs)
     _KEEP.extend((rows, *keep))
     return _bound.dk_python_op(op.opcode, rows, n, n_outputs, flags)
+
+
+@cache
+def _session_library() -> Any:
+    """The library with the interpreter handed over, whoever did it; None where that does not work."""
+    if _bound is None:
+        bind(_NoTensor, "")
+    return _bound
+
+
+class _NoTensor:
+    """Stands for the class of tensors while there is none."""
+
+
+def shorten(session: native.NativeSession) -> None:
+    """Let a session be called without ctypes, where that works: by a built-in function that gives it all inputs, runs it
+    and returns the outputs as a tuple of new arrays (None when NumPy lacks a dtype); NotImplemented when the inputs do not
+    fit, a status when the run failed."""
+    lib = _session_library()
+    if lib is not None:
+        session._direct = lib.dk_python_session(session._handle)

@@ -1,11 +1,12 @@
-// Ops called by a CPython interpreter on NumPy arrays, without the 15 us that ctypes takes for a call.
+// Ops and sessions called by a CPython interpreter on NumPy arrays, without the 15 to 20 us that ctypes takes for them.
 //
 // No header of Python or NumPy is needed, and the library still loads without either: deploykit/native_calls.py hands
 // over the functions (all of the stable ABI, 3.11 and later) and objects used here, after it has made sure that objects
 // and arrays look as described below.  Where they do not (free-threaded builds, other interpreters), nothing here runs.
 //
 // A prepared op is a built-in function.  It returns NotImplemented for whatever it does not take, and for every error:
-// the caller then goes the long way, which also tells what was wrong.
+// the caller then goes the long way, which also tells what was wrong.  A session's function does the same for inputs
+// that do not fit; when the run itself fails it returns the status.
 #if !defined(__wasm__)
 #include <cstring>
 
@@ -20,6 +21,12 @@ namespace {
 struct PyObject {  // Py_GIL_DISABLED builds have another one
   intptr_t references;
   PyObject* type;
+};
+struct PyDescr {  // the first fields of PyArray_Descr, the same in NumPy 1 and 2
+  PyObject head;
+  PyObject* scalar;
+  char kind, type, byte_order, flags;
+  int number;
 };
 struct PyArray {  // PyArrayObject_fields, the same in NumPy 1 and 2
   PyObject head;
@@ -52,6 +59,7 @@ struct Python {
   int (*put)(PyObject*, intptr_t, PyObject*);                     // PyTuple_SetItem
   double (*to_double)(PyObject*);                                 // PyFloat_AsDouble
   long long (*to_int)(PyObject*, int*);                           // PyLong_AsLongLongAndOverflow
+  PyObject* (*integer)(long long);                                // PyLong_FromLongLong
   void (*keep)(PyObject*);                                        // Py_IncRef
   void (*drop)(PyObject*);                                        // Py_DecRef
   void (*clear_error)();                                          // PyErr_Clear
@@ -87,12 +95,19 @@ struct Call {
   }
 };
 
+// Arrays out of pickles have descriptions of their own.
+bool same_dtype(const PyObject* known, const PyObject* given) {
+  if (known == given || !known) return known == given;
+  const PyDescr &a = *reinterpret_cast<const PyDescr*>(known), &b = *reinterpret_cast<const PyDescr*>(given);
+  return a.number == b.number && a.byte_order == b.byte_order;
+}
+
 bool take(PyObject* x, Tensor* to) {
   if (x->type != py.array) return false;
   const PyArray& a = *reinterpret_cast<PyArray*>(x);
   if ((a.flags & kPlain) != kPlain || a.rank > kMaxRank) return false;
   int code = static_cast<int>(DType::count);
-  while (--code > 0 && py.descr[code] != a.descr) {
+  while (--code > 0 && !same_dtype(py.descr[code], a.descr)) {
   }
   if (code <= 0) return false;
   to->dtype = static_cast<DType>(code);
@@ -227,6 +242,45 @@ PyObject* apply(PyObject* self, PyObject* const* args, intptr_t n) {
   return all;
 }
 
+PyObject* run_session(PyObject* self, PyObject* const* args, intptr_t n) {
+  dk_session* session = static_cast<dk_session*>(py.pointer(self, nullptr));
+  if (n != dk_session_input_count(session)) return refuse();
+  for (int i = 0; i < n; ++i) {
+    Tensor t;
+    dk_tensor given;
+    if (!take(args[i], &t)) return refuse();
+    to_c(t, &given);
+    if (dk_session_set_input(session, i, &given)) return refuse();
+  }
+  void* unlocked = py.unlock();
+  const dk_status status = dk_session_run(session);
+  py.lock(unlocked);
+  if (status) return py.integer(status);
+  const int count = dk_session_output_count(session);
+  PyObject* all = py.tuple(count);
+  for (int i = 0; all && i < count; ++i) {
+    const dk_tensor* t = dk_session_output(session, i);
+    PyObject* descr = py.descr[t->dtype];
+    if (!descr) {
+      py.drop(all);
+      py.keep(py.none);
+      return py.none;
+    }
+    intptr_t dims[kMaxRank];
+    for (int d = 0; d < t->rank; ++d) dims[d] = static_cast<intptr_t>(t->dims[d]);
+    py.keep(descr);
+    PyObject* a = py.empty(t->rank, dims, descr, 0);
+    if (!a) {  // out of memory: the exception is set
+      py.drop(all);
+      return nullptr;
+    }
+    if (t->bytes) memcpy(reinterpret_cast<PyArray*>(a)->data, t->data, t->bytes);
+    py.put(all, i, a);
+  }
+  return all;
+}
+
+MethodDef session_definition = {"run", run_session, kFastCall, "Outputs of a session for arrays."};
 MethodDef definition = {"op", apply, kFastCall, "An op with its attrs, to be called with arrays or tensors."};
 
 }  // namespace
@@ -263,6 +317,16 @@ DK_API void* dk_python_op(uint16_t opcode, const dk_attr* attrs, int32_t n_attrs
     return nullptr;
   }
   PyObject* f = py.function(&definition, self, nullptr);
+  py.drop(self);
+  return f;
+}
+
+// A built-in function that runs a session (a new reference), with None for outputs whose dtype NumPy lacks.  It must
+// not be called after dk_session_free.  The arrays must live until the next call.
+DK_API void* dk_python_session(dk_session* session) {
+  PyObject* self = py.capsule(session, nullptr, nullptr);
+  if (!self) return nullptr;
+  PyObject* f = py.function(&session_definition, self, nullptr);
   py.drop(self);
   return f;
 }
