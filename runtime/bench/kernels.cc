@@ -181,7 +181,7 @@ double time_depthwise(const Image& g, double seconds) {
   t.sliding = true;
   t.weight = filled<float>(9 * padded, number);
   t.c = g.channels, t.padded = padded;
-  t.width = t.out = g.size;
+  t.width = t.out = t.to = g.size;
   t.stride = t.dilation = t.before = 1;
   t.bias = filled<float>(padded, number);
   t.low = 0, t.high = 6;

@@ -124,6 +124,31 @@ def test_conv_threads_agree():
             np.testing.assert_array_equal(one, run_op("conv", inputs, attrs, threads=threads)[0])
 
 
+@pytest.mark.parametrize("act", ["none", "relu6", "hard_swish"])
+@pytest.mark.parametrize(
+    ("kernel", "stride"), [((3, 3), 1), ((5, 5), 1), ((5, 5), 2), ((3, 3), 2), ((2, 4), 1), ((1, 7), 1)]
+)
+def test_depthwise_of_few_rows_is_shared_by_columns(kernel, stride, act):
+    """Wide images of one to three rows: every thread has some columns, borders are those of the image, not of its share."""
+    rng = np.random.default_rng(23)
+    for rows, width, channels in ((1, 61, 16), (3, 50, 40), (2, 200, 7)):
+        before = [k // 2 for k in kernel]
+        attrs = dict(
+            strides=(1, stride),
+            pads=(*before, *((k - 1) // 2 for k in kernel)),
+            groups=channels,
+            act=act,
+            act_after=True,
+        )
+        x = normal(rng, (2, rows, width, channels))
+        inputs = [x, weights(rng, (channels, *kernel, 1)), normal(rng, channels)]
+        shape = run_op("conv", inputs, attrs, threads=1)[0].shape
+        inputs.append(normal(rng, shape))
+        one = check("conv", inputs, attrs)
+        for threads in (2, 3, 5):
+            np.testing.assert_array_equal(one, run_op("conv", inputs, attrs, threads=threads)[0])
+
+
 def test_conv_many_taps():
     rng = np.random.default_rng(6)
     x = normal(rng, (1, 40, 40, 10))

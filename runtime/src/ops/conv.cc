@@ -291,8 +291,11 @@ constexpr int64_t kStripRows = 16;
 
 void run_depthwise(const OpContext& c, const ConvState& s, const ConvPointers& p) {
   const ConvGeometry& g = s.g;
-  const int64_t work = g.out[2] * s.o * g.taps(), taps = g.kernel[0] * g.kernel[1];
-  c.parallel(g.n * g.out[0] * g.out[1], 1 + 100000 / (work + 1), [&](int64_t b, int64_t e, int) {
+  const int64_t taps = g.kernel[0] * g.kernel[1], all = g.n * g.out[0] * g.out[1];
+  // Too few rows to share evenly: a thread takes a part of the columns of all of them.
+  const int64_t parts = all < 4 * c.threads() && g.out[2] >= 8 * c.threads() ? c.threads() : 1;
+  const int64_t work = g.out[2] / parts * s.o * g.taps();
+  c.parallel(all * parts, 1 + 100000 / (work + 1), [&](int64_t i, int64_t end, int) {
     const float* row[kStripRows * kMaxRows];
     DepthwiseStrip t;
     t.taps = taps;
@@ -311,11 +314,14 @@ void run_depthwise(const OpContext& c, const ConvState& s, const ConvPointers& p
     const bool clamps = s.clamps(p.residual);
     t.low = clamps ? s.epilogue.low : -__builtin_inff();
     t.high = clamps ? s.epilogue.high : __builtin_inff();
-    while (b < e) {
-      // Rows of one image plane.
+    while (i < end) {
+      // Rows of one image plane, and one part of their columns.
+      const int64_t part = i / all, b = i - part * all;
+      t.from = g.out[2] * part / parts;
+      t.to = g.out[2] * (part + 1) / parts;
       const int64_t plane = b / g.out[1], y0 = b - plane * g.out[1];
       t.rows = g.out[1] - y0;
-      if (t.rows > e - b) t.rows = e - b;
+      if (t.rows > end - i) t.rows = end - i;
       if (t.rows > kStripRows) t.rows = kStripRows;
       const int64_t n = plane / g.out[0], z = plane - n * g.out[0];
       const float** to = row;
@@ -332,17 +338,24 @@ void run_depthwise(const OpContext& c, const ConvState& s, const ConvPointers& p
       const float* residual = p.residual ? p.residual + at : nullptr;
       s.depthwise->strip(&t);
       if (!clamps) {
-        GemmFinish f = finish_of(s, t.y, residual);
-        f.m = static_cast<int>(t.rows);  // all pixels of a row as one
-        f.n = static_cast<int>(g.out[2] * s.o);
-        if (g.out[2] * s.o >= 1 << 30) {
-          f.m = static_cast<int>(t.rows * g.out[2]);
-          f.n = static_cast<int>(s.o);
+        // All pixels of a row as one.
+        const int64_t first = t.from * s.o, numbers = (t.to - t.from) * s.o;
+        GemmFinish f = finish_of(s, t.y + first, residual ? residual + first : nullptr);
+        f.m = static_cast<int>(t.rows);
+        f.n = static_cast<int>(numbers);
+        f.ldc = f.ldr = g.out[2] * s.o;
+        for (int64_t row = 0; numbers >= 1 << 30 && row < t.rows; ++row) {  // too long for an int
+          GemmFinish pixels = f;
+          pixels.c += row * f.ldc;
+          if (pixels.residual) pixels.residual += row * f.ldr;
+          pixels.m = static_cast<int>(t.to - t.from);
+          pixels.n = static_cast<int>(s.o);
+          pixels.ldc = pixels.ldr = s.o;
+          s.gemm->finish(&pixels);
         }
-        f.ldc = f.ldr = f.n;
-        s.gemm->finish(&f);
+        if (numbers < 1 << 30) s.gemm->finish(&f);
       }
-      b += t.rows;
+      i += t.rows;
     }
   });
 }

@@ -21,8 +21,9 @@ struct DepthwiseStrip {
   int64_t width;            // input columns
   int64_t kernel, stride, dilation, before;
   int64_t out;        // output columns
+  int64_t from, to;   // those to compute
   const float* bias;  // padded numbers
-  float* y;           // rows * out * c numbers
+  float* y;           // rows * out * c numbers, column 0 of the first row
   float low, high;
 };
 

@@ -139,6 +139,10 @@ __attribute__((noinline)) void inside(const DepthwiseStrip* t, int64_t y, int64_
   l.low = splat<f32>(t->low);
   l.high = splat<f32>(t->high);
   const int64_t step = l.step, before = t->before * l.c;
+  // Each of 25 products of an output waits for the one before: eight outputs at once keep both multipliers busy.
+  if constexpr (K == 5 && S == 1)
+    for (; x + 8 <= x1; x += 8)
+      for (int64_t c = 0; c < channels; c += kW) cell<NY, 8, K, S>(l, x, x * step - before + c, c);
   for (; x + 4 <= x1; x += 4)
     for (int64_t c = 0; c < channels; c += kW) cell<NY, 4, K, S>(l, x, x * step - before + c, c);
   for (; x < x1; ++x)
@@ -152,8 +156,9 @@ void strip(const DepthwiseStrip* t) {
   const int64_t s = t->stride, reach = (t->kernel - 1) * t->dilation;
   int64_t x0 = t->before > 0 ? (t->before + s - 1) / s : 0;
   int64_t x1 = t->width + t->before > reach ? (t->width - 1 - reach + t->before) / s + 1 : 0;
-  if (x0 > t->out) x0 = t->out;
-  if (x1 > t->out) x1 = t->out;
+  if (x0 < t->from) x0 = t->from;
+  if (x0 > t->to) x0 = t->to;
+  if (x1 > t->to) x1 = t->to;
   if (x1 < x0) x1 = x0;
 
   Inside one = inside<1, 0, 0>, two = nullptr;
@@ -174,15 +179,15 @@ void strip(const DepthwiseStrip* t) {
   for (int64_t y = 0; y < t->rows;) {
     const int64_t ny = two && y + 2 <= t->rows ? 2 : 1;
     for (int64_t i = 0; i < ny; ++i)
-      for (int64_t x = 0; x < x0; ++x) edge(t, y + i, x, 0, whole);
+      for (int64_t x = t->from; x < x0; ++x) edge(t, y + i, x, 0, whole);
     if (x1 > x0) (ny == 2 ? two : one)(t, y, x0, x1, whole);
     for (int64_t i = 0; i < ny; ++i)
-      for (int64_t x = x1; x < t->out; ++x) edge(t, y + i, x, 0, whole);
+      for (int64_t x = x1; x < t->to; ++x) edge(t, y + i, x, 0, whole);
     y += ny;
   }
   if (whole < t->c)
     for (int64_t y = 0; y < t->rows; ++y)
-      for (int64_t x = 0; x < t->out; ++x) edge(t, y, x, whole, t->c);
+      for (int64_t x = t->from; x < t->to; ++x) edge(t, y, x, whole, t->c);
 }
 
 constexpr DepthwiseKernels kTable = {kW, strip};
