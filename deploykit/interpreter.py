@@ -199,7 +199,7 @@ class Interpreter:
         one long node is finished first, and variables keep what nodes wrote until then.  (In a model with an input of
         the name "timeout" the keyword is that input.)
         """
-        if not (self._text or self._limited or named or timeout) and len(args) == 1 and type(args[0]) is dict:
+        if timeout is None and not (self._text or self._limited or named) and len(args) == 1 and type(args[0]) is dict:
             given = args[0]
             if len(given) == len(self._index):
                 outs = self._session.direct([given.get(name) for name in self._index])

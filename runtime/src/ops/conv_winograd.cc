@@ -15,13 +15,29 @@ int64_t winograd_row(int64_t c) {
   return row % 256 == 0 ? row + 16 : row;
 }
 
-// Cost in multiply-adds: products, transforms, and the weights, which seldom stay in L2 (a float from L3 takes about as
-// long as 9 multiply-adds).
+// A weight comes from L3 in the time of about this many multiply-adds, while those of the weight before are done: n
+// rows take as long as max(n, this).
+constexpr double kFar = 28;
+
+double larger(double a, double b) { return a > b ? a : b; }
+
+// Cost in multiply-adds: products (those of plain sums are a fifth slower: many rows of pointers, long panels), and
+// transforms.  Weights are taken to be far away: those of a layer are four times (r = 4) or nearly twice as large as
+// plain ones, and in a whole model the layers before have filled the caches.
 double cost(const ConvState& s, int r) {
   const double c = static_cast<double>(s.g.c), o = static_cast<double>(s.o);
-  if (r == 0) return 9 * c * o * static_cast<double>(s.g.n * s.g.pixels()) + 9 * c * o * 9;
+  if (r == 0) return 1.2 * 9 * c * o * larger(static_cast<double>(s.g.n * s.g.pixels()), kFar);
   const double positions = (r + 2) * (r + 2), n = static_cast<double>(s.g.n * tiles(s.g, r));
-  return positions * (c * o * n + 12 * n * (c + o) + 9 * c * o);
+  return positions * (c * o * larger(n, kFar) + 12 * n * (c + o));
+}
+
+// Shall each thread do tiles of its own, and read all weights for them?  Else all work on the same tiles and share the
+// positions, so that each reads a part of the weights only, but half of what it transforms back comes from another
+// core.
+bool tiles_apart(const ConvState& s, int threads) {
+  const double c = static_cast<double>(s.g.c), o = static_cast<double>(s.o), t = threads;
+  const double n = static_cast<double>(s.g.n * tiles(s.g, s.winograd.r));
+  return c * o * larger(n / t, kFar) <= c * o * larger(n, kFar) / t + kFar / 4 * n * (c + o);
 }
 
 // A block of tiles from t0 on: forward transforms tiles [b, e) into v, multiply makes m of positions [p0, p1), back
@@ -162,9 +178,13 @@ Status winograd_pack(const OpContext& c, const ConvState& s, const float* weight
 
 void winograd_run(const OpContext& c, const ConvState& s, const ConvPointers& p, char* lanes) {
   const WinogradRun w = {c, s, p};
-  const int64_t all = s.g.n * tiles(s.g, s.winograd.r), blocks = (all + s.winograd.block - 1) / s.winograd.block;
+  const int64_t all = s.g.n * tiles(s.g, s.winograd.r), threads = c.threads();
+  const bool apart = threads == 1 || tiles_apart(s, c.threads());
+  int64_t blocks = (all + s.winograd.block - 1) / s.winograd.block;
+  if (apart) blocks = (blocks + threads - 1) / threads * threads;  // as many for each
+  if (blocks > all) blocks = all;
   const int64_t positions = s.winograd.positions(), v_size = positions * s.winograd.block * w.row();
-  if (blocks >= 2 * c.threads() || c.threads() == 1) {
+  if (apart) {
     c.parallel(blocks, 1, [&](int64_t b, int64_t e, int lane) {
       float* v = reinterpret_cast<float*>(lanes + static_cast<size_t>(lane) * s.winograd.lane_bytes);
       for (int64_t i = b; i < e; ++i) {
@@ -176,7 +196,6 @@ void winograd_run(const OpContext& c, const ConvState& s, const ConvPointers& p,
     });
     return;
   }
-  // Few blocks: all threads work on each, so that each reads its part of the weights only.
   float* v = reinterpret_cast<float*>(lanes);
   for (int64_t i = 0; i < blocks; ++i) {
     const int64_t t0 = all * i / blocks, count = all * (i + 1) / blocks - t0;
