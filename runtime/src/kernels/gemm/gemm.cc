@@ -95,6 +95,26 @@ void gemm_set_activation(GemmEpilogue* e, int act, float alpha, float beta) {
   }
 }
 
+GemmFinish gemm_finish_of(const GemmProblem& p, int64_t row, int64_t column, int64_t m, int n) {
+  const GemmEpilogue& e = *p.epilogue;
+  GemmFinish f;
+  f.c = p.c + row * p.ldc + column;
+  f.ldc = p.ldc;
+  f.m = static_cast<int>(m);
+  f.n = n;
+  f.scale = e.scale;
+  f.bias = e.bias2 ? e.bias2 + row * e.bias2_row + column * e.bias2_col : nullptr;
+  f.bias_row = e.bias2_row;
+  f.bias_col = e.bias2_col;
+  f.act = e.act;
+  f.alpha = e.alpha;
+  f.beta = e.beta;
+  f.residual = e.residual ? e.residual + row * e.ldr + column : nullptr;
+  f.ldr = e.ldr;
+  f.residual_first = e.residual_first;
+  return f;
+}
+
 static void fill_matrix(const GemmRows* self, int64_t m0, int64_t m, const float** to, int64_t) {
   const GemmMatrix* a = static_cast<const GemmMatrix*>(self);
   const float* row = a->a + m0 * a->lda;
@@ -115,7 +135,7 @@ bool gemm_in_place(const GemmLayout& layout) {
 // comes from far only once, and is fetched one panel ahead.
 static int64_t chunk_rows(const GemmProblem& p, int64_t m, int64_t columns) {
   constexpr int64_t kSmallB = 256 << 10, kSmallA = 128 << 10, kMostA = 400 << 10;
-  const int mr = p.layout->main.mr;
+  const int mr = p.layout->panels > 0 ? p.layout->main.mr : p.layout->last.mr;
   // Taps of neighbouring rows overlap; with stride 2 a row adds four pixels.
   const int64_t row_bytes = p.k * (p.taps < 4 ? p.taps : 4) * 4 + 1;
   int64_t rows = kMostA / row_bytes;
@@ -192,21 +212,7 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
         else
           shape.fn[m - 1](&t);
         if (e.finish) {
-          GemmFinish f;
-          f.c = t.c;
-          f.ldc = p.ldc;
-          f.m = m;
-          f.n = t.n;
-          f.scale = e.scale;
-          f.bias = e.bias2 ? e.bias2 + (c0 + r0) * e.bias2_row + column * e.bias2_col : nullptr;
-          f.bias_row = e.bias2_row;
-          f.bias_col = e.bias2_col;
-          f.act = e.act;
-          f.alpha = e.alpha;
-          f.beta = e.beta;
-          f.residual = residual;
-          f.ldr = e.ldr;
-          f.residual_first = e.residual_first;
+          const GemmFinish f = gemm_finish_of(p, c0 + r0, column, m, t.n);
           p.kernels->finish(&f);
         }
       }

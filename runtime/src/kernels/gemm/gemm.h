@@ -167,6 +167,9 @@ struct GemmProblem {
 // Bytes of room that sets that round can use for each of `threads` that share m rows; 0: no use.
 int64_t gemm_room(const GemmLayout& layout, int64_t m, int threads);
 
+// What the epilogue leaves for m x n numbers of C from (row, column) on, once they are stored.
+GemmFinish gemm_finish_of(const GemmProblem& p, int64_t row, int64_t column, int64_t m, int n);
+
 // May B, k x n with contiguous rows, be read without packing?  Needs no more than kSlack bytes behind its end.
 bool gemm_in_place(const GemmLayout& layout);
 

@@ -70,21 +70,7 @@ void gemm_run_amx(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int6
     store_rows(reinterpret_cast<const float*>(at), l.shape(panel).nr, rows, n, e.bias + column, c, p.ldc,
                e.finish ? nullptr : residual, e);
     if (!e.finish) return;
-    GemmFinish f;
-    f.c = c;
-    f.ldc = p.ldc;
-    f.m = static_cast<int>(rows);
-    f.n = n;
-    f.scale = e.scale;
-    f.bias = e.bias2 ? e.bias2 + (m0 + row) * e.bias2_row + column * e.bias2_col : nullptr;
-    f.bias_row = e.bias2_row;
-    f.bias_col = e.bias2_col;
-    f.act = e.act;
-    f.alpha = e.alpha;
-    f.beta = e.beta;
-    f.residual = residual;
-    f.ldr = e.ldr;
-    f.residual_first = e.residual_first;
+    const GemmFinish f = gemm_finish_of(p, m0 + row, column, rows, n);
     p.kernels->finish(&f);
   };
   TilePending<decltype(finish)> pending(finish);
