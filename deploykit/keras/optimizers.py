@@ -13,6 +13,7 @@ from deploykit.autodiff.variable import Variable
 from deploykit.errors import InputError
 from deploykit.keras import schedules
 from deploykit.keras.serialize import Configurable, lookup, snake_case
+from deploykit.ops.core import F
 
 
 class Optimizer(Configurable):
@@ -280,6 +281,12 @@ class Adam(Optimizer):
 
     def update_step(self, g: Any, v: Variable, lr: Any) -> None:
         m, s = self.slot("momentum", v), self.slot("velocity", v)
+        if v.dtype == np.float32 and not self.amsgrad:
+            how = dict(beta_1=float(self.beta_1), beta_2=float(self.beta_2), epsilon=float(self.epsilon))
+            now, new_m, new_s = F.adam_update(v, m, s, g, lr * self._alpha, **how)
+            for to, value in ((m, new_m), (s, new_s), (v, now)):
+                to.assign(value)
+            return
         m.assign(m + (g - m) * (1.0 - self.beta_1))
         s.assign(s + (N.square(g) - s) * (1.0 - self.beta_2))
         if self.amsgrad:

@@ -7,10 +7,11 @@ import math
 import numpy as np
 
 from deploykit.ops.core import Enum, F, Spec, op
-from deploykit.ops.grads import scalar, sum_to
+from deploykit.ops.grads import np_dtype, scalar, sum_to
 from deploykit.ops.numerics import back, exactly, float64, is_float, widely
 from deploykit.ops.rules import axis_of, broadcast_shapes, error, require_kind, require_same_dtype, same_as, show
 from deploykit.ops.samples import FLOATS, Draw, Sample, unary
+from deploykit.ops.through import vjp_through
 from deploykit.ops.unary import erf_of
 
 # Fused epilogue activations: enum of the attrs `act`, with parameters `act_alpha`, `act_beta` (append only).
@@ -233,14 +234,9 @@ class gelu:
         return widely(lambda x: 0.5 * x * (1 + erf_of(x / math.sqrt(2))))(x)
 
     def vjp(g, y, x, approximate):
-        square = F.mul(x, x)
-        if approximate:
-            t = F.tanh(F.mul(F.mul(x, F.add(F.mul(square, 0.044715), 1.0)), _ROOT_2_PI))
-            inner = F.mul(F.add(F.mul(square, 3 * 0.044715), 1.0), _ROOT_2_PI)
-            bend = F.mul(F.mul(x, F.sub(1.0, F.mul(t, t))), inner)
-            return (F.mul(g, F.mul(F.add(F.add(t, 1.0), bend), 0.5)),)
-        phi = F.mul(F.exp(F.mul(square, -0.5)), 1 / math.sqrt(2 * math.pi))
-        return (F.mul(g, F.add(F.mul(F.add(F.erf(F.mul(x, math.sqrt(0.5))), 1.0), 0.5), F.mul(x, phi))),)
+        if np_dtype(x).name in ("float32", "float64"):
+            return (F.gelu_gradient(g, x, approximate=approximate),)
+        return vjp_through(gelu.decompose, (g,), (x,), dict(approximate=approximate))
 
     def decompose(x, approximate):
         if approximate:

@@ -25,5 +25,6 @@ FAMILIES = {
     "select": "196:top_k 197:non_zero 198:unique 199:compress 200:non_max_suppression",
     "shape": "160:shape_of 161:size_of 162:reshape 163:flatten 164:squeeze 165:unsqueeze 166:transpose 167:concat 168:split 169:slice 170:pad 171:expand 172:tile 173:fill 174:range",
     "signal": "250:dft 251:stft 252:mel_weights",
+    "train_step": "383:adam_update 384:gelu_gradient",
     "unary": "30:abs 31:neg 32:sign 33:floor 34:ceil 35:round 36:trunc 37:sqrt 38:rsqrt 39:reciprocal 40:square 41:exp 42:expm1 43:log 44:log1p 45:sin 46:cos 47:tan 48:asin 49:acos 50:atan 51:sinh 52:cosh 53:tanh 54:asinh 55:acosh 56:atanh 57:erf 58:is_nan 59:is_inf",
 }

@@ -149,6 +149,24 @@ def cpu() -> str:
         return platform.machine()
 
 
+def page(rows: list[dict[str, Any]]) -> str:
+    """The whole page."""
+    load = os.getloadavg()[0]
+    day = datetime.date.today().isoformat()
+    return f"""# Speed of training steps
+
+{day}, {cpu()}, {os.cpu_count()} cores, load {load:.1f} (other work on the machine: ratios mean more than times). Written by
+`python -m tests.bench.train --write`: every contender in a resident process of its own, the same first weights and batches,
+taking turns of a few steps; float32, Adam, data handed over as NumPy arrays. A ratio is the peer's time over ours, median of
+paired turns; the ratio of fastest compares the fastest step of each. `jax` is one jitted step without Keras' loop, `torch` is
+eager. Loss apart: largest relative difference from our loss within the first three steps.
+
+{verdicts(rows)}
+
+{table(rows)}
+"""
+
+
 def main() -> None:
     """Measure and print."""
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,23 +184,9 @@ def main() -> None:
             got = run(w, n, a.rounds, pythons, a.contenders.split(","))
             print(table(got), flush=True)
             rows += got
-    load = os.getloadavg()[0]
+            if a.write:  # so far: a later contender may fail
+                PAGE.write_text(page(rows))
     print(verdicts(rows))
-    if a.write:
-        day = datetime.date.today().isoformat()
-        text = f"""# Speed of training steps
-
-{day}, {cpu()}, {os.cpu_count()} cores, load {load:.1f} (other work on the machine: ratios mean more than times). Written by
-`python -m tests.bench.train --write`: every contender in a resident process of its own, the same first weights and batches,
-taking turns of a few steps; float32, Adam, data handed over as NumPy arrays. A ratio is the peer's time over ours, median of
-paired turns; the ratio of fastest compares the fastest step of each. `jax` is one jitted step without Keras' loop, `torch` is
-eager. Loss apart: largest relative difference from our loss within the first three steps.
-
-{verdicts(rows)}
-
-{table(rows)}
-"""
-        PAGE.write_text(text)
 
 
 if __name__ == "__main__":

@@ -260,3 +260,25 @@ def test_models_are_freed() -> None:
     kept = alive()
     gc.collect()
     assert [v() for v in kept] == [None] * len(kept)
+
+
+@pytest.mark.parametrize("how", [{}, dict(return_sequences=True, go_backwards=True), dict(use_bias=False)])
+def test_gradient_of_lstm_in_a_trace(how: dict) -> None:
+    """Compiled training has a gradient of its own for whole sequences: that of the steps, which eager training takes."""
+    layer = dk.keras.layers.LSTM(5, **how)
+    x, h, c = floats(4, 7, 3), floats(4, 5, seed=1), floats(4, 5, seed=2)
+    layer(x)
+    sign = floats(*layer(x).shape, seed=3)
+
+    def gradients(x: object, h: object, c: object) -> list:
+        with dk.GradientTape() as tape:
+            for t in (x, h, c):
+                tape.watch(t)
+            loss = N.sum(N.square(layer(x, initial_state=[h, c], training=True)) * sign)
+        return tape.gradient(loss, [x, h, c, *layer.trainable_variables])
+
+    graph = dk.function(gradients).graph(x, h, c)
+    assert sum(n.op == "loop" for n in graph.nodes) == 2
+    traced = dk.function(gradients)(*map(dk.Tensor, (x, h, c)))
+    for got, want in zip(traced, gradients(*map(dk.Tensor, (x, h, c))), strict=True):
+        close(got, want)

@@ -13,6 +13,7 @@ import numpy as np
 from deploykit.autodiff import numeric as N
 from deploykit.autodiff import random, state, tree
 from deploykit.autodiff.control import scan
+from deploykit.autodiff.tape import custom_gradient
 from deploykit.errors import InputError
 from deploykit.keras import activations, constraints, initializers, regularizers
 from deploykit.keras.layers.base import InputSpec, Layer
@@ -343,11 +344,16 @@ class _Standard(RNN):
     def run(self, x: Any, states: list[Any], mask: Any, training: bool) -> Any:
         trace = state.trace()
         watched = bool(state.current.tapes)
+        got = None
         if mask is None and not watched and not training and trace is not None:
             got = self.fused(x, states)
-            if got is not None:
-                return got
-        return super().run(x, states, mask, training)
+        elif mask is None and len(state.current.tapes) == 1 and trace is not None:
+            got = self.trained(x, states, training)
+        return super().run(x, states, mask, training) if got is None else got
+
+    def trained(self, x: Any, states: list[Any], training: bool) -> Any:
+        """The whole sequence with a gradient of its own, or None where there is none."""
+        return None
 
     def _op(self, name: str, x: Any, states: list[Any], w: Any, r: Any, b: Any, **attrs: Any) -> Any:
         direction = "reverse" if self.go_backwards else "forward"
@@ -424,7 +430,61 @@ def _fused_rnn(self: Any, x: Any, states: list[Any]) -> Any:
     return self._op("rnn", x, states, *self._weights_of((0,)))
 
 
+@custom_gradient
+def _lstm_steps(xs: Any, h0: Any, c0: Any, kernel: Any) -> Any:
+    """All steps of projected inputs xs [time, batch, 4 units]: (outputs of all, last h, last c).
+
+    The gradient walks back with one product per step; all that does not depend on the steps behind is computed for the
+    whole sequence at once, and the kernel's gradient is one product.  It is no function of the inputs for a second
+    tape: the caller sees to it that there is none.
+    """
+
+    def step(carry: Any, share: Any) -> Any:
+        h, c = carry
+        i, f, g, o = N.split(share + N.matmul(h, kernel), 4, -1)
+        i, f, g, o = F.sigmoid(i), F.sigmoid(f), F.tanh(g), F.sigmoid(o)
+        c = f * c + i * g
+        t = F.tanh(c)
+        h = o * t
+        return [h, c], [h, c, t, i, f, g, o]
+
+    (h, c), (hs, cs, ts, i, f, g, o) = scan(step, [h0, c0], xs)
+
+    def backward(g_hs: Any, g_h: Any, g_c: Any) -> Any:
+        before_h, before_c = (N.concatenate([N.expand_dims(a, 0), b[:-1]], 0) for a, b in ((h0, hs), (c0, cs)))
+        of_c = o * (1.0 - ts * ts)  # of c through h
+        slopes = [g * i * (1.0 - i), before_c * f * (1.0 - f), i * (1.0 - g * g), ts * o * (1.0 - o)]
+        turned = N.transpose(kernel)
+
+        def step(carry: Any, x: Any) -> Any:
+            dh, dc = carry
+            own, of_c, slope, f = x
+            dh = dh + own
+            dc = dc + dh * of_c
+            dz = N.concatenate([dc, dc, dc, dh], -1) * slope
+            return [N.matmul(dz, turned), dc * f], dz
+
+        (dh, dc), dz = scan(step, [g_h, g_c], [g_hs, of_c, N.concatenate(slopes, -1), f], reverse=True)
+        rows = [N.reshape(t, (-1, t.shape[-1])) for t in (before_h, dz)]
+        return dz, dh, dc, F.matmul(*rows, transpose_a=True)
+
+    return (hs, h, c), backward
+
+
+def _trained_lstm(self: Any, x: Any, states: list[Any], training: bool) -> Any:
+    cell = self.cell
+    standard = _is(cell.activation, "tanh") and _is(cell.recurrent_activation, "sigmoid")
+    if not standard or (training and cell.recurrent_dropout):
+        return None
+    drop, _ = cell.masks(x[:, 0], training)
+    share = cell.project(x if drop is None else x * N.expand_dims(drop, 1))
+    share = N.swapaxes(share if cell.bias is None else share + cell.bias, 0, 1)
+    hs, h, c = _lstm_steps(N.flip(share, 0) if self.go_backwards else share, *states, cell.recurrent_kernel)
+    return h, N.swapaxes(hs, 0, 1) if self.return_sequences else None, [h, c]
+
+
 LSTM = _standard("LSTM", LSTMCell, "Long short-term memory over a sequence.", _fused_lstm)
+LSTM.trained = _trained_lstm  # type: ignore[method-assign]
 GRU = _standard("GRU", GRUCell, "Gated recurrent units over a sequence.", _fused_gru)
 SimpleRNN = _standard("SimpleRNN", SimpleRNNCell, "The simplest recurrent layer.", _fused_rnn)
 

@@ -38,6 +38,7 @@
   X(quantize)           \
   X(random)             \
   X(recurrent)          \
+  X(train_step)         \
   /* end of list: git merges it line by line, see .gitattributes */
 
 namespace dk {

@@ -31,6 +31,8 @@ struct GradientKernels {
   // inputs.
   void (*adam)(const float* p, const float* m, const float* v, const float* g, float* new_p, float* new_m, float* new_v,
                int64_t n, float rate, float one_less_beta1, float one_less_beta2, float epsilon);
+  // y = g * slope of gelu at x, i < n; y may be g or x.
+  void (*gelu)(const float* g, const float* x, float* y, int64_t n, bool approximate);
 };
 
 DK_KERNEL_SETS(gradient, GradientKernels)

@@ -117,7 +117,34 @@ void adam(const float* p, const float* m, const float* v, const float* g, float*
   }
 }
 
-constexpr GradientKernels kTable = {kW, outer, inner, adam};
+template <bool kApproximate>
+DK_INL f32 gelu_slope(f32 x) {
+  const f32 half = splat<f32>(0.5f), one = splat<f32>(1.0f);
+  if (!kApproximate) {
+    const f32 phi = vexp(x * x * -half) * splat<f32>(0.39894228f);
+    return fma(x, phi, fma(verf(x * splat<f32>(0.70710678f)), half, half));
+  }
+  const f32 root = splat<f32>(0.79788456f), square = x * x;
+  const f32 t = vtanh(root * x * fma(square, splat<f32>(0.044715f), one));
+  const f32 bend = x * (one - t * t) * root * fma(square, splat<f32>(3 * 0.044715f), one);
+  return half * (one + t + bend);
+}
+
+template <bool kApproximate>
+void gelu_of(const float* g, const float* x, float* y, int64_t n) {
+  int64_t i = 0;
+  for (; i + kW <= n; i += kW) store(y + i, load<f32>(g + i) * gelu_slope<kApproximate>(load<f32>(x + i)));
+  if (i < n) {
+    const int left = static_cast<int>(n - i);
+    store_n(y + i, load_n<f32>(g + i, left) * gelu_slope<kApproximate>(load_n<f32>(x + i, left)), left);
+  }
+}
+
+void gelu(const float* g, const float* x, float* y, int64_t n, bool approximate) {
+  approximate ? gelu_of<true>(g, x, y, n) : gelu_of<false>(g, x, y, n);
+}
+
+constexpr GradientKernels kTable = {kW, outer, inner, adam, gelu};
 
 }  // namespace
 
