@@ -14,6 +14,7 @@ from deploykit.converters.ir.walk import unfolded
 from deploykit.dtypes import DType
 from deploykit.errors import DeploykitError, FormatError, UnsupportedError
 from deploykit.graph import Graph, Value
+from deploykit.graph.dims import DimLike
 from deploykit.ops import GraphBuilder, get
 from deploykit.ops.core import Spec
 from deploykit.ops.infer import infer_op
@@ -237,6 +238,11 @@ class Emitter:
     def dims(self, x: Value, start: int = 0, end: int | None = None) -> Value:
         """int64 vector of dims [start:end] of x."""
         return self.op("shape_of", x, start=start, **({} if end is None else {"end": end}))
+
+    def sizes(self, v: Value) -> list[DimLike | None] | None:
+        """A shape-like value where it is known while importing: numbers, symbols, or None per entry."""
+        value = self.body.builder.spec(v).value
+        return None if value is None else [d if not hasattr(d, "__index__") else int(d) for d in value.reshape(-1)]
 
     def inside(self, name: str) -> Body:
         """A body within the present one: a branch, or the round of a loop."""

@@ -459,7 +459,7 @@ def _apply(rw: Rewriter, plan: _Plan) -> int:
             if old is None or old.rank is None:
                 continue
             assert new is not None
-            if new is not old:
+            if new is not old and new not in rw.graph.inputs:  # whose names are a promise
                 if p is None or p == views.identity(len(p)):
                     old.name, new.name = new.name, old.name
                 elif new.producer is not None and new.producer is not n:

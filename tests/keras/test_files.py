@@ -59,6 +59,23 @@ def test_layer_file(tmp_path, name: str, how: dict, shape: tuple) -> None:
     assert np.abs(got - want).max(initial=0) <= 1e-4 * max(1.0, np.abs(want).max(initial=0))
 
 
+@pytest.mark.parametrize("name", ["AugMix", "CutMix", "MixUp", "RandAugment", "RandomColorDegeneration", "RandomColorJitter", "RandomElasticTransform", "RandomErasing", "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective", "RandomPosterization", "RandomSaturation", "RandomSharpness", "RandomShear"])  # fmt: skip
+def test_what_only_training_changes(tmp_path, name: str) -> None:
+    """Such a layer of a file does nothing in inference, as in Keras; training says that it is not here."""
+    needed = dict.fromkeys(("RandomColorDegeneration", "RandomHue", "RandomSaturation", "RandomSharpness"), 0.3)
+    how = {"factor": needed[name]} if name in needed else {"factor": 4} if name == "RandomPosterization" else {}
+    inputs = theirs.Input((8, 8, 3))
+    model = theirs.Model(inputs, theirs.layers.Conv2D(2, 3)(getattr(theirs.layers, name)(**how)(inputs)))
+    model.save(tmp_path / "m.keras")
+    x = rng(8).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
+    want = model(x, training=False).detach().numpy()
+    dk.convert(tmp_path / "m.keras", tmp_path / "m.dk")
+    (got,) = dk.Interpreter(tmp_path / "m.dk").run(x).values()
+    assert np.abs(got - want).max() <= 1e-4 * np.abs(want).max()
+    with pytest.raises(InputError, match=f"{name} does nothing in inference"):
+        dk.keras.models.load_model(tmp_path / "m.keras")(x, training=True)
+
+
 def test_operations_of_a_file_go_back_to_keras(tmp_path) -> None:
     """``x + 3`` and functions of keras.ops are operations, not layers, in Keras' files."""
     k, x = theirs, rng(6).standard_normal((2, 4, 6)).astype(np.float32)

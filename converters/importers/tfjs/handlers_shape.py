@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.importers.tfjs.call import Call, handles
+from deploykit.converters.ir import tensorflow
 from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import Value
@@ -80,52 +81,8 @@ def slice_(c: Call) -> Value:
 
 @handles("StridedSlice")
 def strided_slice(c: Call) -> Value:
-    """NumPy-like slicing with constant bounds; masks say which of them count, are new dims, or pick one element."""
-    x, rank = c.x(0), c.rank(c.x(0))
-    begin, end, steps = (c.ints(i, what) for i, what in ((1, "begin"), (2, "end"), (3, "the strides")))
-    mask = {k: int(c.attr(f"{k}_mask", 0)) for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
-    n = len(steps)
-    if len(begin) != n or len(end) != n:
-        raise FormatError(f"begin, end and strides have {len(begin)}, {len(end)} and {n} entries")
-    bit = lambda k, i: bool(mask[k] >> i & 1)  # noqa: E731
-    used = sum(not (bit("ellipsis", i) or bit("new_axis", i)) for i in range(n))
-    if used > rank or sum(bit("ellipsis", i) for i in range(n)) > 1:
-        raise FormatError(f"{used} indices for a tensor of rank {rank}, or more than one ellipsis")
-    cuts: list[tuple[int, int, int, int]] = []  # axis, start, stop, step
-    new: list[int] = []
-    shrink: list[int] = []
-    dim = place = 0  # of x, of the result before dims are dropped
-    for i in range(n):
-        if bit("ellipsis", i):
-            dim += rank - used
-            place += rank - used
-            continue
-        if bit("new_axis", i):
-            new.append(place)
-            place += 1
-            continue
-        one = bit("shrink_axis", i)
-        step = 1 if one else steps[i]
-        if step == 0:
-            raise FormatError("a stride of 0")
-        start = begin[i] if one or not bit("begin", i) else 0 if step > 0 else END
-        stop = END if step > 0 else -END
-        if one:
-            stop = start + 1 if start != -1 else END
-            shrink.append(place)
-        elif not bit("end", i):
-            stop = end[i]
-        cuts.append((dim, start, stop, step))
-        dim += 1
-        place += 1
-    if cuts:
-        axes, starts, stops, strides = (c.i64(*v) for v in zip(*cuts, strict=True))
-        x = c.op("slice", x, starts, stops, axes, strides)
-    if new:
-        x = c.op("unsqueeze", x, c.i64(*new))
-    if shrink:
-        x = c.op("squeeze", x, c.i64(*shrink))
-    return x if cuts or new else c.op("identity", x)
+    masks = {k: int(c.attr(f"{k}_mask", 0)) for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    return tensorflow.strided_slice(c, c.x(0), c.vector_of(1), c.vector_of(2), c.ints(3, "the strides"), masks)
 
 
 @handles("Pad", "PadV2", "MirrorPad")
@@ -137,17 +94,7 @@ def pad(c: Call) -> Value:
         return c.op("pad", x, vector, c.cast(c.x(2), x.dtype) if c.n > 2 else None)
     if c.attr("mode") == "REFLECT":
         return c.op("pad", x, vector, mode="reflect")
-    for axis, (before, after) in enumerate(pads.tolist()):  # SYMMETRIC repeats the border itself
-        size = c.shape(x)[axis]
-        if not before and not after:
-            continue
-        if not isinstance(size, int) or max(before, after) > size:
-            raise UnsupportedError(f"symmetric padding of {before} and {after} along a dim of {size}")
-        back = c.op("reverse", x, axes=(axis,))
-        cut = lambda a, b, axis=axis, back=back: c.op("slice", back, c.i64(a), c.i64(b), c.i64(axis))  # noqa: E731
-        parts = [cut(size - before, size)] * bool(before) + [x] + [cut(0, after)] * bool(after)
-        x = c.op("concat", *parts, axis=axis)
-    return x
+    return tensorflow.symmetric_pad(c, x, pads)
 
 
 @handles("Tile")
@@ -178,45 +125,12 @@ def depth_and_space(c: Call) -> Value:
 
 @handles("SpaceToBatchND")
 def space_to_batch(c: Call) -> Value:
-    """Pad, then move blocks of each spatial dim to the front of the batch."""
-    block, pads, x = c.ints(1, "the block"), c.static(2, "the padding").reshape(-1, 2), c.x(0)
-    rank, m = c.rank(x), len(block)
-    if pads.any():
-        full = np.zeros((rank, 2), np.int64)
-        full[1 : 1 + m] = pads
-        x = c.op("pad", x, c.i64(*full.T.reshape(-1).tolist()))
-    dims = known_dims(c, x)
-    split = [-1]
-    for i in range(m):
-        split += [dims[i + 1] // block[i], block[i]]
-    y = c.reshape(x, *split, *dims[1 + m :])
-    y = c.transpose(y, (*(2 + 2 * i for i in range(m)), 0, *(1 + 2 * i for i in range(m)), *range(1 + 2 * m, rank + m)))
-    return c.reshape(y, -1, *(d // b for d, b in zip(dims[1 : 1 + m], block, strict=True)), *dims[1 + m :])
+    return tensorflow.space_to_batch(c, c.x(0), c.ints(1, "the block"), c.static(2, "the padding").reshape(-1, 2))
 
 
 @handles("BatchToSpaceND")
 def batch_to_space(c: Call) -> Value:
-    """The inverse: blocks come back from the front of the batch, then the margins are cut off."""
-    block, crops, x = c.ints(1, "the block"), c.static(2, "the crops").reshape(-1, 2), c.x(0)
-    rank, m, dims = c.rank(x), len(block), known_dims(c, x)
-    y = c.reshape(x, *block, -1, *dims[1:])
-    perm = [m]
-    for i in range(m):
-        perm += [m + 1 + i, i]
-    y = c.transpose(y, (*perm, *range(2 * m + 1, rank + m)))
-    y = c.reshape(y, -1, *(d * b for d, b in zip(dims[1 : 1 + m], block, strict=True)), *dims[1 + m :])
-    if not crops.any():
-        return y
-    ends = [-int(e) if e else END for _, e in crops]
-    return c.op("slice", y, c.i64(*(int(b) for b, _ in crops)), c.i64(*ends), c.i64(*range(1, m + 1)))
-
-
-def known_dims(c: Call, x: Value) -> list[int]:
-    """The dims of x, numbers but for the first."""
-    dims = list(c.shape(x))
-    if not all(isinstance(d, int) for d in dims[1:]):
-        raise UnsupportedError("height and width of the input are not known; give them with --input-shape")
-    return dims
+    return tensorflow.batch_to_space(c, c.x(0), c.ints(1, "the block"), c.static(2, "the crops").reshape(-1, 2))
 
 
 # ---- gathering

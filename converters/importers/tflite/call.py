@@ -19,7 +19,6 @@ from deploykit.converters.ir.build import Body, Emitter, handler_table
 from deploykit.converters.ir.tflite_schema import ACTIVATIONS
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import QuantParams, Value
-from deploykit.graph.dims import DimLike
 
 Item = Any  # Value, Handle, Complex or MISSING
 
@@ -133,11 +132,6 @@ class Call(Emitter):
     def i64_of(self, i: int) -> Value:
         """Input ``i`` as int64, for our shape-like operands."""
         return self.cast(self.raw(i), "int64")
-
-    def sizes(self, v: Value) -> list[DimLike | None] | None:
-        """A shape-like value where it is known while importing: numbers, symbols, or None per entry."""
-        value = self.body.builder.spec(v).value
-        return None if value is None else [d if not hasattr(d, "__index__") else int(d) for d in value.reshape(-1)]
 
     # ---- options
     def options(self, kind: str) -> Row:

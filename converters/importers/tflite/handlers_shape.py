@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, Complex, Item, handles, same_quant
-from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
+from deploykit.converters.ir import tensorflow
+from deploykit.converters.ir.tensorflow import slice_sized, split_sizes
 from deploykit.errors import FormatError
 from deploykit.graph import Value
-from deploykit.graph.dims import DimLike
 
 
 @handles("RESHAPE")
@@ -112,105 +112,10 @@ def slice_(c: Call) -> Value:
 
 @handles("STRIDED_SLICE")
 def strided_slice(c: Call) -> Value:
-    """NumPy-like slicing; masks say which entries of begin and end count, are new dims, or pick one element."""
     o = c.options("StridedSliceOptions")
-    x = c.moved()
-    begin, end = entries(c, 1), entries(c, 2)
+    masks = {k: getattr(o, f"{k}_mask") for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     steps = c.ints(3, "the strides")
-    n, rank = len(steps), c.rank(x)
-    if len(begin) != n or len(end) != n:
-        raise FormatError(f"begin, end and strides have {len(begin)}, {len(end)} and {n} entries")
-    ellipsis = [i for i in range(n) if o.ellipsis_mask >> i & 1]
-    if len(ellipsis) > 1:
-        raise FormatError("more than one ellipsis")
-    used = sum(1 for i in range(n) if not (o.ellipsis_mask >> i & 1 or o.new_axis_mask >> i & 1))
-    if used > rank:
-        raise FormatError(f"{used} indices for a tensor of rank {rank}")
-    starts: list[Any] = []
-    stops: list[Any] = []
-    axes: list[int] = []
-    strides: list[int] = []
-    shrink: list[int] = []
-    new: list[int] = []
-    dim = place = 0  # of x, of the result before dims are dropped
-    for i in range(n):
-        if o.ellipsis_mask >> i & 1:
-            dim += rank - used
-            place += rank - used
-        elif o.new_axis_mask >> i & 1:
-            new.append(place)
-            place += 1
-        else:
-            one = bool(o.shrink_axis_mask >> i & 1)
-            step = 1 if one else steps[i]
-            if step == 0:
-                raise FormatError("a stride of 0")
-            first: Any = begin[i]
-            last: Any = end[i]
-            if o.offset and not o.end_mask >> i & 1:
-                last = added(c, first, last)
-            if o.begin_mask >> i & 1 and not one:
-                first = 0 if step > 0 else END
-            if one:
-                last = next_one(c, first)
-            elif o.end_mask >> i & 1:
-                last = END if step > 0 else -END
-            if one or not (same_number(first, 0 if step > 0 else END) and same_number(last, END) and step == 1):
-                starts.append(first)
-                stops.append(last)
-                axes.append(dim)
-                strides.append(step)
-            if one:
-                shrink.append(place)
-            dim += 1
-            place += 1
-    if axes:
-        x = c.op("slice", x, vector(c, starts), vector(c, stops), c.i64(*axes), c.i64(*strides))
-    if new:
-        x = c.op("unsqueeze", x, c.i64(*new))
-    if shrink:
-        x = c.op("squeeze", x, c.i64(*shrink))
-    return x if axes or new or shrink else c.op("identity", x)
-
-
-def entries(c: Call, i: int) -> list[Any]:
-    """The entries of an index vector: ints where known while importing, else int64 vectors of one."""
-    v = c.i64_of(i)
-    known = c.sizes(v)
-    (count,) = c.shape(v)
-    if not isinstance(count, int):
-        raise c.unsupported(f"input {i} of unknown length")
-    out: list[Any] = []
-    for k in range(count):
-        d = known[k] if known is not None else None
-        out.append(d if isinstance(d, int) else c.op("slice", v, c.i64(k), c.i64(k + 1), c.i64(0)))
-    return out
-
-
-def vector(c: Call, items: list[Any]) -> Value:
-    """Ints and vectors of one as an int64 vector."""
-    if all(isinstance(i, int) for i in items):
-        return c.i64(*items)
-    each = [c.i64(i) if isinstance(i, int) else i for i in items]
-    return each[0] if len(each) == 1 else c.op("concat", *each, axis=0)
-
-
-def same_number(item: Any, n: int) -> bool:
-    """Whether an entry is known to be n."""
-    return isinstance(item, int) and item == n
-
-
-def added(c: Call, a: Any, b: Any) -> Any:
-    """Sum of two entries."""
-    return a + b if isinstance(a, int) and isinstance(b, int) else c.op("add", vector(c, [a]), vector(c, [b]))
-
-
-def next_one(c: Call, first: Any) -> Any:
-    """End of the slice that holds one element: behind -1 comes the end."""
-    if isinstance(first, int):
-        return first + 1 if first != -1 else END
-    after = c.op("add", first, c.i64(1))
-    return c.op("where", c.op("equal", first, c.i64(-1)), c.i64(END), after)
+    return tensorflow.strided_slice(c, c.moved(), c.i64_of(1), c.i64_of(2), steps, masks, bool(o.offset))
 
 
 # ---- padding
@@ -242,20 +147,7 @@ def mirror_pad(c: Call) -> Value:
     x = c.moved()
     if c.options("MirrorPadOptions").mode == 0:
         return c.op("pad", x, pad_vector(c, 1), mode="reflect")
-    for axis, (before, after) in enumerate(c.static(1, "the padding").reshape(-1, 2).tolist()):
-        pieces = []
-        if before:
-            pieces.append(mirrored(c, x, axis, 0, before))
-        pieces.append(x)
-        if after:
-            pieces.append(mirrored(c, x, axis, -after, END))
-        x = x if len(pieces) == 1 else c.op("concat", *pieces, axis=axis)
-    return x
-
-
-def mirrored(c: Call, x: Value, axis: int, start: int, end: int) -> Value:
-    """A piece of x, flipped."""
-    return c.op("reverse", c.op("slice", x, c.i64(start), c.i64(end), c.i64(axis)), axes=(axis,))
+    return tensorflow.symmetric_pad(c, x, c.static(1, "the padding").reshape(-1, 2))
 
 
 # ---- blocks
@@ -265,82 +157,18 @@ def depth_and_space(c: Call) -> Value:
     return c.op(c.op_type.lower(), c.moved(), block=o.block_size)
 
 
-def dims_vector(c: Call, dims: list[DimLike], x: Value, scale: dict[int, tuple[int, int]]) -> list[Any]:
-    """Entries for dims of x: ints where known; a symbolic dim i is x's dim times a, divided by b (scale[i])."""
-    out: list[Any] = []
-    for i, d in enumerate(dims):
-        if isinstance(d, int):
-            out.append(d)
-            continue
-        v = c.dims(x, i, i + 1)
-        a, b = scale.get(i, (1, 1))
-        if a != 1:
-            v = c.op("mul", v, c.i64(a))
-        if b != 1:
-            v = c.op("floor_div", v, c.i64(b))
-        out.append(v)
-    return out
-
-
 @handles("SPACE_TO_BATCH_ND")
 def space_to_batch(c: Call) -> Value:
-    """Pad, then move blocks of each spatial dim to the front of the batch."""
-    block = c.ints(1, "the block")
+    q, x = c.out_quant(), c.moved()
+    zero = c.const(q.zero_point) if q is not None and x.dtype is not None and x.dtype.kind != "f" else None
     pads = c.static(2, "the padding").reshape(-1, 2)
-    m = len(block)
-    q = c.out_quant()
-    x = c.moved()
-    rank = c.rank(x)
-    if pads.any():
-        full = np.zeros((rank, 2), np.int64)
-        full[1 : 1 + m] = pads
-        zero = c.const(q.zero_point) if q is not None and x.dtype is not None and x.dtype.kind != "f" else None
-        x = c.op("pad", x, c.i64(*full.T.reshape(-1).tolist()), zero)
-    dims = list(c.shape(x))
-    each = dims_vector(
-        c,
-        [d // block[i - 1] if 1 <= i <= m else d for i, d in enumerate(dims)],
-        x,
-        {i + 1: (1, b) for i, b in enumerate(block)},
-    )
-    split: list[Any] = [each[0]]
-    for i in range(m):
-        split += [each[i + 1], block[i]]
-    split += each[1 + m :]
-    y = c.op("reshape", x, vector(c, split))
-    inner = [2 + 2 * i for i in range(m)]
-    outer = [1 + 2 * i for i in range(m)]
-    y = c.op("transpose", y, perm=(*inner, 0, *outer, *range(1 + 2 * m, rank + m)))
-    return c.op(
-        "reshape", y, vector(c, [-1 if not isinstance(each[0], int) else each[0] * int(np.prod(block)), *each[1:]])
-    )
+    return tensorflow.space_to_batch(c, x, c.ints(1, "the block"), pads, zero)
 
 
 @handles("BATCH_TO_SPACE_ND")
 def batch_to_space(c: Call) -> Value:
-    """The inverse: blocks come back from the front of the batch, then the margins are cut off."""
-    block = c.ints(1, "the block")
     crops = c.static(2, "the crops").reshape(-1, 2)
-    m = len(block)
-    x = c.moved()
-    rank, dims = c.rank(x), list(c.shape(x))
-    each = dims_vector(c, dims, x, {})
-    area = int(np.prod(block))
-    batch = each[0] // area if isinstance(each[0], int) else -1
-    y = c.op("reshape", x, vector(c, [*block, batch, *each[1:]]))
-    perm = [m]
-    for i in range(m):
-        perm += [m + 1 + i, i]
-    y = c.op("transpose", y, perm=(*perm, *range(2 * m + 1, rank + m)))
-    merged = [
-        d * block[i] if isinstance(d, int) else c.op("mul", d, c.i64(block[i])) for i, d in enumerate(each[1 : 1 + m])
-    ]
-    y = c.op("reshape", y, vector(c, [batch, *merged, *each[1 + m :]]))
-    if not crops.any():
-        return y
-    axes = [i + 1 for i in range(m)]
-    ends = [-int(e) if e else END for _, e in crops]
-    return c.op("slice", y, c.i64(*(int(b) for b, _ in crops)), c.i64(*ends), c.i64(*axes))
+    return tensorflow.batch_to_space(c, c.moved(), c.ints(1, "the block"), crops)
 
 
 # ---- making tensors

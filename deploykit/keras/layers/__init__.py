@@ -20,16 +20,22 @@ _NAMES = {
     "conv": """AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D AdaptiveMaxPooling1D
     AdaptiveMaxPooling2D AdaptiveMaxPooling3D AveragePooling1D AveragePooling2D AveragePooling3D AvgPool1D
     AvgPool2D AvgPool3D Conv1D Conv1DTranspose Conv2D Conv2DTranspose Conv3D Conv3DTranspose Convolution1D
-    Convolution2D Convolution3D DepthwiseConv1D DepthwiseConv2D GlobalAveragePooling1D GlobalAveragePooling2D
-    GlobalAveragePooling3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D MaxPool1D MaxPool2D MaxPool3D
-    MaxPooling1D MaxPooling2D MaxPooling3D SeparableConv1D SeparableConv2D""",
+    Convolution2D Convolution3D Convolution1DTranspose Convolution2DTranspose Convolution3DTranspose DepthwiseConv1D DepthwiseConv2D GlobalAveragePooling1D GlobalAveragePooling2D
+    GlobalAveragePooling3D GlobalAvgPool1D GlobalAvgPool2D GlobalAvgPool3D GlobalMaxPool1D GlobalMaxPool2D
+    GlobalMaxPool3D GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D MaxPool1D MaxPool2D MaxPool3D
+    MaxPooling1D MaxPooling2D MaxPooling3D SeparableConv1D SeparableConv2D SeparableConvolution1D
+    SeparableConvolution2D""",
+    "audio": "MelSpectrogram STFTSpectrogram",
     "norm": """BatchNormalization GroupNormalization LayerNormalization RMSNormalization SpectralNormalization
     UnitNormalization""",
     "attention": """AdditiveAttention Attention GroupQueryAttention MultiHeadAttention""",
     "rnn": """Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D GRU GRUCell LSTM LSTMCell RNN SimpleRNN SimpleRNNCell
     StackedRNNCells TimeDistributed""",
-    "preprocessing": """CategoryEncoding CenterCrop Normalization RandomBrightness RandomContrast RandomCrop RandomFlip RandomRotation
-    RandomTranslation RandomZoom Rescaling Resizing""",
+    "preprocessing": """AugMix CategoryEncoding CenterCrop CutMix Discretization MixUp Normalization RandAugment
+    RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomCrop RandomElasticTransform
+    RandomErasing RandomFlip RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective
+    RandomPosterization RandomRotation RandomSaturation RandomSharpness RandomShear RandomTranslation RandomZoom
+    Rescaling Resizing""",
     "text": "IntegerLookup StringLookup TextVectorization",
 }  # fmt: skip
 _FILE_OF = {name: file for file, names in _NAMES.items() for name in names.split()}

@@ -318,3 +318,51 @@ class CategoryEncoding(Layer):
         if count_weights is not None:
             hot = hot * N.expand_dims(N.cast(count_weights, self.dtype), -1)
         return N.sum(hot, -2) if self.output_mode == "count" else N.max(hot, -2)
+
+
+class _NotWhileTraining(Layer):
+    """Changes images while training in ways that are not here: files that hold one are read and run, not trained."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**{k: v for k, v in kwargs.items() if k in ("name", "trainable", "dtype")})
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        if training:
+            raise InputError(
+                f"layer '{self.name}': {type(self).__name__} does nothing in inference and is not here for training; "
+                "change the data before the model, or take RandomFlip, RandomRotation, RandomZoom, RandomContrast ..."
+            )
+        return N.cast(inputs, self.dtype)
+
+
+for _name in (
+    "AugMix CutMix MixUp RandAugment RandomColorDegeneration RandomColorJitter RandomElasticTransform RandomErasing "
+    "RandomGaussianBlur RandomGrayscale RandomHue RandomInvert RandomPerspective RandomPosterization RandomSaturation "
+    "RandomSharpness RandomShear"
+).split():
+    globals()[_name] = type(_name, (_NotWhileTraining,), {"__module__": __name__, "__doc__": _NotWhileTraining.__doc__})
+
+
+class Discretization(Layer):
+    """Numbers to the index of their bin, as it is, one-hot, multi-hot or counted."""
+
+    def __init__(self, bin_boundaries: Any = None, num_bins: int | None = None, epsilon: float = 0.01, output_mode: str = "int", sparse: bool = False, **kwargs: Any) -> None:  # fmt: skip
+        super().__init__(**kwargs)
+        if bin_boundaries is None:
+            raise InputError("Discretization: bins are not learnt from data here; give bin_boundaries.")
+        if sparse or output_mode not in ("int", "one_hot", "multi_hot", "count"):
+            raise InputError(
+                f"Discretization: got output_mode={output_mode!r}, sparse={sparse}; expected int, one_hot, multi_hot or "
+                "count, and no sparse tensors."
+            )
+        self.bin_boundaries, self.output_mode = [float(b) for b in bin_boundaries], output_mode
+
+    def get_config(self) -> dict[str, Any]:
+        return {k: v for k, v in super().get_config().items() if k != "trainable"}  # Keras' own takes none
+
+    def call(self, inputs: Any) -> Any:
+        bounds = np.asarray(self.bin_boundaries, np.float32)
+        at = N.sum(N.cast(N.expand_dims(N.cast(inputs, "float32"), -1) >= bounds, "int32"), -1)
+        if self.output_mode == "int":
+            return N.cast(at, "int64")
+        return CategoryEncoding(len(bounds) + 1, self.output_mode)(at)

@@ -269,7 +269,8 @@ class Functional(Model):
                 if "args" not in c:
                     raise InputError("this model was saved by Keras 2; save it again with Keras 3.")
                 args = [_map(unpack, a) for a in c["args"]]
-                kwargs = {k: _map(unpack, v) for k, v in c["kwargs"].items()}
+                # "training" is how the layer was called when the model was made; how the model is called later counts
+                kwargs = {k: _map(unpack, v) for k, v in c["kwargs"].items() if k != "training"}
                 got = layer(*args, **{k: v for k, v in kwargs.items() if v is not None})
                 outputs[layer.name, i] = tree.flatten(got)[0]
             if len(left) == len(pending):

@@ -10,7 +10,7 @@ import pytest
 
 from deploykit.converters.ir import views
 from deploykit.converters.passes import common_subexpressions, dead_code, layout, simplify
-from deploykit.graph import Graph, Value
+from deploykit.graph import Dim, Graph, Value
 from deploykit.ops import GraphBuilder
 from tests.support.rewrites import build, input_f32, rewrite
 
@@ -295,3 +295,13 @@ def test_random_graphs(seed: int) -> None:
     before = sum(1 for n in g.nodes if n.op == "transpose")
     rewrite(g, simplify.run, dead_code.run, layout.run, simplify.run, dead_code.run, dims={"n": 2})
     assert layout.run(g) == {} or transposes(g) <= before
+
+
+def test_inputs_keep_their_names() -> None:
+    """Moves that undo each other leave the input itself as a conv's operand."""
+    b = GraphBuilder()
+    x = b.input("signal", "float32", (Dim.symbol("n"), 70, 1))
+    moved = b.op("reshape", b.op("transpose", x, perm=(0, 2, 1)), np.array([-1, 70, 1]), out="inner")
+    g = b.output(b.op("conv", moved, np.ones((3, 5, 1), np.float32)), "y")
+    layout.run(g)
+    assert [v.name for v in g.inputs] == ["signal"] and transposes(g) == 0
