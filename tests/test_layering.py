@@ -11,7 +11,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Lowest first: a module may import modules of its own layer's prefix and of layers before it.
 LAYERS: list[tuple[str, ...]] = [
-    ("deploykit.errors", "deploykit.dtypes", "deploykit.hooks", "deploykit.strings", "deploykit.units"),
+    (
+        "deploykit.errors",
+        "deploykit.dtypes",
+        "deploykit.folders",
+        "deploykit.hooks",
+        "deploykit.strings",
+        "deploykit.units",
+    ),
     (
         "deploykit.graph.dims",
         "deploykit.graph.ir",

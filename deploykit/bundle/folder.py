@@ -15,7 +15,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from deploykit import bindings
+from deploykit import bindings, folders
 from deploykit.bundle import compiler, engine, example, header, java, sizes, swift
 from deploykit.errors import InputError, UnsupportedError
 from deploykit.graph import Graph
@@ -102,7 +102,7 @@ def build(
             _compile(tool, source, work / bundle.library, bundle, [f"-I{place['header']}"])
         _build_files(work, target, face, where, package, tool is not None)
         _finish(work, bundle)
-        _replace(work, out)
+        folders.replace(work, out)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return bundle
@@ -180,21 +180,3 @@ def _check_place(out: Path) -> None:
         raise InputError(f"{out} is there and is not a folder; give another -o.")
     if any(out.iterdir()) and not _ours(out):
         raise InputError(f"{out} holds other things, not an earlier bundle; give an empty or a new folder with -o.")
-
-
-def _replace(work: Path, out: Path) -> None:
-    """Put the finished folder in its place; the old one goes when the new one is there."""
-    if not out.exists():
-        work.rename(out)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    try:
-        out.rename(old / "bundle")
-        try:
-            work.rename(out)
-        except OSError:
-            (old / "bundle").rename(out)
-            raise
-    finally:
-        if out.exists():  # else the old folder is the only copy
-            shutil.rmtree(old, ignore_errors=True)

@@ -22,6 +22,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from deploykit import folders
 from deploykit.errors import EngineError, InputError
 from deploykit.web import forms, headers, vectors
 
@@ -288,23 +289,10 @@ def _check_target(out: Path) -> None:
 
 def _replace(work: Path, out: Path) -> None:
     """Put the finished folder in its place; what others put into the old one comes along."""
-    if not out.exists():
-        work.rename(out)
-        return
     ours = _files(out) or set()
-    for p in sorted(out.rglob("*")):
+    for p in sorted(out.rglob("*")) if out.exists() else []:
         name = p.relative_to(out).as_posix()
         if (p.is_file() or p.is_symlink()) and name not in ours and not os.path.lexists(work / name):
             (work / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(p, work / name, follow_symlinks=False)
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}-old-", dir=out.parent))
-    try:
-        out.rename(old / "site")
-        try:
-            work.rename(out)
-        except OSError:
-            (old / "site").rename(out)
-            raise
-    finally:
-        if out.exists():  # else the old folder is the only copy
-            shutil.rmtree(old, ignore_errors=True)
+    folders.replace(work, out)
