@@ -265,7 +265,7 @@ class Amalgamation:
             for h in u.headers:
                 put(h)
             # tables with a row for every op keep those of the ops wanted
-            u.body = re.sub(r"\b(unary<name##_fn>|binary<name##_fn2>),", r"has_##name ? \1 : nullptr,", u.body)
+            u.body = re.sub(r"\b(unary<name##_fn>|binary<name##_fn2>),", r"DK_KEPT(name, \1),", u.body)
             dot = "" if family in self.dot_families else " && !defined(DK_SET_DOT)"
             out.append(f"#if defined(DK_PART_set_{family}){dot} && !defined({OWN})\n{inside(u, family + '_')}\n#endif")
         for path in self.own:

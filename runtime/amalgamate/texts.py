@@ -52,8 +52,13 @@ CASES
   return op != Opcode{};
 #endif
 }
+#if defined(DK_CUT)
 HAS
 constexpr bool has_gelu_tanh = has_gelu;  // an attr's choice with a kernel of its own
+#define DK_KEPT(name, kernel) has_##name ? kernel : nullptr
+#else
+#define DK_KEPT(name, kernel) kernel
+#endif
 template <int N>
 constexpr int count_wanted(const OpDef (&rows)[N]) {
   int n = 0;
