@@ -376,6 +376,29 @@ class LossFunctionWrapper(Loss):
         return self.fn(y_true, y_pred, **self.kwargs)
 
 
+def circle(
+    y_true: Any, y_pred: Any, ref_labels: Any = None, ref_embeddings: Any = None, remove_diagonal: bool = True,
+    gamma: float = 80.0, margin: float = 0.4,
+) -> Tensor:  # fmt: skip
+    """Circle loss (Sun et al. 2020) of normalized embeddings [batch, n] with a label each, against the references (None:
+    the batch itself)."""
+    p, t = convert_to_tensor(y_pred), N.cast(y_true, "int32")
+    others = p if ref_embeddings is None else convert_to_tensor(ref_embeddings)
+    labels = t if ref_labels is None else N.cast(ref_labels, "int32")
+    distance = N.maximum(1.0 - N.matmul(p, N.transpose(others)), 0.0)
+    same = N.equal(N.reshape(t, (-1, 1)), N.reshape(labels, (1, -1)))
+    other = N.logical_not(same)
+    if remove_diagonal:
+        rows, columns = (N.expand_dims(N.cumsum(N.ones_like(N.reshape(v, (-1,)))), i) for v, i in ((t, 1), (labels, 0)))
+        same = N.logical_and(same, N.not_equal(rows, columns))
+    near = -gamma * (margin + distance) * (margin - distance)
+    far = gamma * N.maximum(1.0 + margin - distance, 0.0) * (1.0 - margin - distance)
+    parts = [N.logsumexp(N.where(m, v, float("-inf")), 1) for m, v in ((same, near), (other, far))]
+    loss = F.softplus(parts[0] + parts[1])
+    loss._keras_mask = N.greater(loss, 0.0)
+    return loss
+
+
 def _loss_class(name: str, fn: Callable[..., Any], **defaults: Any) -> type[Loss]:
     """A Loss class for a function whose further arguments are ``defaults``."""
     import inspect
@@ -444,6 +467,7 @@ CategoricalGeneralizedCrossEntropy = _loss_class(
     "CategoricalGeneralizedCrossEntropy", categorical_generalized_cross_entropy, q=0.5
 )
 CTC = _loss_class("CTC", ctc)
+Circle = _loss_class("Circle", circle, gamma=80.0, margin=0.4, remove_diagonal=True)
 Dice = _loss_class("Dice", dice, axis=None)
 Tversky = _loss_class("Tversky", tversky, alpha=0.5, beta=0.5, axis=None)
 
@@ -451,13 +475,13 @@ FUNCTIONS = (
     mean_squared_error, mean_absolute_error, mean_absolute_percentage_error, mean_squared_logarithmic_error,
     cosine_similarity, huber, log_cosh, hinge, squared_hinge, categorical_hinge, kl_divergence, poisson,
     binary_crossentropy, categorical_crossentropy, sparse_categorical_crossentropy, binary_focal_crossentropy,
-    categorical_focal_crossentropy, categorical_generalized_cross_entropy, ctc, dice, tversky,
+    categorical_focal_crossentropy, categorical_generalized_cross_entropy, circle, ctc, dice, tversky,
 )  # fmt: skip
 CLASSES = (
     MeanSquaredError, MeanAbsoluteError, MeanAbsolutePercentageError, MeanSquaredLogarithmicError, CosineSimilarity,
     Huber, LogCosh, Hinge, SquaredHinge, CategoricalHinge, KLDivergence, Poisson, BinaryCrossentropy,
     CategoricalCrossentropy, SparseCategoricalCrossentropy, BinaryFocalCrossentropy, CategoricalFocalCrossentropy,
-    CategoricalGeneralizedCrossEntropy, CTC, Dice, Tversky,
+    CategoricalGeneralizedCrossEntropy, Circle, CTC, Dice, Tversky,
 )  # fmt: skip
 ALIASES = dict(
     mse=mean_squared_error, mae=mean_absolute_error, mape=mean_absolute_percentage_error,

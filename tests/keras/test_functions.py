@@ -43,6 +43,7 @@ LABELS = {
     "integer": (ints(6, high=5), rng(2).dirichlet(np.ones(5), 6).astype(np.float32)),
     "logits": (ints(6, high=5), floats(6, 5, seed=6)),
     "one hot logits": (np.eye(5, dtype=np.float32)[ints(6, high=5)], floats(6, 5, seed=6)),
+    "labels": (np.array([0, 1, 0, 1, 2, 0]), rng(7).dirichlet(np.ones(4), 6).astype(np.float32)),  # 2 has no partner
     "binary logits": (ints(6, 4, high=2).astype(np.float32), floats(6, 4, seed=3)),
 }
 LOSSES = [
@@ -59,6 +60,7 @@ LOSSES = [
     ("BinaryFocalCrossentropy", {"from_logits": True}, "binary logits"),
     ("CategoricalFocalCrossentropy", {}, "one hot"), ("CategoricalFocalCrossentropy", {"from_logits": True}, "one hot logits"),
     ("CategoricalGeneralizedCrossEntropy", {}, "integer"), ("Dice", {}, "binary"), ("Tversky", {"alpha": 0.3}, "binary"),
+    ("Circle", {"gamma": 8.0, "margin": 0.3}, "labels"), ("Circle", {"remove_diagonal": False}, "labels"),
 ]  # fmt: skip
 
 
