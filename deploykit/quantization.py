@@ -72,6 +72,28 @@ class Calibrated:
         return graph, choices
 
 
+def _kept(keep_float: tuple[str, ...], source: Graph, prepared: Graph) -> list[str]:
+    """Notes about names in ``keep_float`` whose nodes are gone; raises InputError for those that nothing ever had."""
+    import difflib
+
+    from deploykit.ops.core import REGISTRY
+
+    def names(graph: Graph) -> set[str]:
+        nodes = [n for g in graph.walk() for n in g.nodes]
+        return {n.name for n in nodes} | {v.name for n in nodes for v in n.outputs if v is not None}
+
+    now, before = names(prepared), names(source)
+    for k in keep_float:
+        if k not in now | before and k not in REGISTRY:
+            near = difflib.get_close_matches(k, [*now, *REGISTRY], 3)
+            hint = f" Did you mean {', '.join(map(repr, near))}?" if near else ""
+            raise InputError(
+                f"keep_float: there is no node, output or op '{k}'.{hint} `deploykit inspect MODEL --nodes` lists them."
+            )
+    gone = [k for k in keep_float if k not in now and k not in REGISTRY]
+    return [f"keep_float: '{k}' was merged into another node and is not kept apart; name that one" for k in gone]
+
+
 def quantize(
     graph: Graph,
     scheme: str,
@@ -100,7 +122,8 @@ def quantize(
     _check(graph, scheme, calibration, observer, block_size, io_dtype)
     repairs = _checked_repairs(repair, scheme, calibration)
     prepared, told = optimize(graph if scheme == "fp16" else widened(graph), stages=PREPARE)
-    notes: list[str] = []
+    keep_float = tuple(keep_float)
+    notes = _kept(keep_float, graph, prepared)
     data: Iterable[Feeds] = ()
     first: list[Feeds] = []
     if calibration is not None:
@@ -116,7 +139,7 @@ def quantize(
     if repairs is None:
         repairs, info["tried"] = _best_repairs(prepared, scheme, options, first)
     made = calibrated(prepared, scheme, options, repairs, first, data, progress)
-    made.keep = tuple(keep_float)
+    made.keep = keep_float
     keep: list[str] = []
     if choose is not None:
         keep, info["search"] = choose(made, first[:CHECKED])

@@ -64,6 +64,11 @@ def test_kept_nodes_stay_float(source: Path) -> None:
     assert "conv" in ops(report) and "qmatmul" in ops(report)
 
 
+def test_keeping_what_is_not_there_is_an_error(source) -> None:
+    with pytest.raises(InputError, match="keep_float: there is no node, output or op 'convv'. Did you mean .*'conv'"):
+        dk.convert(source, quantize="dynamic", keep_float=["convv"])
+
+
 @pytest.mark.parametrize(
     ("observer", "least"), [("minmax", 30), ("percentile", 30), ("mse", 30), ("entropy", 25), ("moving_average", 15)]
 )
