@@ -24,7 +24,7 @@ constexpr uint64_t kSpinNs = 100'000;
 #if defined(__linux__)
 // A region that waited this long, and longer than its own part took, lost its worker to another program.
 constexpr uint64_t kStallNs = 200'000, kMostAloneNs = 250'000'000;
-constexpr uint64_t kAlonePerStall = 16;  // so stalls take at most a sixteenth of the time
+constexpr uint32_t kMostPerStall = 4;  // as a power of two: stalls take at most a sixteenth of the time
 #endif
 
 void pause() {
@@ -60,6 +60,7 @@ uint64_t thread_ns() {
 pthread_mutex_t g_lock = PTHREAD_MUTEX_INITIALIZER;
 ThreadPool* g_free;
 bool g_fork_hook;
+cpu_set_t g_cpus;  // of the first caller: others may have been pinned since, by other libraries
 
 // The child of a fork has none of the threads: it forgets the pools (and the lock, which another thread may have held).
 void forget_in_child() {
@@ -87,7 +88,10 @@ ThreadPool* ThreadPool::acquire(int threads) {
   if (threads <= 1) return nullptr;
   int workers = (threads > kMaxWorkers + 1 ? kMaxWorkers + 1 : threads) - 1;
   pthread_mutex_lock(&g_lock);
-  if (!g_fork_hook) g_fork_hook = pthread_atfork(nullptr, nullptr, forget_in_child) == 0;
+  if (!g_fork_hook) {
+    g_fork_hook = pthread_atfork(nullptr, nullptr, forget_in_child) == 0;
+    if (sched_getaffinity(0, sizeof g_cpus, &g_cpus)) CPU_ZERO(&g_cpus);
+  }
   ThreadPool** at = &g_free;
   while (*at && (*at)->workers_ != workers) at = &(*at)->next_;
   ThreadPool* pool = *at;
@@ -118,6 +122,7 @@ void ThreadPool::release() {
   // pushed the two together.
   const uint64_t now = now_ns(), wall = now - lent_at_, lost = wall - (thread_ns() - lent_cpu_);
   if (alone_until_ == 0 && lost < wall && lost > kStallNs && lost > wall / 8) stay_alone(now, lost);
+  if (alone_until_ == 0 && per_stall_ > 0) --per_stall_;
   pthread_mutex_lock(&g_lock);
   next_ = g_free;
   g_free = this;
@@ -125,18 +130,18 @@ void ThreadPool::release() {
 }
 
 void ThreadPool::stay_alone(uint64_t now, uint64_t lost) {
-  const uint64_t ns = lost * kAlonePerStall;
+  const uint64_t ns = lost << per_stall_;
   alone_until_ = now + (ns < kMostAloneNs ? ns : kMostAloneNs);
+  if (per_stall_ < kMostPerStall) per_stall_ += 2;
 }
 
 // Sleeping workers shall not come up on the CPU that the caller is busy on: where the others are busy too, the kernel
 // finds that one as good as any, and worker and caller then take turns for milliseconds.
 void ThreadPool::part_from_caller() {
-  cpu_set_t cpus;
+  cpu_set_t cpus = g_cpus;
   const int here = sched_getcpu();
-  if (here < 0 || here >= CPU_SETSIZE || sched_getaffinity(0, sizeof cpus, &cpus)) return;
-  if (!CPU_ISSET(here, &cpus) || CPU_COUNT(&cpus) < 2) return;
-  CPU_CLR(here, &cpus);
+  if (here >= 0 && here < CPU_SETSIZE) CPU_CLR(here, &cpus);
+  if (CPU_COUNT(&cpus) == 0) return;
   for (int i = 0; i < workers_; ++i)
     if (__atomic_load_n(&worker_[i].parked, __ATOMIC_ACQUIRE)) sched_setaffinity(worker_[i].thread, sizeof cpus, &cpus);
 }

@@ -74,6 +74,7 @@ class ThreadPool {
   [[maybe_unused]] uint32_t inside_ = 0;  // workers that have not left
   // Linux: until when the caller works alone, or 0; wall and CPU time of the caller when it got the pool.
   [[maybe_unused]] uint64_t alone_until_ = 0, lent_at_ = 0, lent_cpu_ = 0;
+  [[maybe_unused]] uint32_t per_stall_ = 0;  // alone for 2 to the power of this times the next stall
   ThreadPool* next_ = nullptr;
   Worker worker_[kMaxWorkers];
 };
