@@ -1,7 +1,11 @@
 """Graph IR: :class:`Graph`, :class:`Node`, :class:`Value`, symbolic :class:`Dim`, text form, verifier, ``.dk`` files."""
 
+from typing import TYPE_CHECKING, Any
+
 from deploykit.graph.dims import Dim, DimLike, Shape, dim_max, dim_min, is_non_negative
-from deploykit.graph.ir import Graph, Node, QuantParams, Value, Variable, replace_uses
+
+if TYPE_CHECKING:
+    from deploykit.graph.ir import Graph, Node, QuantParams, Value, Variable, replace_uses
 
 __all__ = [
     "Dim",
@@ -17,3 +21,12 @@ __all__ = [
     "is_non_negative",
     "replace_uses",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """The names of :mod:`deploykit.graph.ir`, loaded when first asked for: running a model takes dims alone."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from deploykit.graph import ir
+
+    return getattr(ir, name)

@@ -36,6 +36,22 @@ QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, i
   return l;
 }
 
+// k contiguous bytes of a column, four at a time to every nr-th quad; returns their sum.
+static int32_t pack_column(const uint8_t* b, int64_t k, uint8_t flip, int64_t nr, int8_t* to) {
+  const uint32_t turn = flip * 0x01010101u;
+  int64_t r = 0;
+  for (; r + 4 <= k; r += 4, to += nr * 4) {
+    uint32_t quad;
+    std::memcpy(&quad, b + r, 4);
+    quad ^= turn;
+    std::memcpy(to, &quad, 4);
+  }
+  for (int64_t i = 0; r + i < k; ++i) to[i] = static_cast<int8_t>(b[r + i] ^ flip);
+  int32_t sum = 0;
+  for (int64_t i = 0; i < k; ++i) sum += static_cast<int8_t>(b[i] ^ flip);
+  return sum;
+}
+
 void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* packed, int32_t* sums, int64_t p0,
                 int64_t p1) {
   const int64_t k4 = (layout.k + 3) / 4;
@@ -50,6 +66,10 @@ void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* pack
         for (int64_t t = 0; t < layout.taps; ++t) {
           const uint8_t* b = from.b + t * from.tap_stride + (column + j) * from.col;
           int8_t* to = panel + t * k4 * nr * 4 + j * 4;
+          if (from.row == 1) {
+            sum += pack_column(b, layout.k, from.flip, nr, to);
+            continue;
+          }
           for (int64_t r = 0; r < layout.k; ++r) {
             const int8_t v = static_cast<int8_t>(b[r * from.row] ^ from.flip);
             to[(r / 4) * nr * 4 + r % 4] = v;
