@@ -40,6 +40,20 @@ REAL = {
 INT8 = ["mobilenetv2-int8", "resnet50-int8"]
 MODELS = [*zoo.ZOO, *INT8, *REAL]
 Row = dict[str, Any]
+# What keeps a model from being faster, by the profiler on two cores with AVX-512, 2 MB of L2 each (30 Nov 2026; one
+# core does 166 to 175 GFLOP/s in fp32).
+BOUNDS = {
+    "mobilenetv2": "layers on 112 x 112 move 1.6 to 4.8 MB through L3 (16 to 96 channels: 86 GFLOP/s; depthwise "
+    "with stride 2: 23), which only fusing blocks by strips of rows would spare; the classifier "
+    "reads 5 MB of weights at 17 GB/s.",
+    "resnet50": "products reach 130 to 170 GFLOP/s; on 56 x 56 with a residual (112) they read and write 3.2 MB each from and to "
+    "L3; the last stage is bound by reading weights.",
+    "transformer": "products reach 150 to 158 GFLOP/s; GELU takes a tenth of its layer.",
+    "ocr-recognise": "products are three quarters of the time and reach 152 to 160 GFLOP/s; 5 x 5 depthwise layers 60 to 80; the "
+    "last product (40 x 120 x 6625) 75: it writes rows of 6625 unaligned numbers and reads 3.2 MB of weights once.",
+    "ds_cnn": "kernels take all but 1 us; on images 5 wide two of five columns of a depthwise layer are borders (42 GFLOP/s).",
+    "lstm": "each step reads all recurrent weights from L2 for one row.",
+}
 
 
 def model(name: str, folder: Path) -> tuple[Path, dict[str, np.ndarray]]:
@@ -175,6 +189,9 @@ def page(rows: list[Row], names: list[str], rounds: int, note: str = "") -> str:
         "![time of the fastest peer over ours](performance.svg)",
         "",
     ]
+    bounds = [f"* {name}: {why}" for name, why in BOUNDS.items() if any(r["model"] == name for r in rows)]
+    if bounds:
+        lines += ["What bounds ours in fp32:", "", *bounds, ""]
     if missing:
         lines += ["Not run:", "", *missing, ""]
     return "\n".join(lines)
