@@ -34,12 +34,12 @@ class Generator:
 
     def key(self) -> int:
         """The next key: never 0, which would mean "from the OS"."""
-        from deploykit.ops.random import philox
+        from deploykit.ops.random import philox_block
 
         with self._lock:
             n, self.draws = self.draws, self.draws + 1
-        words = philox(self.seed & 0xFFFFFFFFFFFFFFFF, n, 1)[0]
-        return int(words[0]) | (int(words[1]) & 0x3FFFFFFF) << 32 | 1
+        low, high, _, _ = philox_block(self.seed & 0xFFFFFFFFFFFFFFFF, n)
+        return low | (high & 0x3FFFFFFF) << 32 | 1
 
     def get_state(self) -> tuple[int, int]:
         """(seed, draws so far)."""

@@ -47,24 +47,34 @@ Generator next_run(const Context& c, int seed_attr) {
 // The upper 24 bits of a word as a number in [0, 1).
 inline double unit(uint32_t w) { return static_cast<double>(w >> 8) * 0x1p-24; }
 
-// Element i of a block as a number in [0, 1), of as many bits as its dtype holds (float64 takes two words).
-inline double fraction(DType t, const uint32_t* w, int i) {
+// Elements of so many blocks are made at a time, so that conversions go over more than a few numbers.
+constexpr int kBlocks = 64, kMost = 4 * kBlocks;
+
+// n numbers in [0, 1) of words, each of as many bits as its dtype holds (float64 takes two words).
+void fractions(DType t, const uint32_t* w, int n, double* d) {
   if (t == DType::f64)
-    return static_cast<double>((static_cast<uint64_t>(w[2 * i]) << 32 | w[2 * i + 1]) >> 11) * 0x1p-53;
-  if (t == DType::f16) return static_cast<double>(w[i] >> 21) * 0x1p-11;
-  if (t == DType::bf16) return static_cast<double>(w[i] >> 24) * 0x1p-8;
-  return unit(w[i]);
+    for (int i = 0; i < n; ++i)
+      d[i] = static_cast<double>((static_cast<uint64_t>(w[2 * i]) << 32 | w[2 * i + 1]) >> 11) * 0x1p-53;
+  else if (t == DType::f16)
+    for (int i = 0; i < n; ++i) d[i] = static_cast<double>(w[i] >> 21) * 0x1p-11;
+  else if (t == DType::bf16)
+    for (int i = 0; i < n; ++i) d[i] = static_cast<double>(w[i] >> 24) * 0x1p-8;
+  else
+    for (int i = 0; i < n; ++i) d[i] = unit(w[i]);
 }
 
-// Calls f(element, words, elements in the block) for every block, in parallel; a block holds `per_block` elements.
+// Calls f(first element, words, elements) for up to kMost elements at a time, in parallel; a block of four words makes
+// `per_block` elements.
 template <class F>
-void each_block(const OpContext& c, const Generator& g, int64_t n, int per_block, F&& f) {
-  c.parallel((n + per_block - 1) / per_block, 256, [&](int64_t from, int64_t to, int) {
-    uint32_t w[4];
-    for (int64_t b = from; b < to; ++b) {
-      g.block(static_cast<uint64_t>(b), w);
-      const int64_t left = n - b * per_block;
-      f(b * per_block, w, left < per_block ? static_cast<int>(left) : per_block);
+void each_part(const OpContext& c, const Generator& g, int64_t n, int per_block, F&& f) {
+  const int64_t blocks = (n + per_block - 1) / per_block;
+  c.parallel((blocks + kBlocks - 1) / kBlocks, 4, [&](int64_t from, int64_t to, int) {
+    uint32_t w[4 * kBlocks];
+    for (int64_t part = from; part < to; ++part) {
+      const int64_t b0 = part * kBlocks, left = n - b0 * per_block;
+      const int count = static_cast<int>(left < kBlocks * per_block ? left : kBlocks * per_block);
+      for (int b = 0; b * per_block < count; ++b) g.block(static_cast<uint64_t>(b0 + b), w + 4 * b);
+      f(b0 * per_block, w, count);
     }
   });
 }
@@ -93,9 +103,10 @@ Status random_uniform_run(OpContext& c) {
   const double low = c.attr_double(attr::random_uniform_::low), high = c.attr_double(attr::random_uniform_::high);
   const Generator g = next_run(c, attr::random_uniform_::seed);
   const size_t size = dtype_size(t);
-  each_block(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
-    double d[4], back[4];
-    for (int i = 0; i < n; ++i) d[i] = low + fraction(t, w, i) * (high - low);
+  each_part(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
+    double d[kMost], back[kMost];
+    fractions(t, w, n, d);
+    for (int i = 0; i < n; ++i) d[i] = low + d[i] * (high - low);
     char* out = y.as<char>() + static_cast<size_t>(at) * size;
     convert(DType::f64, d, t, out, n);
     if (!(high > low)) return;
@@ -122,9 +133,9 @@ Status keyed_uniform_run(OpContext& c) {
   Generator g;
   g.key = static_cast<uint64_t>(key[1]) << 32 | key[0];
   const size_t size = dtype_size(t);
-  each_block(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
-    double d[4];
-    for (int i = 0; i < n; ++i) d[i] = fraction(t, w, i);
+  each_part(c, g, y.count(), t == DType::f64 ? 2 : 4, [&](int64_t at, const uint32_t* w, int n) {
+    double d[kMost];
+    fractions(t, w, n, d);
     convert(DType::f64, d, t, y.as<char>() + static_cast<size_t>(at) * size, n);
   });
   return Code::ok;
@@ -139,9 +150,9 @@ Status random_normal_run(OpContext& c) {
   const double mean = c.attr_double(attr::random_normal_::mean), scale = c.attr_double(attr::random_normal_::scale);
   const Generator g = next_run(c, attr::random_normal_::seed);
   const size_t size = dtype_size(y.dtype);
-  each_block(c, g, y.count(), 4, [&](int64_t at, const uint32_t* w, int n) {
-    double d[4];
-    for (int i = 0; i < 4; i += 2) {  // Box and Muller: two words make two elements
+  each_part(c, g, y.count(), 4, [&](int64_t at, const uint32_t* w, int n) {
+    double d[kMost];
+    for (int i = 0; i < n; i += 2) {  // Box and Muller: two words make two elements
       const double r = std::sqrt(-2.0 * std::log(unit(w[i]) + 0x1p-24)), angle = 6.283185307179586 * unit(w[i + 1]);
       d[i] = mean + r * std::cos(angle) * scale;
       d[i + 1] = mean + r * std::sin(angle) * scale;
@@ -165,9 +176,9 @@ Status bernoulli_run(OpContext& c) {
   Tensor& y = *c.out(0);
   const Generator g = next_run(c, attr::bernoulli_::seed);
   const size_t from = dtype_size(p.dtype), to = dtype_size(y.dtype);
-  each_block(c, g, y.count(), 4, [&](int64_t at, const uint32_t* w, int n) {
-    double limit[4];
-    uint8_t hit[4];
+  each_part(c, g, y.count(), 4, [&](int64_t at, const uint32_t* w, int n) {
+    double limit[kMost];
+    uint8_t hit[kMost];
     convert(p.dtype, p.as<char>() + static_cast<size_t>(at) * from, DType::f64, limit, n);
     for (int i = 0; i < n; ++i) hit[i] = unit(w[i]) < limit[i];
     convert(DType::b8, hit, y.dtype, y.as<char>() + static_cast<size_t>(at) * to, n);
