@@ -1,1 +1,0 @@
-#include "kernels/qdepthwise/qdepthwise_impl.h"

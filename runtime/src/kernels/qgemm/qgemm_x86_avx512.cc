@@ -1,1 +1,0 @@
-#include "kernels/qgemm/qgemm_impl.h"
