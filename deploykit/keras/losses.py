@@ -188,9 +188,8 @@ def ctc_loss(target: Any, output: Any, target_length: Any, output_length: Any, m
     blank = N.zeros_like(t) + mask_index
     path = N.concatenate([N.reshape(N.stack([blank, t], -1), (-1, 2 * labels)), blank[:, :1]], 1)
     steps = N.moveaxis(N.log_softmax(p), 1, 0)  # [time, batch, classes]
-    # from two places before: only onto a label that differs from the one there
+    # from two places before: only onto a label that differs from the one there (blanks never do)
     jump = N.cast(N.concatenate([N.zeros_like(path[:, :2]), path[:, 2:] - path[:, :-2]], 1), "bool")
-    jump = N.logical_and(jump, N.not_equal(path, mask_index))
     never = N.cast(N.zeros_like(path), p.dtype) + _NEVER
     start = N.where(N.less(N.arange(places), 1), N.zeros_like(never), never)
     length = N.expand_dims(N.cast(output_length, "int64"), -1)

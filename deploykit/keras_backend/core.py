@@ -45,12 +45,26 @@ def our_dtype(dtype: Any) -> str:
     return name
 
 
+_REFLECTED = {
+    "add": "__radd__", "subtract": "__rsub__", "multiply": "__rmul__", "divide": "__rtruediv__", "power": "__rpow__",
+    "true_divide": "__rtruediv__", "floor_divide": "__rfloordiv__", "remainder": "__rmod__", "matmul": "__rmatmul__",
+}  # fmt: skip
+
+
 class Variable(KerasVariable):
     """A Keras variable whose value is a ``dk.Variable``: ops, tapes and traces know it."""
 
     __dk_apply__ = staticmethod(tensor.apply)
     __dk_read__ = True
-    __array_ufunc__ = None  # NumPy leaves operators to us
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """NumPy leaves operators to us (``array * variable``); its own functions get the numbers."""
+        if method == "__call__" and not kwargs and len(inputs) == 2 and isinstance(inputs[0], np.ndarray):
+            own = getattr(type(self), _REFLECTED.get(ufunc.__name__, ""), None)
+            if own is not None:
+                return own(self, inputs[0])
+        arrays = (x.numpy() if isinstance(x, Variable) else x for x in inputs)
+        return getattr(ufunc, method)(*arrays, **kwargs)
 
     def _initialize(self, value: Any) -> None:
         given = convert_to_tensor(value, dtype=self._dtype)
@@ -194,7 +208,7 @@ def traced(*xs: Any) -> bool:
 # ---------------------------------------------------------------- shape inference
 def compute_output_spec(fn, *args, **kwargs):
     """Trace fn on inputs of the given shapes, unknown dims once as 83 and once as 89; what differs stays unknown."""
-    with StatelessScope(), SymbolicScope(), tape.no_gradient():
+    with SymbolicScope(), tape.no_gradient():
         first = _outputs(fn, args, kwargs, 83)
         unknown = any(isinstance(x, KerasTensor) and None in x.shape for x in tree.flatten((args, kwargs)))
         second = _outputs(fn, args, kwargs, 89) if unknown else first
@@ -213,7 +227,8 @@ def _outputs(fn, args, kwargs, size):
             return Tensor(np.ones(dims, dtypes.dtype(our_dtype(x.dtype)).np))
         return trace.input(f"x{next(count)}", dtypes.dtype(our_dtype(x.dtype)), dims)
 
-    with trace.active():
+    # each time with a scope of its own: what one trace assigns to variables is nothing to the next
+    with trace.active(), StatelessScope():
         try:
             given, named = tree.map_structure(stand_in, (args, kwargs))
             return fn(*given, **named)
@@ -221,8 +236,9 @@ def _outputs(fn, args, kwargs, size):
             pass  # something asked for numbers: ones will do
     stack, state.current.traces = state.current.traces, []
     try:
-        given, named = tree.map_structure(lambda x: stand_in(x, True), (args, kwargs))
-        return fn(*given, **named)
+        with StatelessScope():
+            given, named = tree.map_structure(lambda x: stand_in(x, True), (args, kwargs))
+            return fn(*given, **named)
     finally:
         state.current.traces = stack
 

@@ -11,17 +11,27 @@ from deploykit.errors import UnsupportedError
 _SUFFIXES = {"dk": ".dk", "onnx": ".onnx", "litert": ".tflite", "tflite": ".tflite"}
 
 
+class NoSavedModelError(UnsupportedError, NotImplementedError):
+    """A SavedModel was asked for."""
+
+
+def suffix_of(filepath: Any, format: str | None) -> str | None:
+    """The suffix of the file to write, None where neither path nor format names one of ours."""
+    suffix = Path(filepath).suffix
+    return suffix if suffix in _SUFFIXES.values() else _SUFFIXES.get(str(format))
+
+
 def export(model: Any, filepath: Any, format: str | None = None, input_signature: Any = None, **kwargs: Any) -> Any:
     """What ``keras.Model.export`` does on our backend; returns the converter's report.
 
     The format is the path's suffix (``.dk``, ``.onnx``, ``.tflite``), or ``format``: "dk", "onnx", "litert".  Other
     arguments go to ``dk.convert``.
     """
-    path = Path(filepath)
-    suffix = path.suffix if path.suffix in _SUFFIXES.values() else _SUFFIXES.get(str(format))
+    path, suffix = Path(filepath), suffix_of(filepath, format)
     if suffix is None:
-        raise UnsupportedError(
-            f"export: format '{format}' and path '{path}' name no format that the deploykit backend writes. "
+        # the words that Keras has for its other backends, and what to do
+        raise NoSavedModelError(
+            "`export_saved_model` only currently supports the tensorflow, jax and torch backends. "
             "Write model.export('m.dk'), 'm.onnx' or 'm.tflite'."
         )
     kwargs.pop("verbose", None)

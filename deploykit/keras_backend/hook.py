@@ -31,8 +31,9 @@ GATES: dict[str, list[tuple[str, str]]] = {
         (
             "        from keras.src.export import export_litert\n",
             '        if backend.backend() == "deploykit":\n'
-            f"            from {_HOME}.export import export\n\n"
-            "            return export(self, filepath, format, input_signature=input_signature, **kwargs)\n",
+            f"            from {_HOME}.export import export, suffix_of\n\n"
+            "            if suffix_of(filepath, format) or format == 'tf_saved_model':\n"
+            "                return export(self, filepath, format, input_signature=input_signature, **kwargs)\n",
         ),
     ],
     "keras.src.layers.layer": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from keras.src import tree
 from keras.src.backend.common import stateless_scope
@@ -11,6 +12,8 @@ from deploykit.autodiff import control, state
 from deploykit.autodiff import numeric as N
 from deploykit.keras_backend.core import convert_to_tensor, sizes, traced
 from deploykit.ops.core import F
+
+_MASKS = ("_dropout_mask", "_recurrent_dropout_mask")  # of Keras' DropoutRNNCell
 
 
 def _turn(x):
@@ -45,6 +48,7 @@ def rnn(
         mask = mask if mask.ndim > 2 else N.expand_dims(mask, -1)
         mask = N.reshape(mask if time_major else _turn(mask), (steps, -1))
     extra = tuple(constants or ())
+    step_function = _with_masks(step_function)
     nested = isinstance(states, (tuple, list))
 
     def step(now, x):
@@ -81,6 +85,39 @@ def rnn(
     if not return_all_outputs:
         outputs = outputs[-1:]
     return last, outputs if time_major else _turn(outputs), states
+
+
+def _with_masks(step: Any) -> Any:
+    """``step`` with the dropout masks that its cells have now.
+
+    Keras draws a sequence's masks before the loop and drops them behind it; the way back runs the step again, later.
+    """
+    from keras.src.layers.layer import Layer
+    from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell
+
+    cells: list[Any] = []
+    todo = [c.cell_contents for c in step.__closure__ or ()]
+    while todo:
+        x = todo.pop()
+        if isinstance(x, DropoutRNNCell):
+            cells.append(x)
+        elif isinstance(x, Layer):
+            todo += [getattr(x, "cell", None), *getattr(x, "cells", ())]
+    held = [(c, name, getattr(c, name)) for c in cells for name in _MASKS if getattr(c, name, None) is not None]
+    if not held:
+        return step
+
+    def masked(*args: Any) -> Any:
+        before = [getattr(c, name) for c, name, _ in held]
+        for c, name, mask in held:
+            setattr(c, name, mask)
+        try:
+            return step(*args)
+        finally:
+            for (c, name, _), mask in zip(held, before, strict=True):
+                setattr(c, name, mask)
+
+    return masked
 
 
 def cudnn_ok(*args, **kwargs):
