@@ -14,7 +14,7 @@ PROGRAM = """
 import sys, warnings
 import deploykit.keras_backend
 import keras, numpy as np
-warnings.simplefilter("error")  # a step that cannot be traced warns
+warnings.simplefilter("error", UserWarning)  # a step that cannot be traced warns
 keras.utils.set_random_seed(3)
 layer = getattr(keras.layers, sys.argv[1])(4, dropout=0.4, recurrent_dropout=0.4)
 model = keras.Sequential([keras.Input((5, 3)), layer])
