@@ -17,6 +17,7 @@ from deploykit.autodiff import numeric as N
 from deploykit.converters.quantize.schemes import activation_scale, symmetric
 from deploykit.errors import InputError, UnsupportedError
 from deploykit.qat import fake_quantize, fake_quantize_weight
+from tests.support.peers import need
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -102,7 +103,7 @@ def test_other_formats_and_moving_ranges(trained: Any, digits: Any, tmp_path: Pa
     qat.fit(x * 3, y, epochs=1, batch_size=64, verbose=0)  # three times brighter: ranges follow
     assert float(high.numpy()) > 2 * start
     qat.export(tmp_path / "m.onnx")
-    ort = pytest.importorskip("onnxruntime")
+    ort = need("onnxruntime")
     s = ort.InferenceSession(str(tmp_path / "m.onnx"), providers=["CPUExecutionProvider"])
     got = s.run(None, {s.get_inputs()[0].name: xv})[0]
     want = qat.predict(xv, verbose=0)
