@@ -104,8 +104,8 @@ def _through(x: Any, scale: Any, zero: Any) -> Any:
 def fake_quantize(x: Any, low: Any, high: Any) -> Tensor:
     """x as uint8 with the range low..high, widened to contain 0, would give it back; straight-through gradient for x.
 
-    >>> fake_quantize(np.float32([0.0, 0.013, 9.0]), np.float32(0), np.float32(2.55)).numpy().round(2).tolist()
-    [0.0, 0.01, 2.55]
+    >>> fake_quantize(np.float32([0.0, 0.76, 9.0]), np.float32(0), np.float32(127.5)).numpy().tolist()
+    [0.0, 1.0, 9.0]
     """
     low, high = N.minimum(low, np.float32(0)), N.maximum(high, np.float32(0))
     span = (high - low) / np.float32(255)
