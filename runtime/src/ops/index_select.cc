@@ -32,40 +32,44 @@ inline uint64_t key_of(T v) {
     return static_cast<uint64_t>(v);
 }
 
-// Calls f(load) with load(data, i) -> key.
+template <class T>
+uint64_t key_at(const void* p, int64_t i) {
+  return key_of(static_cast<const T*>(p)[i]);
+}
+uint64_t f16_key_at(const void* p, int64_t i) { return key_of(f32_from_f16(static_cast<const uint16_t*>(p)[i])); }
+uint64_t bf16_key_at(const void* p, int64_t i) { return key_of(f32_from_bf16(static_cast<const uint16_t*>(p)[i])); }
+
+// Calls f(load) with load(data, i) -> key.  The usual dtypes have loops of their own, the others call a function.
 template <class F>
 auto with_keys(DType t, F&& f) {
-  auto plain = [&](auto zero) {
-    using T = decltype(zero);
-    return f([](const void* p, int64_t i) { return key_of(static_cast<const T*>(p)[i]); });
-  };
+  typedef uint64_t (*Load)(const void*, int64_t);
+  Load load = nullptr;
   switch (t) {
-    case DType::f32: return plain(float());
-    case DType::f64: return plain(double());
+    case DType::f32: return f([](const void* p, int64_t i) { return key_at<float>(p, i); });
+    case DType::s64: return f([](const void* p, int64_t i) { return key_at<int64_t>(p, i); });
+    case DType::f64: load = key_at<double>; break;
     case DType::s8:
     case DType::s4:
-    case DType::s2: return plain(int8_t());
+    case DType::s2: load = key_at<int8_t>; break;
     case DType::u8:
     case DType::u4:
     case DType::u2:
-    case DType::b8: return plain(uint8_t());
-    case DType::s16: return plain(int16_t());
-    case DType::u16: return plain(uint16_t());
-    case DType::s32: return plain(int32_t());
-    case DType::u32: return plain(uint32_t());
-    case DType::s64: return plain(int64_t());
-    case DType::u64: return plain(uint64_t());
-    case DType::f16:
-      return f([](const void* p, int64_t i) { return key_of(f32_from_f16(static_cast<const uint16_t*>(p)[i])); });
-    case DType::bf16:
-      return f([](const void* p, int64_t i) { return key_of(f32_from_bf16(static_cast<const uint16_t*>(p)[i])); });
-    default:
-      return f([t](const void* p, int64_t i) {
-        float v;
-        load_wide(t, static_cast<const char*>(p) + i, 1, &v);
-        return key_of(v);
-      });
+    case DType::b8: load = key_at<uint8_t>; break;
+    case DType::s16: load = key_at<int16_t>; break;
+    case DType::u16: load = key_at<uint16_t>; break;
+    case DType::s32: load = key_at<int32_t>; break;
+    case DType::u32: load = key_at<uint32_t>; break;
+    case DType::u64: load = key_at<uint64_t>; break;
+    case DType::f16: load = f16_key_at; break;
+    case DType::bf16: load = bf16_key_at; break;
+    default: break;
   }
+  return f([t, load](const void* p, int64_t i) {
+    if (load) return load(p, i);
+    float v;
+    load_wide(t, static_cast<const char*>(p) + i, 1, &v);
+    return key_of(v);
+  });
 }
 
 // ---- top_k
@@ -116,6 +120,25 @@ Status top_k_prepare(OpContext& c) {
   return c.need_scratch(sizeof(Candidate) * static_cast<size_t>(y->dims[axis]) * static_cast<size_t>(c.threads()));
 }
 
+// The candidates of one slice from the best to the worst, to both outputs at `out`; `base`: where the slice begins in
+// x.
+void top_k_write(const OpContext& c, Candidate* heap, int64_t k, int64_t base, int64_t out, int64_t inner) {
+  for (int64_t left = k - 1; left > 0; --left) {
+    const Candidate worst = heap[0];
+    heap[0] = heap[left];
+    heap[left] = worst;
+    sift(heap, 0, left);
+  }
+  const Tensor& x = *c.in(0);
+  const size_t size = dtype_size(x.dtype);
+  for (int64_t j = 0; j < k; ++j) {
+    if (c.out(0))
+      memcpy(c.out(0)->as<char>() + static_cast<size_t>(out + j * inner) * size,
+             x.as<char>() + static_cast<size_t>(base + heap[j].index * inner) * size, size);
+    if (c.out(1)) c.out(1)->as<int64_t>()[out + j * inner] = heap[j].index;
+  }
+}
+
 Status top_k_run(OpContext& c) {
   const Tensor& x = *c.in(0);
   const bool largest = c.attr_int(attr::top_k_::largest) != 0;
@@ -125,7 +148,6 @@ Status top_k_run(OpContext& c) {
   const int64_t k = y->dims[axis], n = x.dims[axis];
   if (y->count() == 0) return Code::ok;
   const int64_t inner = product(x, axis + 1, x.rank), rows = product(x, 0, axis) * inner;
-  const size_t size = dtype_size(x.dtype);
   c.parallel(rows, 16384 / n + 1, [&](int64_t b, int64_t e, int lane) {
     Candidate* heap = static_cast<Candidate*>(c.scratch()) + lane * k;
     with_keys(x.dtype, [&](auto key) {
@@ -141,19 +163,7 @@ Status top_k_run(OpContext& c) {
           heap[0] = {v, i};
           sift(heap, 0, k);
         }
-        for (int64_t left = k - 1; left > 0; --left) {
-          const Candidate worst = heap[0];
-          heap[0] = heap[left];
-          heap[left] = worst;
-          sift(heap, 0, left);
-        }
-        const int64_t out = r / inner * k * inner + r % inner;
-        for (int64_t j = 0; j < k; ++j) {
-          if (c.out(0))
-            memcpy(c.out(0)->as<char>() + static_cast<size_t>(out + j * inner) * size,
-                   x.as<char>() + static_cast<size_t>(base + heap[j].index * inner) * size, size);
-          if (c.out(1)) c.out(1)->as<int64_t>()[out + j * inner] = heap[j].index;
-        }
+        top_k_write(c, heap, k, base, r / inner * k * inner + r % inner, inner);
       }
     });
   });
