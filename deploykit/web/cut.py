@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deploykit.errors import EngineError, UnsupportedError
 from deploykit.web import wasm
@@ -55,13 +54,13 @@ def build(model: Path, full: Path, out: Path) -> Cut:
     def compiled(kernels: str) -> Path:
         target = out / f"{kernels}.o"
         more = [*wasm.FLAGS, wasm.KERNELS[kernels], "-ffunction-sections", "-fdata-sections"]
-        _zig([*more, "-c", out / "deploykit.cc", "-o", target])
+        _checked(wasm.zig, "c++", *more, "-c", out / "deploykit.cc", "-o", target)
         return target
 
     with ThreadPoolExecutor(2) as pool:
         objects = dict(zip(wasm.KERNELS, pool.map(compiled, wasm.KERNELS), strict=True))
-        jobs = [[objects[k], *wasm.LINK, *more, "-o", out / m] for m, (k, more) in wasm.MODULES.items()]
-        list(pool.map(_zig, jobs))
+        jobs = [([objects[k]], more, out / m) for m, (k, more) in wasm.MODULES.items()]
+        list(pool.map(lambda job: _checked(wasm.link, *job), jobs))
     found = wasm_sizes.measure(objects["simd128"])
     names = {op.opcode: op.name for op in REGISTRY.values()}
     cost = {names[k]: n for k, n in found.ops.items()} | {"engine": found.engine, "shared": found.shared}
@@ -70,10 +69,10 @@ def build(model: Path, full: Path, out: Path) -> Cut:
     return Cut(ops, {m: (out / m).stat().st_size for m in wasm.MODULES}, cost)
 
 
-def _zig(arguments: list[str | Path]) -> None:
-    command = [sys.executable, "-m", "ziglang", "c++", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
+def _checked(f: Any, *arguments: Any) -> None:
+    try:
+        f(*arguments)
+    except RuntimeError as e:
         raise EngineError(
-            f"zig failed: {done.stderr.strip()[-800:]}. Please report it; without --runtime cut the page has the whole engine."
-        )
+            f"zig failed: {str(e).strip()[-800:]}. Please report it; without --runtime cut the page has the whole engine."
+        ) from None

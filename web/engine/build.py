@@ -14,8 +14,6 @@ import importlib.util
 import os
 import re
 import shutil
-import subprocess
-import sys
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -28,13 +26,7 @@ _spec = importlib.util.spec_from_file_location("wasm", ROOT / "deploykit" / "web
 assert _spec and _spec.loader
 wasm = importlib.util.module_from_spec(_spec)
 _spec.loader.exec_module(wasm)
-FLAGS, LINK, MODULES, KERNELS = wasm.FLAGS, wasm.LINK, wasm.MODULES, wasm.KERNELS
-
-
-def zig(*args: str | Path) -> None:
-    done = subprocess.run([sys.executable, "-m", "ziglang", "c++", *map(str, args)], capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(done.stderr[-4000:])
+FLAGS, MODULES, KERNELS = wasm.FLAGS, wasm.MODULES, wasm.KERNELS
 
 
 @cache
@@ -99,13 +91,15 @@ def build(out: Path) -> Path:
                     target.parent.mkdir(exist_ok=True)
                     jobs[target] = source, KERNELS[folder]
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for _ in pool.map(lambda j: zig(*FLAGS, j[1][1], *includes, "-c", j[1][0], "-o", j[0]), jobs.items()):
+            for _ in pool.map(
+                lambda j: wasm.zig("c++", *FLAGS, j[1][1], *includes, "-c", j[1][0], "-o", j[0]), jobs.items()
+            ):
                 pass
         for module, (kernels, more) in MODULES.items():
             linked = KEPT / module
             parts = [*objects[kernels], Path(wasm.__file__)]  # how to link is told there
             if not linked.exists() or linked.stat().st_mtime < max(p.stat().st_mtime for p in parts):
-                zig(*objects[kernels], *LINK, *more, "-o", linked)
+                wasm.link(objects[kernels], more, linked)
         out.mkdir(parents=True, exist_ok=True)
         for file in (*(KEPT / m for m in MODULES), *Path(__file__).parent.glob("*.js")):
             shutil.copyfile(file, out / file.name)
