@@ -30,6 +30,8 @@ def back(y, first):
 
 def rgb_to_grayscale(images, data_format=None):
     x, first = images_of(images, data_format)
+    if x.shape[-1] not in (1, 3):
+        raise ValueError(f"Invalid channel size: expected 3 (RGB) or 1 (Grayscale). Received: {x.shape[-1]} channels.")
     to = x.dtype
     x = x if dtypes.dtype(to).kind == "f" else convert_to_tensor(x, "float32")
     y = N.sum(F.mul(x, np.array([0.2989, 0.5870, 0.1140]).astype(x.dtype)), -1, True)
@@ -40,6 +42,8 @@ def _float_images(images, data_format):
     x, first = images_of(images, data_format)
     if dtypes.dtype(x.dtype).kind != "f":
         raise ValueError(f"Invalid images dtype: expected float dtype. Received: images.dtype={x.dtype}")
+    if x.shape[-1] != 3:
+        raise ValueError(f"Input images must have 3 channels, but received images with {x.shape[-1]} channels.")
     return x, first
 
 
