@@ -147,7 +147,7 @@ class Interpreter:
         self._np = [dtypes.dtype(s.dtype).np for s in self.inputs]
         self._text: dict[str, list[str]] = {}
         if signature in (None, "main") and "strings" in self._model.metadata:
-            self._text = self.metadata["strings"]
+            self._text = self._text_names()
 
     def _scales(self) -> dict[str, Quantization]:
         """What the file says of its integer inputs and outputs; whatever else stands there is passed over."""
@@ -156,6 +156,17 @@ class Interpreter:
         for name, q in found.items() if isinstance(found, dict) else ():
             if isinstance(q, dict) and isinstance(q.get("scale"), float) and isinstance(q.get("zero_point"), int):
                 out[name] = Quantization(q["scale"], q["zero_point"])
+        return out
+
+    def _text_names(self) -> dict[str, list[str]]:
+        """Which inputs and outputs the file says are text; whatever else stands there is passed over."""
+        found = self.metadata["strings"]
+        out = {}
+        for key, specs in (("inputs", self.inputs), ("outputs", self.outputs)):
+            given = found.get(key) if isinstance(found, dict) else None
+            names = [s.name for s in specs if isinstance(given, list) and s.name in given and s.dtype in ("int32", "")]
+            if names:
+                out[key] = names
         return out
 
     @staticmethod
@@ -226,7 +237,8 @@ class Interpreter:
         for name in self._text.get("outputs", ()):
             from deploykit import strings
 
-            got[name] = strings.decode(got[name])
+            if got[name].dtype == np.int32 and got[name].ndim:
+                got[name] = strings.decode(got[name])
         return got
 
     def cancel(self) -> None:

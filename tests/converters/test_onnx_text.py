@@ -15,6 +15,8 @@ from onnx import TensorProto, helper
 import deploykit as dk
 from deploykit import strings
 from deploykit.errors import DeploykitError, FormatError, InputError, UnsupportedError
+from deploykit.graph.dkfile import to_bytes
+from deploykit.ops import GraphBuilder
 from tests.support.peers import need, need_onnxruntime
 
 need_onnxruntime()
@@ -160,3 +162,17 @@ def test_code_points_that_are_none(tmp_path: Path) -> None:
     for bad in (-1, 0x110000, 2**31 - 1):
         with pytest.raises(DeploykitError, match="no character"):
             run({"a": np.array([[bad]], np.int32)})
+
+
+@pytest.mark.parametrize(
+    "said", ["x", ["x"], {"inputs": "x"}, {"inputs": [1], "outputs": {"y": 2}}, {"outputs": ["y"]}]
+)
+def test_metadata_that_lies_about_text(said: Any) -> None:
+    """A file may say anything: numbers stay numbers, and nothing but our errors comes out."""
+    b = GraphBuilder()
+    x = b.input("x", "float32", (2,))
+    graph = b.output(b.op("neg", x), "y")
+    graph.metadata["strings"] = said
+    run = dk.Interpreter(to_bytes(graph)).run
+    for _ in range(3):
+        assert run({"x": np.float32([1, 2])})["y"].tolist() == [-1, -2]
