@@ -18,14 +18,15 @@ NETWORKS = {
     "MobileNetV3Large": dict(alpha=0.35, minimalistic=True), "ResNet50": {}, "ResNet50V2": {}, "EfficientNetB0": {},
     "EfficientNetV2B0": {}, "DenseNet121": {}, "InceptionV3": {}, "Xception": {}, "VGG16": {},
 }  # fmt: skip
-# Parameters of all networks as Keras counts them (its documentation; EfficientNet-Lite0 and BERT as their authors do).
+# Parameters of all networks as Keras counts them (its documentation; EfficientNetV2B3 as Keras 3.15.1 itself, whose
+# documentation has another number; EfficientNet-Lite0 and BERT as their authors do).
 COUNTS = {
     "MobileNet": 4_253_864, "MobileNetV2": 3_538_984, "MobileNetV3Small": 2_554_968, "MobileNetV3Large": 5_507_432,
     "ResNet50": 25_636_712, "ResNet101": 44_707_176, "ResNet152": 60_419_944, "ResNet50V2": 25_613_800,
     "ResNet101V2": 44_675_560, "ResNet152V2": 60_380_648, "EfficientNetB0": 5_330_571, "EfficientNetB1": 7_856_239,
     "EfficientNetB2": 9_177_569, "EfficientNetB3": 12_320_535, "EfficientNetB4": 19_466_823, "EfficientNetB5": 30_562_527,
     "EfficientNetB6": 43_265_143, "EfficientNetB7": 66_658_687, "EfficientNetV2B0": 7_200_312,
-    "EfficientNetV2B1": 8_212_124, "EfficientNetV2B2": 10_178_374, "EfficientNetV2B3": 14_486_374,
+    "EfficientNetV2B1": 8_212_124, "EfficientNetV2B2": 10_178_374, "EfficientNetV2B3": 14_467_622,
     "EfficientNetV2S": 21_612_360, "EfficientNetV2M": 54_431_388, "EfficientNetV2L": 119_027_848,
     "DenseNet121": 8_062_504, "DenseNet169": 14_307_880, "DenseNet201": 20_242_984, "InceptionV3": 23_851_784,
     "Xception": 22_910_480, "VGG16": 138_357_544, "VGG19": 143_667_240,

@@ -146,10 +146,10 @@ DK_INL V vsigmoid(V x) {
   return select<V>(x < 0.0f, e, one) / (one + e);
 }
 
-// ln(1 + e^x)
+// ln(1 + e^x).  Not -vabs(x): it would turn a NaN's sign, and of a sum of two NaNs compilers choose the sign.
 template <class V>
 DK_INL V vsoftplus(V x) {
-  return vmax(V{}, x) + vlog1p(vexp_low(-vabs(x)));
+  return vmax(V{}, x) + vlog1p(vexp_low(select<V>(x > 0.0f, -x, x)));
 }
 
 // sin(x + quarters * pi/2) for |x| <= 8192 (NaN for NaN, anything beyond): x = q pi/2 + r with |r| <= pi/4.  pi/2 in

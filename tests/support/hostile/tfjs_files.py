@@ -84,7 +84,7 @@ def tfjs_fill(folder: Path) -> Path:
 @case
 def tfjs_units(folder: Path) -> Path:
     """A layers model with a layer of 2^33 units."""
-    layers = json.loads((Path(__file__).parents[1] / "converters" / "tfjs" / "layers.json").read_text())
+    layers = json.loads((Path(__file__).parents[2] / "converters" / "tfjs" / "layers.json").read_text())
     text = json.dumps(_first_topology(layers))
     at = text.index('"units": ') + 9
     end = next(i for i in range(at, len(text)) if not text[i].isdigit())
