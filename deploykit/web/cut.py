@@ -53,7 +53,7 @@ def build(model: Path, full: Path, out: Path) -> Cut:
 
     def compiled(kernels: str) -> Path:
         target = out / f"{kernels}.o"
-        more = [*wasm.FLAGS, wasm.KERNELS[kernels], "-ffunction-sections", "-fdata-sections"]
+        more = [*wasm.FLAGS, wasm.KERNELS[kernels], "-ffunction-sections", "-fdata-sections", "-fno-builtin-memcmp"]
         _checked(wasm.zig, "c++", *more, "-c", out / "deploykit.cc", "-o", target)
         return target
 
