@@ -202,7 +202,7 @@ def convert(
             repair=repair,
             block_size=block_size,
             portable=kind != ".dk",
-            read_file=_read_image(graph.metadata.get("preprocessing", {})),
+            read_file=image_reader(graph.metadata.get("preprocessing", {})),
             progress=progress,
             choose=choose,
             io_dtype=io_dtype,
@@ -378,7 +378,7 @@ def _demand(q: dict[str, Any], least: float | None) -> None:
             )
 
 
-def _read_image(preprocessing: dict[str, Any]) -> Any:
+def image_reader(preprocessing: dict[str, Any]) -> Any:
     """A reader of image files for calibration folders."""
 
     def read(path: Path, spec: Any) -> np.ndarray:

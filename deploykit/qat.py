@@ -14,6 +14,7 @@ follow the batches with ``momentum``.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -54,36 +55,24 @@ def quantization_aware(
     cannot be trained.
     """
     from deploykit import quantization
-    from deploykit.api import import_graph
-    from deploykit.converters.pipeline import PREPARE, optimize
+    from deploykit.api import image_reader, import_graph
 
     graph = source.to_graph() if isinstance(source, keras.Model) else import_graph(source, input_shapes)
-    quantization._check(graph, "int8", calibration, observer, 32)
     if momentum is not None and not 0 <= momentum < 1:
         raise InputError(f"momentum: got {momentum}, expected None or 0 <= momentum < 1.")
-    graph, _ = optimize(quantization.widened(graph), stages=PREPARE)
+    quantization.check_request(graph, "int8", calibration, observer)
+    keep, read_file = tuple(keep_float), image_reader(graph.metadata.get("preprocessing", {}))
+    ready = quantization.prepare(graph, "int8", calibration, keep, read_file)
+    for note in ready.notes:
+        warnings.warn(note, stacklevel=2)
+    graph = ready.graph
     bodies = [n.name or n.op for n in graph.nodes if any(isinstance(a, Graph) for a in n.attrs.values())]
     if bodies or graph.variables:
         what = f"control flow in {', '.join(bodies[:8])}" if bodies else "variables of its own"
         raise UnsupportedError(f"this model has {what}, which cannot be trained. Train it where it was made.")
-    made = quantization.calibrated(graph, "int8", {"observer": observer}, (), *_samples(graph, calibration))
-    made.keep = tuple(keep_float)
+    made = quantization.calibrated(graph, "int8", {"observer": observer}, (), ready.first, ready.data)
+    made.keep = keep
     return QuantizationAware(made, momentum)
-
-
-def _samples(graph: Graph, calibration: Any) -> tuple[list[Any], Any]:
-    """(samples kept in memory, all samples), as ``quantization.calibrated`` takes them."""
-    import itertools
-
-    from deploykit.calibration import read
-    from deploykit.interpreter import TensorSpec
-    from deploykit.quantization import SAMPLES
-
-    specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in graph.inputs]
-    data = list(itertools.islice(read(calibration, specs, None), SAMPLES))
-    if not data:
-        raise InputError("calibration: the data is empty.")
-    return data[:1], data
 
 
 @custom_gradient

@@ -41,6 +41,18 @@ class Quantized:
 
 
 @dataclass
+class Prepared:
+    """A float graph in the form that is quantized, the report of the passes, the first samples for repairs, the stream of all
+    samples (to be read once), notes for people."""
+
+    graph: Graph
+    told: Any
+    first: list[Feeds]
+    data: Iterable[Feeds]
+    notes: list[str]
+
+
+@dataclass
 class Calibrated:
     """A float graph, repaired and observed: :meth:`apply` quantizes a copy of it, as often as wanted."""
 
@@ -115,25 +127,13 @@ def quantize(
     float, from the calibrated model and samples, and what to report of that.  ``io_dtype``: "uint8" or "int8" inputs and
     outputs (int8 only).
     """
-    from deploykit.converters.pipeline import PREPARE, optimize
-
     if scheme == "auto":
         scheme = "int8" if calibration is not None else "dynamic"
-    _check(graph, scheme, calibration, observer, block_size, io_dtype)
+    check_request(graph, scheme, calibration, observer, block_size, io_dtype)
     repairs = _checked_repairs(repair, scheme, calibration)
-    prepared, told = optimize(graph if scheme == "fp16" else widened(graph), stages=PREPARE)
     keep_float = tuple(keep_float)
-    notes = _kept(keep_float, graph, prepared)
-    data: Iterable[Feeds] = ()
-    first: list[Feeds] = []
-    if calibration is not None:
-        specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
-        stream = itertools.islice(read(calibration, specs, read_file), SAMPLES)
-        first = list(itertools.islice(stream, MOMENT_SAMPLES))
-        if not first:
-            raise InputError("calibration: the data is empty.")
-        notes += suspicious(first, graph.metadata.get("preprocessing", {}))
-        data = itertools.chain(first, stream)
+    ready = prepare(graph, scheme, calibration, keep_float, read_file)
+    prepared, first, data, notes = ready.graph, ready.first, ready.data, ready.notes
     options = {"observer": observer, "block_size": block_size, "portable": portable}
     info: dict[str, Any] = {"scheme": scheme}
     if repairs is None:
@@ -155,7 +155,26 @@ def quantize(
     if not choices.counts:
         notes.append("nothing was quantized: the model has no ops or weights that this scheme covers")
     info |= {"counts": dict(choices.counts), "notes": notes, "repairs": list(repairs)}
-    return Quantized(result, info, first[:CHECKED], made.floats, told)
+    return Quantized(result, info, first[:CHECKED], made.floats, ready.told)
+
+
+def prepare(
+    graph: Graph, scheme: str, calibration: Any, keep_float: tuple[str, ...] = (), read_file: Any = None
+) -> Prepared:
+    """Bring the graph into the form that is quantized, and open the calibration data; see :func:`check_request`."""
+    from deploykit.converters.pipeline import PREPARE, optimize
+
+    prepared, told = optimize(graph if scheme == "fp16" else widened(graph), stages=PREPARE)
+    notes = _kept(keep_float, graph, prepared)
+    if calibration is None:
+        return Prepared(prepared, told, [], (), notes)
+    specs = [TensorSpec(v.name, v.shape, v.dtype.name if v.dtype else "") for v in prepared.inputs]
+    stream = itertools.islice(read(calibration, specs, read_file), SAMPLES)
+    first = list(itertools.islice(stream, MOMENT_SAMPLES))
+    if not first:
+        raise InputError("calibration: the data is empty.")
+    notes += suspicious(first, graph.metadata.get("preprocessing", {}))
+    return Prepared(prepared, told, first, itertools.chain(first, stream), notes)
 
 
 def widened(graph: Graph) -> Graph:
@@ -255,9 +274,10 @@ def outputs_db(want: list[list[np.ndarray]], got: list[list[np.ndarray]]) -> lis
     return found
 
 
-def _check(
-    graph: Graph, scheme: str, calibration: Any, observer: str, block_size: int, io_dtype: str = "float32"
+def check_request(
+    graph: Graph, scheme: str, calibration: Any, observer: str, block_size: int = 32, io_dtype: str = "float32"
 ) -> None:
+    """Raise InputError for what cannot be meant."""
     from deploykit.converters import quantize as q
 
     if scheme not in q.SCHEMES:

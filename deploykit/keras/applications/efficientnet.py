@@ -48,17 +48,22 @@ def squeeze_excite(x: Any, inside: int, name: str, ratio: float = 0.25) -> Any:
     return layers.Multiply(name=name + "se_excite")([x, s])
 
 
-def _block(x: Any, kernel: int, inside: int, out: int, expand: int, stride: int, drop: float, name: str) -> Any:
+def block(
+    x: Any, kernel: int, inside: int, out: int, expand: int, stride: int, drop: float, name: str, active: Any = swish,
+    excite: bool = True,
+) -> Any:  # fmt: skip
+    """Expanded by a 1 x 1 convolution, a depthwise one, squeezed and excited, back by another 1 x 1."""
     before, wide = x, inside * expand
     if expand != 1:
         x = batch_norm(he_conv(x, wide, 1, name + "expand_conv", padding="same"), name + "expand_bn")
-        x = swish(x, name + "expand_activation")
+        x = active(x, name + "expand_activation")
     if stride == 2:
         x = layers.ZeroPadding2D(pad_for(x, kernel), name=name + "dwconv_pad")(x)
     how = dict(use_bias=False, depthwise_initializer=initializer(2.0, "truncated_normal"), name=name + "dwconv")
     x = layers.DepthwiseConv2D(kernel, stride, "valid" if stride == 2 else "same", **how)(x)
-    x = swish(batch_norm(x, name + "bn"), name + "activation")
-    x = squeeze_excite(x, inside, name)
+    x = active(batch_norm(x, name + "bn"), name + "activation")
+    if excite:
+        x = squeeze_excite(x, inside, name)
     x = batch_norm(he_conv(x, out, 1, name + "project_conv", padding="same"), name + "project_bn")
     if stride != 1 or inside != out:
         return x
@@ -81,8 +86,8 @@ def _body(inputs: Any, form: str) -> Any:
     for i, ((kernel, _, inside, out, expand, stride), n) in enumerate(zip(STAGES, counts, strict=True)):
         for k in range(n):
             a = filters(inside if k == 0 else out)
-            block = f"block{i + 1}{chr(97 + k)}_"
-            x = _block(x, kernel, a, filters(out), expand, stride if k == 0 else 1, DROP * b / sum(counts), block)
+            name = f"block{i + 1}{chr(97 + k)}_"
+            x = block(x, kernel, a, filters(out), expand, stride if k == 0 else 1, DROP * b / sum(counts), name)
             b += 1
     return swish(batch_norm(he_conv(x, filters(1280), 1, "top_conv", padding="same"), "top_bn"), "top_activation")
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.support.hostile.cases import case
+from tests.support.hostile.cases import case, rezipped
 
 
 def _keras(folder: Path, change: Callable[[dict[str, bytes]], None], units: int = 3, deflate: bool = False) -> Path:
@@ -19,14 +18,7 @@ def _keras(folder: Path, change: Callable[[dict[str, bytes]], None], units: int 
     inner = folder / "whole.keras"
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(units, name="d")])
     model.save(inner)
-    with zipfile.ZipFile(inner) as z:
-        parts = {n: z.read(n) for n in z.namelist()}
-    change(parts)
-    path = folder / "m.keras"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as z:
-        for k, v in parts.items():
-            z.writestr(k, v, compresslevel=1 if deflate else None)
-    return path
+    return rezipped(inner, folder / "m.keras", change, deflate)
 
 
 @case

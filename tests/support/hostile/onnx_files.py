@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from tests.support.hostile.cases import CASES, HUGE, Case, case
+from tests.support.hostile.cases import CASES, HUGE, Case, beside_a_secret, case
 
 
 def _onnx(folder: Path, nodes: list[Any], weights: Any = (), functions: Any = (), output: str = "y", **kw: Any) -> Path:
@@ -178,11 +177,7 @@ def onnx_sequence_loop(folder: Path) -> Path:
 
 def _external(location: str, link: str = "") -> Case:
     def make(folder: Path) -> Path:
-        (folder / "secret").write_bytes(b"\1" * 64)
-        inner = folder / "model"
-        inner.mkdir()
-        if link:
-            os.symlink(link, inner / location.split("/")[0])
+        inner = beside_a_secret(folder, 64, location, link)
         w = TensorProto(name="w", data_type=1, dims=[2], data_location=TensorProto.EXTERNAL)
         for k, v in (("location", location), ("offset", "0"), ("length", "8")):
             w.external_data.add(key=k, value=v)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.support.hostile.cases import CASES, HUGE, Case, case
+from tests.support.hostile.cases import CASES, HUGE, Case, beside_a_secret, case
 
 
 def _tfjs(
@@ -32,11 +31,7 @@ def _tfjs(
 
 def _shard(name: Any, link: str = "") -> Case:
     def make(folder: Path) -> Path:
-        (folder / "secret").write_bytes(b"\1" * 8)
-        inner = folder / "model"
-        inner.mkdir()
-        if link:
-            os.symlink(link, inner / str(name).split("/")[0])
+        inner = beside_a_secret(folder, 8, str(name), link)
         return _tfjs(inner, [{"name": "w", "shape": [2], "dtype": "float32"}], [name])
 
     return make

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.support.hostile.cases import CASES, Case, case
+from tests.support.hostile.cases import CASES, Case, case, rezipped
 
 
 class Owned:
@@ -41,14 +40,7 @@ def _pt2(
     program = torch.export.export(Net(), (torch.ones(2, 4),), dynamic_shapes=shapes)
     inner = folder / "whole.pt2"
     torch.export.save(program, inner)
-    with zipfile.ZipFile(inner) as z:
-        parts = {n: z.read(n) for n in z.namelist()}
-    change(parts)
-    path = folder / "m.pt2"
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED if deflate else zipfile.ZIP_STORED) as z:
-        for k, v in parts.items():
-            z.writestr(k, v, compresslevel=1 if deflate else None)
-    return path
+    return rezipped(inner, folder / "m.pt2", change, deflate)
 
 
 def _named(parts: dict[str, bytes], ending: str) -> str:

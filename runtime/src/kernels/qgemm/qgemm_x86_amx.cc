@@ -63,6 +63,14 @@ void finish_rows(const QGemmProblem& p, const char* sums, int64_t panel, int64_t
   p.kernels->finish_biased(&f, acc, p.bias + column);
 }
 
+// The weights of a panel, and where those after them lie, if any are to come.
+void point_at(TileBlock* t, const QGemmProblem& p, int64_t panel, int64_t end) {
+  const QGemmLayout& l = *p.layout;
+  t->columns = l.shape(panel).nr;
+  t->b = p.packed + l.column(panel) * l.quads * 4;
+  t->next = panel + 1 < end ? static_cast<const char*>(t->b) + t->columns * l.quads * 4 : nullptr;
+}
+
 // Lines of an image.  Every step of a tap reads its tile of A from the padded lines, at the tap's own offset.
 void run_lines(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const QGemmLayout& l = *p.layout;
@@ -120,9 +128,7 @@ void run_lines(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
     if (!ready || shape != run.tile_rows) run.configure();
     ready = true, shape = run.tile_rows;
     for (int64_t panel = p0; panel < p1; ++panel) {
-      t.columns = l.shape(panel).nr;
-      t.b = p.packed + l.column(panel) * l.quads * 4;
-      t.next = panel + 1 < p1 ? static_cast<const char*>(t.b) + t.columns * l.quads * 4 : nullptr;
+      point_at(&t, p, panel, p1);
       tile_blocks(run, {0, run.tiles, 0, run.m}, t, copied, line * row_step, panel, multiply<decltype(pending)>,
                   pending);
     }
@@ -172,9 +178,7 @@ void qgemm_run_amx(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, in
         copy_rows(copied + tap * k4, run.pitch, pointers + tap * chunk.rows, p.a_shift, chunk.rows, k4, flip);
     }
     for (int64_t panel = p0; panel < p1; ++panel) {
-      t.columns = l.shape(panel).nr;
-      t.b = p.packed + l.column(panel) * l.quads * 4;
-      t.next = panel + 1 < p1 ? static_cast<const char*>(t.b) + t.columns * l.quads * 4 : nullptr;
+      point_at(&t, p, panel, p1);
       tile_blocks(run, chunk, t, a, 0, panel, multiply<decltype(pending)>, pending);
     }
   }
