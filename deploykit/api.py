@@ -265,7 +265,8 @@ def convert(
             float_graphs, imported, samples or inputs, input_shapes, (quantized or {}).get("repairs", ())
         )
         told.seconds = time.perf_counter() - started
-        Path(report).write_text(report_page(told.to_json()), encoding="utf-8")
+        with dkfile.atomic_write(Path(report)) as page:
+            page.write(report_page(told.to_json()).encode())
     told.seconds = time.perf_counter() - started
     return told
 

@@ -75,6 +75,10 @@ def main() -> None:
         sys.exit(2 if isinstance(e, InputError) else 1)
     except BrokenPipeError:
         sys.exit(0)
+    except OSError as e:  # no such folder, no permission, a full disk
+        click.secho("error DK-INPUT: ", fg="red", bold=True, err=True, nl=False)
+        click.echo(f"{e.filename}: {e.strerror}." if e.filename is not None else str(e), err=True)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,13 @@ def command(model: Path, lang: str, output: Path | None) -> int:
       deploykit bindings model.dk --lang py -o model.py
     """
     from deploykit import bindings
+    from deploykit.graph.dkfile import atomic_write
 
     text = bindings.generate(bindings.interface(model), lang)
     if output is None:
         click.echo(text, nl=False)
         return 0
-    output.write_text(text, encoding="utf-8")
+    with atomic_write(output) as f:
+        f.write(text.encode())
     console.print(f"written: {output}", markup=False)
     return 0

@@ -39,8 +39,10 @@ def command(model: Path, nodes: bool, html: Path | None, profile: bool, as_json:
     info = describe(model, graph)
     if html is not None:
         from deploykit.cli.graph_page import page
+        from deploykit.graph.dkfile import atomic_write
 
-        html.write_text(page(model, graph, info, _times(model) if profile else None), encoding="utf-8")
+        with atomic_write(html) as f:
+            f.write(page(model, graph, info, _times(model) if profile else None).encode())
         console.print(f"written: {html}", markup=False)
         return 0
     if profile:

@@ -378,7 +378,10 @@ class atomic_write:
 
     def __enter__(self) -> BinaryIO:
         folder = os.path.dirname(os.path.abspath(self.path))
-        fd, self.tmp = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(self.path) + ".")
+        try:
+            fd, self.tmp = tempfile.mkstemp(dir=folder, prefix="." + os.path.basename(self.path) + ".")
+        except OSError as e:  # of the file that was asked for, not of its temporary name
+            raise OSError(e.errno, e.strerror, self.path) from None
         os.close(fd)
         self.f = open(self.tmp, "wb")  # by path, so that its name can be asked for
         return self.f

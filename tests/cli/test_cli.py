@@ -52,6 +52,16 @@ def test_unknown_command_and_option_are_wrong_use() -> None:
     deploykit("convert", "/no/such/file.onnx", "-o", "x.dk", code=2)
 
 
+@pytest.mark.parametrize(
+    "words", [("inspect", "{m}", "--html"), ("bindings", "{m}", "--lang", "c", "-o"), ("run", "{m}", "--output")]
+)
+def test_output_in_no_folder(model: Path, tmp_path: Path, words: tuple[str, ...]) -> None:
+    target = tmp_path / "no-such-folder" / "file"
+    done = deploykit(*(w.format(m=model) for w in words), target, code=2)
+    assert "DK-INPUT" in done.stderr and str(target) in done.stderr.replace("\n", "")
+    assert not list(tmp_path.iterdir())
+
+
 def test_convert_reports(tmp_path: Path) -> None:
     source = small.cnn(tmp_path / "m.onnx")
     report = json.loads(deploykit("convert", source, "-o", tmp_path / "m.dk", "--json").stdout)
