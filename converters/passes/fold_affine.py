@@ -12,6 +12,7 @@ import numpy as np
 from deploykit.converters.ir import walk
 from deploykit.converters.ir.rewriter import Rewriter, each_node
 from deploykit.graph import Graph, Node, Value
+from deploykit.graph.mapped import in_file, release
 
 TOLERANCE = "float"
 MOST_CHANNELS = 1 << 24
@@ -126,7 +127,9 @@ def _rebuild(rw: Rewriter, p: Node, k: np.ndarray | None, c: np.ndarray | None) 
             scaled = _scaled(p, k)
             if scaled is None:
                 return None
-            w = rw.constant(scaled.astype(np_dtype), w.name)
+            if w.data is not None:
+                release(w.data)
+            w = rw.constant(in_file(scaled.astype(np_dtype, copy=False)), w.name)
         else:
             attrs["alpha"] = walk.attr(p, "alpha") * float(k[0])
         old = None if old is None else old * k
@@ -141,9 +144,12 @@ def _scaled(p: Node, k: np.ndarray) -> np.ndarray | None:
     """The producer's weights with each output channel times its factor."""
     data = walk.data(p.inputs[1])
     assert data is not None
+    if p.op == "conv":  # channel by channel: the whole of it in float64 would be twice the memory
+        out = np.empty(data.shape, p.output.dtype.np)  # type: ignore[union-attr]
+        for row, w, factor in zip(out, data, k, strict=True):
+            row[...] = w.astype(np.float64) * factor
+        return out
     w = data.astype(np.float64)
-    if p.op == "conv":
-        return w * k.reshape(-1, *[1] * (w.ndim - 1))
     if p.op == "conv_transpose":
         groups = walk.attr(p, "groups")
         per_group = k.reshape(groups, *[1] * (w.ndim - 2), w.shape[-1])

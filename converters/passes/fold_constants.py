@@ -12,6 +12,7 @@ from deploykit.converters.ir import walk
 from deploykit.converters.ir.rewriter import Rewriter
 from deploykit.errors import DeploykitError
 from deploykit.graph import Dim, Graph, Node, Value
+from deploykit.graph.mapped import in_file
 from deploykit.ops import get
 from deploykit.ops.dispatch import run_reference
 
@@ -75,7 +76,7 @@ def _fold(rw: Rewriter, n: Node, graph: Graph) -> bool:
         return False
     for v, a in results.items():
         assert v.dtype is not None
-        c = rw.constant(np.asarray(a, v.dtype.np), v.name)
+        c = rw.constant(in_file(np.asarray(a, v.dtype.np)), v.name)
         c.name, v.name = v.name, c.name
         rw.replace(v, c)
     rw.erase(n)

@@ -23,6 +23,7 @@ from deploykit.errors import FormatError, GraphError
 from deploykit.graph import dk_generated as fb
 from deploykit.graph.dims import Dim
 from deploykit.graph.ir import Graph, Node, QuantParams, Value, Variable
+from deploykit.graph.mapped import release
 from deploykit.graph.sniff import what_is
 
 FORMAT_VERSION = 1
@@ -38,29 +39,38 @@ def _raw(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
+def _digest(array: np.ndarray) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(_raw(array)).digest()  # type: ignore[arg-type]
+
+
 @dataclass
 class _Weights:
     """Places data in the weights section; equal data is stored once."""
 
     pieces: list[tuple[int, np.ndarray]] = field(default_factory=list)  # arrays as they lie: views cost nothing
-    seen: dict[tuple[int, bytes], int] = field(default_factory=dict)
+    # places by size and first bytes; where two agree in these, by a digest as well
+    seen: dict[tuple[int, bytes], dict[bytes, int]] = field(default_factory=dict)
     size: int = 0
 
     def add(self, array: np.ndarray) -> tuple[int, int]:
-        raw = _raw(array)
-        if raw.nbytes == 0:
+        nbytes = array.nbytes
+        if nbytes == 0:
             return 0, 0
-        import hashlib
-
         # large data shares a place only with data of the same alignment class, which its size decides
-        key = (raw.nbytes, hashlib.sha256(raw).digest())  # type: ignore
-        if key not in self.seen:
-            step = 8 if raw.nbytes <= SMALL else ALIGN
+        places = self.seen.setdefault((nbytes, array.flat[:SMALL].tobytes()[:SMALL]), {})
+        if b"" in places:  # the first one's
+            at = places.pop(b"")
+            places[_digest(next(a for start, a in reversed(self.pieces) if start == at))] = at
+        key = _digest(array) if places else b""
+        if key not in places:
+            step = 8 if nbytes <= SMALL else ALIGN
             self.size = -(-self.size // step) * step
-            self.seen[key] = self.size
+            places[key] = self.size
             self.pieces.append((self.size, array))
-            self.size += raw.nbytes
-        return self.seen[key], raw.nbytes
+            self.size += nbytes
+        return places[key], nbytes
 
     def stream(self) -> Iterator[bytes | memoryview]:
         """The section's bytes in order, with zero padding."""
@@ -71,6 +81,7 @@ class _Weights:
                 yield bytes(offset - at)
             yield memoryview(raw)  # type: ignore
             at = offset + raw.nbytes
+            release(array)
         if self.size > at:
             yield bytes(self.size - at)
 

@@ -10,6 +10,7 @@ import onnx
 import pytest
 
 import deploykit as dk
+from tests.support.peers import need
 from tests.support.zoo import Net
 
 ort = pytest.importorskip("onnxruntime")
@@ -88,6 +89,44 @@ def test_static(plain: Path, form: str, activations: str, per_channel: bool) -> 
     assert report.ops_after["quantize"] == report.ops_after["dequantize"] == 1
     step = 1 / 255
     assert np.abs(got - want).max() <= 2 * step  # one step at the end, one carried through the network
+
+
+@pytest.mark.parametrize("activations", ["QUInt8", "QInt8"])
+def test_as_tflite(plain: Path, activations: str) -> None:
+    """Bytes stay bytes: max pooling with explicit padding too.  (The mean of a padded window is no integer operator of
+    TFLite's, so this net has none.)"""
+    need("ai_edge_litert")
+    from deploykit.runners import LiteRtRunner
+
+    net = Net(3)
+    x = net.node("Relu", net.conv("x", 3, 16, 7, 2, bn=False))
+    x = net.node("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
+    y = net.conv(net.node("Relu", net.conv(x, 16, 24, 3, bn=False)), 24, 16, bn=False)
+    x = net.node("Flatten", net.node("GlobalAveragePool", net.node("Relu", net.node("Add", y, x))))
+    x = net.node("Gemm", x, net.weight(net.rng.normal(0, 0.2, (10, 16)), "fc"), net.weight(np.zeros(10), "b"), transB=1)
+    path = plain.with_name(f"residual{activations}.onnx")
+    onnx.save(net.model("x", list(SHAPE), x, [1, 10]), path)
+    kind = getattr(quantization.QuantType, activations)
+    quantization.quantize_static(path, path, Noise(), activation_type=kind, weight_type=quantization.QuantType.QInt8)
+    report, got, want = both(path)
+    assert "qconv" in report.ops_after and "max_pool" in report.ops_after
+    target = path.with_suffix(".tflite")
+    report = dk.convert(path, target, verify=False)  # which knows nothing of steps
+    assert "qconv" in report.ops_after
+    (theirs,) = (
+        LiteRtRunner(target, 1).run({"x": np.random.default_rng(5).standard_normal(SHAPE).astype(np.float32)}).values()
+    )
+    step = np.diff(np.unique(np.concatenate([got, want, theirs]))).min()
+    assert np.abs(theirs - want).max() <= 2.01 * step and np.abs(theirs - got).max() <= 2.01 * step
+
+
+def test_float_weights_that_stay_floats(plain: Path) -> None:
+    """Where integers cannot be written as such, weights are floats of the same value: nothing is computed at run time."""
+    need("ai_edge_litert")
+    path = plain.with_name("pools.onnx")
+    kind = quantization.QuantType.QInt8
+    quantization.quantize_static(plain, path, Noise(), activation_type=kind, weight_type=kind)
+    assert dk.convert(path, path.with_suffix(".tflite")).verification["status"] == "passed"
 
 
 def test_dynamic(plain: Path) -> None:

@@ -16,6 +16,7 @@ from deploykit.dtypes import DType
 from deploykit.errors import DeploykitError, UnsupportedError
 from deploykit.graph import Graph, Node, QuantParams, Value
 from deploykit.graph.dims import DimLike
+from deploykit.graph.mapped import in_file
 from deploykit.ops import GraphBuilder
 from deploykit.ops.core import get
 
@@ -274,7 +275,8 @@ class Sub:
         e = self.exporter
         if key not in e.shared:
             dtype = dtypes.dtype(array.dtype)
-            raw = np.ascontiguousarray(array).reshape(-1)
+            raw = array if array.flags.c_contiguous else in_file(np.ascontiguousarray(array))
+            raw = raw.reshape(-1)
             if dtype.bits < 8:
                 raw = _packed(raw, dtype.bits)
             e.buffers.append(Table("Buffer", data=raw.view(np.uint8)))
@@ -533,12 +535,15 @@ def handlers() -> dict[str, Callable[[Site], None]]:
 
 
 def _widen(graph: Graph) -> bool:
-    """Make float constants of what is cast or dequantized from constants; returns whether some were half precision."""
+    """Make float constants of what is cast or dequantized from constants, and moved then; returns whether some were half
+    precision."""
     half = False
     for g in graph.walk():
         kept = []
         for n in g.nodes:
-            if n.op not in ("cast", "dequantize") or any(v is not None and v.data is None for v in n.inputs):
+            if n.op not in ("cast", "dequantize", "transpose", "reshape") or any(
+                v is not None and v.data is None for v in n.inputs
+            ):
                 kept.append(n)
                 continue
             arrays = [None if v is None else v.data for v in n.inputs]

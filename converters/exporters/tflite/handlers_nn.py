@@ -51,11 +51,12 @@ def padded(s: Site, pads: tuple[int, ...], value: float | None = None) -> int:
     shape = [d + a + b for d, (a, b) in zip(s.shape(), rows, strict=True)]
     x = s.x(0)
     assert x.dtype is not None
-    out = s.temp(x.dtype, [d if isinstance(d, int) else None for d in shape])
+    scale = s.sub.exporter.scales.get(x)
+    out = s.temp(x.dtype, [d if isinstance(d, int) else None for d in shape], scale=scale)
     if value is None:
         s.emit("PAD", [s.get(0), s.sub.i32(rows)], [out], "PadOptions")
     else:
-        fill = s.sub.constant(np.array(value, x.dtype.np))
+        fill = s.sub.constant(np.array(value, x.dtype.np), scale=scale)
         s.emit("PADV2", [s.get(0), s.sub.i32(rows), fill], [out], "PadV2Options")
     return out
 
@@ -227,9 +228,10 @@ def _conv_transpose_1d(t: dict[str, Any], x: Any, w: Any, bias: Any = None) -> A
 # ---- pools
 @exports("max_pool", "avg_pool")
 def pool(s: Site) -> None:
-    real(s)
     t = s.attrs
     op = s.node.op
+    if op != "max_pool" or s.x(0).dtype not in (dtypes.int8, dtypes.uint8):
+        real(s)
     if op == "max_pool" and len(s.node.outputs) > 1 and s.node.outputs[1] is not None:
         raise UnsupportedError("positions of the largest")
     rank = len(s.shape())
@@ -256,7 +258,9 @@ def pool(s: Site) -> None:
         s.emit(name, [s.get(0)], [s.result()], "Pool2DOptions", padding=pad, **options)
         return
     if op == "max_pool":
-        x = padded(s, first, float(np.finfo(np.float32).min))
+        d = s.x(0).dtype
+        least = np.finfo(np.float32).min if d is dtypes.float32 else np.iinfo(d.np).min  # type: ignore[union-attr]
+        x = padded(s, first, float(least))
         s.emit(name, [x], [s.result()], "Pool2DOptions", padding=1, **options)
         return
     factor = _counts(s, g, first, counted)

@@ -6,6 +6,7 @@ not fit into the 2 GB that FlatBuffer offsets reach, it follows behind the FlatB
 
 from __future__ import annotations
 
+import mmap
 from typing import Any
 
 import flatbuffers
@@ -82,16 +83,25 @@ def _bytes(buffer: Table) -> np.ndarray:
 
 def _flat(model: Table) -> bytes:
     room = sum(_bytes(b).nbytes + 64 for b in model.buffers)
-    builder = flatbuffers.Builder(room + (1 << 16))  # large enough to grow seldom: growing copies everything
+    builder = flatbuffers.Builder(0)
+    builder.head = room + (1 << 16)  # large enough to grow seldom: growing copies everything
+    builder.Bytes = mmap.mmap(-1, builder.head)
     builder.ForceDefaults(False)
-    root = _Packer(builder).table(model)
-    builder.Finish(root, b"TFL3")
-    return bytes(memoryview(builder.Bytes)[builder.head :])
+    packer = _Packer(builder)
+    builder.Finish(packer.table(model), b"TFL3")
+    whole = memoryview(builder.Bytes)
+    parts: list[Any] = []
+    at = builder.head
+    for behind, data in reversed(packer.data):
+        parts += [whole[at : len(whole) - behind], data]
+        at = len(whole) - behind + len(data)
+    return b"".join([*parts, whole[at:]])
 
 
 class _Packer:
     def __init__(self, builder: flatbuffers.Builder) -> None:
         self.b = builder
+        self.data: list[tuple[int, memoryview]] = []  # of buffers, and where it goes, as bytes from the end
 
     def table(self, t: Table) -> int:
         """Write a table after everything it points to; returns its offset."""
@@ -135,11 +145,10 @@ class _Packer:
         return b.EndVector()
 
     def raw(self, data: np.ndarray) -> int:
-        """A buffer's data, its first byte aligned."""
+        """A buffer's data, its first byte aligned: room for it, which stays untouched memory."""
         b = self.b
         b.StartVector(1, data.nbytes, 1)
         b.Prep(_ALIGN, data.nbytes)
-        n = data.nbytes
-        b.head = b.head - n
-        b.Bytes[b.head : b.head + n] = data.tobytes()
+        b.head = b.head - data.nbytes
+        self.data.append((len(b.Bytes) - b.head, memoryview(data)))
         return b.EndVector()
