@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -139,10 +138,11 @@ class _State:
     def save(self) -> None:
         if self.path is None:
             return
+        from deploykit.graph.dkfile import atomic_write
+
         data = {k: v for k, v in asdict(self).items() if k != "path"}
-        part = self.path.with_name(self.path.name + ".part")
-        part.write_text(json.dumps(data), encoding="utf-8")
-        os.replace(part, self.path)
+        with atomic_write(self.path) as f:  # two searches may write the same file
+            f.write(json.dumps(data).encode())
 
 
 class Search:

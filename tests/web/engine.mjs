@@ -1,6 +1,7 @@
 // Runs a model on one of the engine's modules in Node, without the package around it: reads a job as JSON from standard
-// input, {module, model, threads, runs, inputs: [{dtype, shape, data: base64}]}, prints {isa, lanes, outputs: [base64],
-// same, milliseconds} as JSON.  `same`: every run gave the same bytes.
+// input, {module, model, threads, runs, inputs: [{dtype, shape, data: base64}], more: [inputs]}, prints {isa, lanes,
+// outputs: [base64], same, milliseconds, more: [outputs]} as JSON.  `same`: every run gave the same bytes.  `more`: runs with
+// other inputs, behind those.
 import { readFileSync } from "node:fs";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 
@@ -77,7 +78,7 @@ async function main(job) {
   view().setInt32(options, job.threads ?? 1, true);
   check(e.dk_session_new(view().getUint32(out, true), options, out), e.dk_last_error);
   const session = view().getUint32(out, true);
-  job.inputs.forEach(({ dtype, shape, data }, i) => {
+  const give = ({ dtype, shape, data }, i) => {
     const values = Buffer.from(data, "base64"), t = alloc(TENSOR), to = alloc(values.length);
     raw().set(values, to);
     view().setInt32(t, dtype, true);
@@ -86,7 +87,8 @@ async function main(job) {
     view().setUint32(t + 72, to, true);
     view().setUint32(t + 76, values.length, true);
     check(e.dk_session_set_input(session, i, t), () => e.dk_session_error(session));
-  });
+  };
+  job.inputs.forEach(give);
   const outputs = () =>
     Array.from({ length: e.dk_session_output_count(session) }, (_, i) => {
       const t = e.dk_session_output(session, i), from = view().getUint32(t + 72, true);
@@ -102,11 +104,16 @@ async function main(job) {
     first ??= now;
     same &&= now.every((o, k) => o === first[k]);
   }
+  const more = (job.more ?? []).map((inputs) => {
+    inputs.forEach(give);
+    check(e.dk_session_run(session), () => e.dk_session_error(session));
+    return outputs();
+  });
   if (workers.length) {
     e.dk_lanes_stop();
     await Promise.all(workers.map((w) => w.left)); // a lane that does not leave is a test that does not end
   }
-  return { isa: text(e.dk_isa()), lanes: workers.length + 1, outputs: first, same, milliseconds };
+  return { isa: text(e.dk_isa()), lanes: workers.length + 1, outputs: first, same, milliseconds, more };
 }
 
 if (isMainThread) {
