@@ -123,9 +123,19 @@ def optimize(
         checks.check_graph(out, when="import")
     witness = _Witness(out, runner, inputs, dims, report) if verify else None
     records: dict[str, PassReport] = {}
+    edits = 0
+    settled: dict[str, tuple[int, int]] = {}  # the state of the graph in which a pass found nothing to do
     for stage in stages:
         for _ in range(ROUNDS):
-            if not sum(_run(p, out, records, witness) for p in stage):
+            before = edits
+            for p in stage:
+                if settled.get(p.name) == (edits, len(out.nodes)):
+                    continue
+                found = _run(p, out, records, witness)
+                edits += found
+                if not found:
+                    settled[p.name] = (edits, len(out.nodes))
+            if edits == before:
                 break
     canonical_dims(out)
     verify_graph(out, when="the passes")

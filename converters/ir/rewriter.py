@@ -27,7 +27,7 @@ from deploykit.graph import Graph, Node, Value
 from deploykit.ops import GraphBuilder, Op, Spec
 from deploykit.ops.infer import VALUE_OPS, infer_node, spec_of
 
-_VALUED = VALUE_OPS | {"shape_of", "size_of"}
+VALUED = VALUE_OPS | {"shape_of", "size_of"}
 
 
 class Rewriter(GraphBuilder):
@@ -45,14 +45,21 @@ class Rewriter(GraphBuilder):
         self._cursor: Node | None = None
         self._made: set[Value] = set()
         last: Node | None = None
-        for n in graph.nodes:
-            self._link(n, last)
+        users, following, before = self._users, self._next, self._prev
+        for n in graph.nodes:  # a training step has thousands, and a pass looks at them several times
+            following[last], before[n] = n, last
             last = n
             for v in n.inputs:
-                self._use(n, v)
-        self._next[last] = None
-        self._prev[None] = last
-        self._names |= {v.name for v in graph.used()}
+                if v is not None:
+                    counts = users.get(v)
+                    if counts is None:
+                        users[v] = {n: 1}
+                    else:
+                        counts[n] = counts.get(n, 0) + 1
+        following[last], before[None] = None, last
+
+    def _taken(self) -> set[str]:
+        return super()._taken() | {v.name for v in self.graph.used()}
 
     # ---- reading
     def nodes(self) -> Iterator[Node]:
@@ -97,7 +104,7 @@ class Rewriter(GraphBuilder):
                 pending.pop()
                 continue
             node = top.producer
-            if node is None or node.op not in _VALUED or (top.rank or 0) > 1:
+            if node is None or node.op not in VALUED or (top.rank or 0) > 1:
                 self.specs[top] = spec_of(top)  # type: ignore[assignment]
                 continue
             missing = [i for i in node.inputs if i is not None and i not in self.specs]
@@ -222,7 +229,7 @@ class Rewriter(GraphBuilder):
     def _append(
         self, p: Op, ins: list[Value | None], attrs: dict[str, Any], outputs: int | None, node: str, out: list[str]
     ) -> list[Value]:
-        tail = self.graph.nodes
+        tail, _ = self.graph.nodes, self._names
         self.graph.nodes = []
         try:
             values = super()._append(p, ins, attrs, outputs, node, out)

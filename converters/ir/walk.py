@@ -84,14 +84,14 @@ def is_effect(node: Node) -> bool:
     """True for nodes that must stay, once and in order: writes and reads of variables, bodies that hold such."""
     if "effect" in get(node.op).flags:
         return True
-    return any(is_effect(n) for _, g in node.subgraphs() for n in g.nodes)
+    return any(is_effect(n) for _, g in node.subgraphs() for n in g.nodes) if node.attrs else False
 
 
 def is_random(node: Node) -> bool:
     """True for nodes whose result differs from call to call, bodies included."""
     if "random" in get(node.op).flags:
         return True
-    return any(is_random(n) for _, g in node.subgraphs() for n in g.nodes)
+    return any(is_random(n) for _, g in node.subgraphs() for n in g.nodes) if node.attrs else False
 
 
 def clone(graph: Graph) -> Graph:

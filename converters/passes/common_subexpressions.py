@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from typing import Any
 
 import numpy as np
 
@@ -12,6 +11,7 @@ from deploykit.converters.ir import walk
 from deploykit.converters.ir.pattern import COMMUTATIVE
 from deploykit.converters.ir.rewriter import Rewriter
 from deploykit.graph import Graph, Node, Value
+from deploykit.ops import get
 
 TOLERANCE = "exact"
 
@@ -66,12 +66,12 @@ def _one(graph: Graph) -> Counter[str]:
     numbers: dict[Value | None, int] = {None: -1}
     seen: dict[tuple, Node] = {}
     for n in rw.nodes():
-        if walk.is_effect(n) or walk.is_random(n) or any(True for _ in n.subgraphs()):
+        if walk.is_effect(n) or walk.is_random(n) or n.subgraphs():
             continue
         ins = [numbers.setdefault(v, len(numbers)) for v in n.inputs]
         if n.op in COMMUTATIVE:
             ins.sort()
-        key = (n.op, tuple(ins), _attr_key(walk.attrs(n)), len(n.outputs))
+        key = (n.op, tuple(ins), _attr_key(n), len(n.outputs))
         twin = seen.setdefault(key, n)
         if twin is n or not _covers(twin, n):
             continue
@@ -97,6 +97,10 @@ def _quant_key(v: Value) -> tuple:
     return () if q is None else (q.axis, np.asarray(q.scale).tobytes(), np.asarray(q.zero_point).tobytes())
 
 
-def _attr_key(attrs: dict[str, Any]) -> tuple:
-    # repr tells 0.0 from -0.0 and NaN from NaN, which == does not
-    return tuple((k, repr(v)) for k, v in attrs.items())
+def _attr_key(n: Node) -> tuple:
+    if not n.attrs:
+        return ()
+    # repr tells 0.0 from -0.0 and NaN from NaN, which == does not; what is said and what is the default are the same
+    known = get(n.op).attrs
+    texts = [(k, repr(known[k].check(v, n.op)), repr(known[k].default)) for k, v in n.attrs.items()]
+    return tuple(sorted((k, text) for k, text, default in texts if text != default or known[k].required))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deploykit.converters.ir import walk
-from deploykit.converters.ir.rewriter import Rewriter
+from deploykit.converters.ir.rewriter import VALUED, Rewriter
 from deploykit.errors import DeploykitError
 from deploykit.graph import Dim, Graph, Node, Value
 from deploykit.graph.mapped import in_file
@@ -60,6 +60,9 @@ def _one(graph: Graph) -> Counter[str]:
 
 
 def _fold(rw: Rewriter, n: Node, graph: Graph) -> bool:
+    constant = all(v is None or v.is_constant for v in n.inputs)
+    if not constant and n.op not in VALUED:
+        return False
     outs = [v for v in n.outputs if v is not None]
     if (
         not outs
@@ -67,7 +70,7 @@ def _fold(rw: Rewriter, n: Node, graph: Graph) -> bool:
         or walk.unfolded(n.op, walk.data(walk.operand(n, 0)), n.attrs)
     ):
         return False
-    if all(v is None or v.is_constant for v in n.inputs):
+    if constant:
         results = _evaluate(n, graph)
     else:  # shape arithmetic: the op's own rule knows the values
         known = [rw.known(v) for v in outs]

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deploykit import dtypes
 from deploykit.autodiff import state
 from deploykit.autodiff.tensor import Tensor
 from deploykit.graph.ir import Graph, Value
 from deploykit.graph.ir import Variable as GraphVariable
 from deploykit.ops import GraphBuilder
-from deploykit.ops.core import Op
+from deploykit.ops.core import Op, Spec
 from deploykit.ops.infer import declare_variables
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Trace:
         self.assigned: dict[Variable, Tensor] = {}
         self.variables: dict[Variable, str] = {} if outer is None else outer.variables
         self.graph_variables: list[GraphVariable] = [] if outer is None else outer.graph_variables
+        self.specs: dict[str, Spec] = {} if outer is None else outer.specs  # of the graph's variables
 
     @contextmanager
     def active(self) -> Iterator[Trace]:
@@ -60,7 +62,7 @@ class Trace:
         """Record an op; its results."""
         ins = [self.localize(x) if isinstance(x, Value) else x for x in inputs]
         if "effect" in op.flags:  # only these ask which variables there are
-            with declare_variables(self.graph_variables):
+            with declare_variables(self.specs):
                 out = self.builder.apply(op, ins, attrs)
         else:
             out = self.builder.apply(op, ins, attrs)
@@ -101,10 +103,10 @@ class Trace:
         name = self.variables.get(variable)
         if name is None:
             name, k = variable.path, 1
-            taken = set(self.variables.values())
-            while name in taken:
+            while name in self.specs:
                 name, k = f"{variable.path}_{k}", k + 1
             self.variables[variable] = name
+            self.specs[name] = Spec(dtypes.dtype(variable.dtype), variable.shape)
             self.graph_variables.append(GraphVariable(name, variable.buffer))
         return name
 

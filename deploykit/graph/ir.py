@@ -105,11 +105,9 @@ class Node:
         assert v is not None
         return v
 
-    def subgraphs(self) -> Iterator[tuple[str, Graph]]:
+    def subgraphs(self) -> list[tuple[str, Graph]]:
         """The (attr name, Graph) pairs among the attrs."""
-        for k, v in self.attrs.items():
-            if isinstance(v, Graph):
-                yield k, v
+        return [(k, v) for k, v in self.attrs.items() if isinstance(v, Graph)] if self.attrs else []
 
     def __repr__(self) -> str:
         outs = ", ".join("_" if v is None else repr(v) for v in self.outputs)

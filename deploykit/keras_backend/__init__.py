@@ -1,7 +1,8 @@
 """Stock Keras 3 on our core: ``import deploykit.keras_backend`` before ``import keras`` (or KERAS_BACKEND=deploykit).
 
 Keras chooses its backend by a fixed list of names in five files.  The import hook adds ours to these lists while Keras
-is imported; nothing on disk is changed.  ``backend`` holds what Keras asks of a backend, split by Keras' module names.
+is imported, and the way to our one-pass ops to three inner loops (``fused``); nothing on disk is changed.  ``backend``
+holds what Keras asks of a backend, split by Keras' module names.
 """
 
 from __future__ import annotations

@@ -42,6 +42,30 @@ GATES: dict[str, list[tuple[str, str]]] = {
             f'elif backend.backend() == "deploykit":\n    from {_HOME}.layer import BackendLayer\n',
         ),
     ],
+    # inner loops that our engine has in one op (fused.py)
+    "keras.src.optimizers.optimizer": [
+        (
+            "else:\n\n    class BackendOptimizer(base_optimizer.BaseOptimizer):\n",
+            f'elif backend.backend() == "deploykit":\n    from {_HOME}.fused import Optimizer as BackendOptimizer\n',
+        ),
+    ],
+    "keras.src.layers.normalization.batch_normalization": [
+        (
+            "        if training and self.trainable:\n            mean, variance = self._moments(inputs, mask)\n",
+            f"        from {_HOME}.fused import batch_normalization\n\n"
+            "        outputs = batch_normalization(self, inputs, gamma, beta, training, mask)\n"
+            "        if outputs is not None:\n"
+            "            return ops.cast(outputs, self.compute_dtype)\n",
+        ),
+    ],
+    "keras.src.ops.nn": [
+        (
+            '    elif backend.config.backend() == "torch" and is_continuous_axis(axis):\n',
+            "    elif [a % ndims for a in axis] == list(range(ndims - len(axis), ndims)):\n"
+            f"        from {_HOME}.fused import layer_norm\n\n"
+            "        outputs = layer_norm(x, gamma, beta, axis, epsilon)\n",
+        ),
+    ],
     "keras.src.utils.backend_utils": [
         (
             '        if self._backend == "openvino":\n            module',

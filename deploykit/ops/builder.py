@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from deploykit.graph.dims import Shape
 from deploykit.graph.ir import Graph, Node, Value
 from deploykit.ops import dispatch
 from deploykit.ops.core import Op, Spec, get
-from deploykit.ops.infer import declare_variables, fold_value, infer_op, spec_of
+from deploykit.ops.infer import asks_for_variables, declare_variables, fold_value, infer_op, spec_of
 
 
 class GraphBuilder:
@@ -27,10 +29,18 @@ class GraphBuilder:
     def __init__(self, graph: Graph | None = None) -> None:
         self.graph = graph if graph is not None else Graph()
         self.specs: dict[Value, Spec] = {}
-        self._names: set[str] = {v.name for v in self.graph.inputs}
-        for n in self.graph.nodes:
-            self._names |= {v.name for v in n.outputs if v is not None}
         self._count = 0
+
+    @functools.cached_property
+    def _names(self) -> set[str]:
+        """Gathered when a new one is first wanted, which many passes never do."""
+        return self._taken()
+
+    def _taken(self) -> set[str]:
+        names = {v.name for v in self.graph.inputs}
+        for n in self.graph.nodes:
+            names.update([v.name for v in n.outputs if v is not None])
+        return names
 
     def unique(self, hint: str) -> str:
         """A value name not used yet in this graph: the hint, or the hint with a number."""
@@ -85,7 +95,7 @@ class GraphBuilder:
             extra = p.count_outputs(
                 [None if v is None else v if v.data is None else v.data for v in ins], attrs, outputs
             )
-        with declare_variables(self.graph.variables):
+        with declare_variables(self.graph.variables) if asks_for_variables(p) else contextlib.nullcontext():
             got = [fold_value(s) for s in infer_op(p, specs, {**attrs, **extra})]
         if outputs is not None:
             got = got[:outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,14 +27,23 @@ MAX_VALUE = 256  # elements
 
 
 # ---- the model's variables, which read_variable asks for
-_variables: list[dict[str, Spec]] = [{}]
+_variables: list[Mapping[str, Spec]] = []
+
+
+def variable_specs(variables: Iterable[Variable]) -> dict[str, Spec]:
+    """dtype and shape of each, by name."""
+    return {v.name: Spec(dtypes.dtype(v.initial.dtype), tuple(v.initial.shape)) for v in variables}
+
+
+def asks_for_variables(op: Op) -> bool:
+    """Whether the op's shape rule looks at declared variables, itself or in a body: the others spare the declaration."""
+    return "effect" in op.flags or any(a.kind == "graph" for a in op.attrs.values())
 
 
 @contextlib.contextmanager
-def declare_variables(variables: Iterable[Variable]) -> Iterator[None]:
+def declare_variables(variables: Iterable[Variable] | Mapping[str, Spec]) -> Iterator[None]:
     """Inside this block ``read_variable`` knows these variables (and those of the blocks around it)."""
-    own = {v.name: Spec(dtypes.dtype(v.initial.dtype), tuple(v.initial.shape)) for v in variables}
-    _variables.append({**_variables[-1], **own})
+    _variables.append(variables if isinstance(variables, Mapping) else variable_specs(variables))
     try:
         yield
     finally:
@@ -43,12 +52,12 @@ def declare_variables(variables: Iterable[Variable]) -> Iterator[None]:
 
 def variable_spec(name: str) -> Spec | None:
     """dtype and shape of a declared variable, or None."""
-    return _variables[-1].get(name)
+    return next((known[name] for known in reversed(_variables) if name in known), None)
 
 
 def known_variables() -> list[str]:
     """Names of the declared variables."""
-    return list(_variables[-1])
+    return list(dict.fromkeys(name for known in _variables for name in known))
 
 
 def spec_of(v: Value | None) -> Spec | None:

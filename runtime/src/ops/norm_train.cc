@@ -114,8 +114,10 @@ double inverse_deviation(float variance, double epsilon) { return 1 / sqrt(stati
 
 void train_direct(OpContext& c, const State& s, double epsilon) {
   const float *x = c.in(0)->as<float>(), *scale = c.in(1)->as<float>(), *bias = c.in(2)->as<float>();
-  float *mean = c.out(1)->as<float>(), *variance = c.out(2)->as<float>();
   float *shift = vec<float>(c, s, 0), *factor = vec<float>(c, s, 1), *moved = vec<float>(c, s, 2);
+  // results that nobody reads are absent: the upper halves of vectors take their place
+  float* mean = c.out(1) ? c.out(1)->as<float>() : shift + s.channels;
+  float* variance = c.out(2) ? c.out(2)->as<float>() : factor + s.channels;
   double* rest = vec<double>(c, s, 3);  // of the mean, when it was rounded to float
   // Sums are taken about a value near the mean: that of a few rows.  Where it was not near, compared with the
   // deviation, they are taken again about the mean.
@@ -148,6 +150,7 @@ void train_direct(OpContext& c, const State& s, double epsilon) {
     factor[i] = static_cast<float>(f);
     moved[i] = static_cast<float>(static_cast<double>(bias[i]) - rest[i] * f);
   }
+  if (!c.out(0)) return;
   each_rows(c, s, [&](int64_t from, int64_t rows) {
     s.kernels->affine_clamp(x + from, mean, factor, moved, s.clamp ? s.limits : nullptr, c.out(0)->as<float>() + from,
                             rows, s.channels);
@@ -174,6 +177,7 @@ void gradient_direct(OpContext& c, const State& s, double epsilon) {
     slope[i] = static_cast<float>(-f * r * r * moved[i] / n);
     rest[i] = static_cast<float>(-f * sum[i] / n);
   }
+  if (!c.out(0)) return;
   each_rows(c, s, [&](int64_t from, int64_t rows) {
     s.kernels->train_gradient(g + from, x + from, mean, factor, bias, limits, slope, rest, c.out(0)->as<float>() + from,
                               rows, s.channels);
@@ -190,7 +194,6 @@ void each_of(const State& s, int64_t channel, Fn&& fn) {
 template <class T>
 void train_channel(OpContext& c, const State& s, int64_t k, double epsilon) {
   const T* x = c.in(0)->as<T>();
-  T* y = c.out(0)->as<T>();
   const double n = static_cast<double>(s.outer * s.inner > 0 ? s.outer * s.inner : 1);
   double mean = 0, square = 0;
   each_of(s, k, [&](int64_t i) { mean += static_cast<double>(x[i]); });
@@ -201,6 +204,8 @@ void train_channel(OpContext& c, const State& s, int64_t k, double epsilon) {
   });
   if (c.out(1)) c.out(1)->as<T>()[k] = static_cast<T>(mean);
   if (c.out(2)) c.out(2)->as<T>()[k] = static_cast<T>(square / n);
+  if (!c.out(0)) return;
+  T* y = c.out(0)->as<T>();
   const double factor = static_cast<double>(c.in(1)->as<T>()[k]) / sqrt(square / n + epsilon);
   const double bias = static_cast<double>(c.in(2)->as<T>()[k]);
   each_of(s, k, [&](int64_t i) {
@@ -214,7 +219,6 @@ void train_channel(OpContext& c, const State& s, int64_t k, double epsilon) {
 template <class T>
 void gradient_channel(OpContext& c, const State& s, int64_t k, double epsilon) {
   const T *g = c.in(0)->as<T>(), *x = c.in(1)->as<T>();
-  T* to = c.out(0)->as<T>();
   const auto one = [&](int i) { return static_cast<double>(c.in(i)->as<T>()[k]); };
   const double n = static_cast<double>(s.outer * s.inner > 0 ? s.outer * s.inner : 1);
   const double r = 1 / sqrt(one(5) + epsilon), factor = one(2) * r, bias = one(3), mean = one(4);
@@ -227,10 +231,13 @@ void gradient_channel(OpContext& c, const State& s, int64_t k, double epsilon) {
     const double d = static_cast<double>(x[i]) - mean, h = masked(i, d);
     sum += h, moved += h * d;
   });
-  each_of(s, k, [&](int64_t i) {
-    const double d = static_cast<double>(x[i]) - mean;
-    to[i] = static_cast<T>(factor * (masked(i, d) - sum / n - d * moved * r * r / n));
-  });
+  if (c.out(0)) {
+    T* to = c.out(0)->as<T>();
+    each_of(s, k, [&](int64_t i) {
+      const double d = static_cast<double>(x[i]) - mean;
+      to[i] = static_cast<T>(factor * (masked(i, d) - sum / n - d * moved * r * r / n));
+    });
+  }
   if (c.out(1)) c.out(1)->as<T>()[k] = static_cast<T>(moved * r);
   if (c.out(2)) c.out(2)->as<T>()[k] = static_cast<T>(sum);
 }
@@ -243,7 +250,7 @@ Status run(OpContext& c) {
     kGradient ? gradient_direct(c, s, epsilon) : train_direct(c, s, epsilon);
     return {};
   }
-  const bool f64 = c.out(0)->dtype == DType::f64;
+  const bool f64 = c.in(0)->dtype == DType::f64;
   const int64_t grain = grain_for(4096, static_cast<double>(s.outer * s.inner));
   c.parallel(s.channels, grain, [&](int64_t begin, int64_t end, int) {
     for (int64_t k = begin; k < end; ++k) {

@@ -146,9 +146,9 @@ void pixel_max(const PoolState& s, const Reach& r, const char* plane, char* y, i
           at[i] = position;
         }
     });
-    if (r.count())
+    if (y && r.count())
       stage_out(s.convert, wide, best, s.dtype, y + static_cast<size_t>(c) * size, n);
-    else
+    else if (y)
       for (int64_t i = 0; i < n; ++i) convert(DType::f64, &lowest, s.dtype, y + static_cast<size_t>(c + i) * size, 1);
     if (index) memcpy(index + c, at, static_cast<size_t>(n) * sizeof *at);
   }
@@ -176,9 +176,10 @@ Status run_pool(OpContext& c) {
   const PoolState& s = *c.state<PoolState>();
   const Window& w = s.w;
   const char* x = c.in(0)->as<char>();
-  char* y = c.out(0)->as<char>();
+  char* y = c.out(0) ? c.out(0)->as<char>() : nullptr;  // the winners' positions may be wanted alone
   int64_t* index = s.indices ? c.out(1)->as<int64_t>() : nullptr;
-  if (c.out(0)->count() == 0) return {};
+  const Tensor* any = c.out(0) ? c.out(0) : c.out(1);
+  if (!any || any->count() == 0) return {};
   const size_t pixel_bytes = static_cast<size_t>(s.channels) * dtype_size(s.dtype);
   const DType wide = wide_dtype(s.dtype);
   c.parallel(s.samples * w.out_size(), s.grain, [&](int64_t begin, int64_t end, int) {
@@ -193,7 +194,7 @@ Status run_pool(OpContext& c) {
         plane = x + static_cast<size_t>(row / (w.out[1] * w.out[0]) * w.in_size()) * pixel_bytes;
       }
       r.set(w, 2, column);
-      char* to = y + static_cast<size_t>(i) * pixel_bytes;
+      char* to = y ? y + static_cast<size_t>(i) * pixel_bytes : nullptr;
       int64_t* to_index = index ? index + i * s.channels : nullptr;
       if (s.direct)
         pixel_direct(s, r, plane, to);

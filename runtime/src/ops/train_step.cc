@@ -33,14 +33,30 @@ Status adam_infer(OpContext& c) {
   return {};
 }
 
+// Element by element, for double and where a result is not wanted.
+template <class T>
+void adam_plain(OpContext& c, int64_t begin, int64_t end, double b1, double b2, double epsilon) {
+  const T *p = c.in(0)->as<T>(), *m = c.in(1)->as<T>(), *v = c.in(2)->as<T>(), *g = c.in(3)->as<T>();
+  const T rate = *c.in(4)->as<T>();
+  T* out[3];
+  for (int i = 0; i < 3; ++i) out[i] = c.out(i) ? c.out(i)->as<T>() : nullptr;
+  for (int64_t i = begin; i < end; ++i) {
+    const T nm = m[i] + (g[i] - m[i]) * static_cast<T>(b1), nv = v[i] + (g[i] * g[i] - v[i]) * static_cast<T>(b2);
+    const T np = p[i] - nm * rate / (std::sqrt(nv) + static_cast<T>(epsilon));
+    if (out[0]) out[0][i] = np;
+    if (out[1]) out[1][i] = nm;
+    if (out[2]) out[2][i] = nv;
+  }
+}
+
 Status adam_run(OpContext& c) {
   namespace at = attr::adam_update_;
   const double b1 = 1 - c.attr_double(at::beta_1), b2 = 1 - c.attr_double(at::beta_2);
   const double epsilon = c.attr_double(at::epsilon);
   const GradientKernels* kernels = gradient_kernels();
-  const bool f32 = c.in(0)->dtype == DType::f32;
+  const bool f32 = c.in(0)->dtype == DType::f32, whole = c.out(0) && c.out(1) && c.out(2);
   c.parallel(c.in(0)->count(), 16384, [&](int64_t b, int64_t e, int) {
-    if (f32) {
+    if (f32 && whole) {
       const float* in[4];
       float* out[3];
       for (int i = 0; i < 4; ++i) in[i] = c.in(i)->as<float>() + b;
@@ -49,14 +65,7 @@ Status adam_run(OpContext& c) {
                     static_cast<float>(b1), static_cast<float>(b2), static_cast<float>(epsilon));
       return;
     }
-    const double *p = c.in(0)->as<double>(), *m = c.in(1)->as<double>(), *v = c.in(2)->as<double>();
-    const double *g = c.in(3)->as<double>(), rate = *c.in(4)->as<double>();
-    for (int64_t i = b; i < e; ++i) {
-      const double nm = m[i] + (g[i] - m[i]) * b1, nv = v[i] + (g[i] * g[i] - v[i]) * b2;
-      c.out(0)->as<double>()[i] = p[i] - nm * rate / (sqrt(nv) + epsilon);
-      c.out(1)->as<double>()[i] = nm;
-      c.out(2)->as<double>()[i] = nv;
-    }
+    f32 ? adam_plain<float>(c, b, e, b1, b2, epsilon) : adam_plain<double>(c, b, e, b1, b2, epsilon);
   });
   return {};
 }
