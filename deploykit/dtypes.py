@@ -9,32 +9,32 @@ that runs a float model does not pay for it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 
 import numpy
 
 
-@dataclass(frozen=True)
 class DType:
     """One element type: ``name`` as in NumPy, ``code`` as in the file format, ``np`` the array type, ``kind`` as below.
 
     kind: 'f' float, 'i' signed, 'u' unsigned, 'b' bool, 's' string (never reaches the engine).
     """
 
-    name: str
-    code: int
-    kind: str
-    bits: int
+    __slots__ = ("_np", "bits", "code", "kind", "name")
+    _np: numpy.dtype | None
 
-    @cached_property
+    def __init__(self, name: str, code: int, kind: str, bits: int) -> None:
+        self.name, self.code, self.kind, self.bits, self._np = name, code, kind, bits, None
+
+    @property
     def np(self) -> numpy.dtype:
         """The array type."""
-        if hasattr(numpy, self.name):
-            return numpy.dtype(self.name)
-        import ml_dtypes
-
-        return numpy.dtype(getattr(ml_dtypes, self.name))
+        if self._np is None:
+            holder = numpy
+            if not hasattr(numpy, self.name):
+                import ml_dtypes as holder  # type: ignore[no-redef]
+            self._np = numpy.dtype(getattr(holder, self.name))
+        return self._np
 
     @property
     def itemsize(self) -> int:
@@ -43,6 +43,9 @@ class DType:
 
     def __repr__(self) -> str:
         return self.name
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:  # copies are the same one
+        return _lookup, (self.name,)
 
 
 _ROWS = [

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,8 +24,7 @@ SCALES = "io_quantization"  # metadata: {name of an integer input or output: {"s
 _LONGEST = 1e9  # seconds that a timeout may have: 30 years
 
 
-@dataclass(frozen=True)
-class Quantization:
+class Quantization(NamedTuple):
     """real = scale * (q - zero_point), for a whole tensor."""
 
     scale: float
@@ -50,8 +48,7 @@ class Quantization:
         return (q.astype(np.int32) - self.zero_point).astype(np.float32) * np.float32(self.scale)
 
 
-@dataclass(frozen=True)
-class TensorSpec:
+class TensorSpec(NamedTuple):
     """Name, shape (dims are ints or symbols; None when the rank is not known), dtype name, quantization of an input or
     output where it holds integers that stand for real numbers."""
 
@@ -65,8 +62,7 @@ class TensorSpec:
         return f"'{self.name}': {self.dtype or '?'}[{dims}]"
 
 
-@dataclass(frozen=True)
-class Memory:
+class Memory(NamedTuple):
     """Bytes used by a session: the arena of the current plan, weights (mapped from the file), packed weights, peak of
     tensors whose shape is known only at run time.  ``nodes_dynamic`` counts the nodes that make such tensors."""
 
@@ -78,8 +74,7 @@ class Memory:
     nodes_dynamic: int
 
 
-@dataclass(frozen=True)
-class ProfileRow:
+class ProfileRow(NamedTuple):
     """One node of the plan: time in microseconds is the mean over the calls."""
 
     name: str

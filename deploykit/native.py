@@ -14,9 +14,8 @@ import ctypes as c
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -346,8 +345,7 @@ def has_kernel(name: str) -> bool:
 
 
 # ---- models
-@dataclass(frozen=True)
-class NativeSpec:
+class NativeSpec(NamedTuple):
     """An input or output: ``dtype`` is None and ``shape`` None where the file does not say.  A dim is a number, a
     symbol's name, or None (known only after run)."""
 
@@ -356,8 +354,7 @@ class NativeSpec:
     shape: tuple[int | str | None, ...] | None
 
 
-@dataclass(frozen=True)
-class ProfileRow:
+class ProfileRow(NamedTuple):
     """Time of one node, summed over ``calls``."""
 
     name: str

@@ -165,8 +165,6 @@ def describe(path: Path, graph: Any) -> dict[str, Any]:
 
 def _memory(path: Path) -> dict[str, Any]:
     """Plan for the first sizes of the symbolic dims that the model accepts."""
-    from dataclasses import asdict
-
     from deploykit.runners import DkRunner, working_inputs
 
     runner = DkRunner(path)
@@ -174,4 +172,4 @@ def _memory(path: Path) -> dict[str, Any]:
     if found is None:
         return {"error": "no sizes were found that the model accepts"}
     shapes = ", ".join(f"{k} {list(v.shape)}" for k, v in found[0].items())
-    return {"shapes": shapes, **asdict(runner.session.memory)}
+    return {"shapes": shapes, **runner.session.memory._asdict()}

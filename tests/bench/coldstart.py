@@ -4,7 +4,7 @@
 
 For every contender a process imports NumPy, reads the inputs and says so; then it imports its runtime, loads the file, runs
 once.  Contenders take turns; times are medians (minima) in ms from there to the first result, peak memory (VmHWM) is over
-that of the same process without a runtime.  The files are in the page cache.  --write makes docs/coldstart.md.
+that of the same process without a runtime.  Models are in the page cache, modules compiled.  --write makes docs/coldstart.md.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -109,7 +110,8 @@ def files(name: str, folder: Path) -> tuple[dict[tuple[str, str], Path], Path, d
 def once(runtime: str, path: Path | str, feeds: Path, threads: int) -> list[float]:
     """ms to loaded, ms to the first result, peak in MB; raises RuntimeError with the runtime's own words."""
     command = [sys.executable, "-c", HEAD + CODE[runtime] + TAIL, str(path), str(feeds), str(threads)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    bytecode = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(feeds.parent / "bytecode")}
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | bytecode)
     found = [line.split()[1:] for line in done.stdout.splitlines() if line.startswith("COLD ")]
     if not found:
         raise RuntimeError((done.stderr.strip().splitlines() or ["no output"])[-1])
@@ -122,7 +124,7 @@ def measure(name: str, reps: int, threads: int) -> Row:
     with tempfile.TemporaryDirectory() as t:
         made, feeds, missing = files(name, Path(t))
         runs: dict[str, list[list[float]]] = {}
-        for rep in range(reps):
+        for rep in range(reps + 1):  # the first compiles all modules, as pip does
             base = once("nothing", "", feeds, threads)
             for (runtime, kind), path in made.items():
                 key = f"{runtime} {kind}"
@@ -137,7 +139,8 @@ def measure(name: str, reps: int, threads: int) -> Row:
             if rep == 0 and "deploykit f32" not in runs:
                 raise SystemExit(missing)
         rows = {
-            k: [*([f([r[i] for r in v]) for i in (0, 1, 2) for f in (statistics.median, min)])] for k, v in runs.items()
+            k: [*([f([r[i] for r in v[1:]]) for i in (0, 1, 2) for f in (statistics.median, min)])]
+            for k, v in runs.items()
         }
         return {"model": name, "runs": rows, "missing": missing}
 

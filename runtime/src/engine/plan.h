@@ -81,6 +81,30 @@ struct InputSpec {
   bool constant;
 };
 
+// Are the threads worth waking?  Of short runs every other one is made by the caller alone, and the majority of eight
+// pairs decides for the runs that follow; results are the same either way.
+class ThreadTrial {
+ public:
+  bool alone() const { return pairs_ == kPairs ? votes_ > 0 : together_ != 0; }
+  void took(uint64_t ns, bool alone) {
+    if (pairs_ == kPairs) {
+      if (++runs_ == kRuns) *this = {};  // other programs come and go
+    } else if (alone) {
+      votes_ += ns < together_ ? 1 : -1;
+      together_ = 0;
+      ++pairs_;
+    } else if (ns < kShortNs) {
+      together_ = ns;
+    }
+  }
+
+ private:
+  static constexpr int kPairs = 8, kRuns = 1000;
+  static constexpr uint64_t kShortNs = 300'000;  // beyond, waking is no great part of a run
+  uint64_t together_ = 0;                        // of the last run with threads, when its pair is still to come
+  int votes_ = 0, pairs_ = 0, runs_ = 0;
+};
+
 struct Plan {
   const GraphDef* graph = nullptr;
   SessionState* session = nullptr;
@@ -102,6 +126,7 @@ struct Plan {
   Plan* children = nullptr;  // owned
   Plan* next = nullptr;      // among the parent's children or in the cache
   uint64_t used = 0;         // for the cache
+  ThreadTrial trial;
 };
 
 struct PlanRequest {

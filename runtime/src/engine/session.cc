@@ -347,7 +347,9 @@ Status SessionState::run() {
     bind_input(p, i, data);
   }
   int threads = env.threads;
-  env.pool = ThreadPool::acquire(threads);
+  const bool alone = threads > 1 && p.trial.alone();
+  const uint64_t began = threads > 1 ? now_ns() : 0;
+  env.pool = alone ? nullptr : ThreadPool::acquire(threads);
   if (!env.pool) env.threads = 1;
   Status status;
   {
@@ -355,6 +357,7 @@ Status SessionState::run() {
     status = run_plan(p);
   }
   if (env.pool) env.pool->release();
+  if (env.pool || alone) p.trial.took(now_ns() - began, alone);
   env.pool = nullptr;
   env.threads = threads;
   ran = status.ok();

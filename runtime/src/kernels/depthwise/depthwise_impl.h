@@ -20,9 +20,9 @@ struct Local {
 // NY x NX outputs from column x on, for the channels of one vector.  `at` is the first input column times channels,
 // plus c.  K kernel columns at stride S without dilation, so that an input vector is loaded once and used for every
 // output it reaches; K = 0 takes kernel, stride and dilation as they come.  NY = 2 needs a sliding strip of K kernel
-// rows.
-template <int NY, int NX, int K, int S>
-DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
+// rows.  At the BORDER only the input columns [begin, end) of the cell are in the image.
+template <int NY, int NX, int K, int S, bool BORDER = false>
+DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c, int64_t begin = 0, int64_t end = 0) {
   f32 acc[NY][NX];
   DK_UNROLL
   for (int i = 0; i < NY; ++i) {
@@ -45,6 +45,7 @@ DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
       }
       DK_UNROLL
       for (int j = 0; j < NX + K - 1; ++j, p += pixel) {
+        if (BORDER && (j < begin || j >= end)) continue;
         f32 v = load<f32>(p);
         DK_UNROLL
         for (int i = 0; i < NX; ++i) {
@@ -66,6 +67,7 @@ DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
         for (int k = 0; k < K; ++k) wv[k] = load<f32>(w + k * t.padded);
         DK_UNROLL
         for (int j = 0; j < (NX - 1) * S + K; ++j, p += pixel) {
+          if (BORDER && (j < begin || j >= end)) continue;
           f32 v = load<f32>(p);
           DK_UNROLL
           for (int i = 0; i < NX; ++i)
@@ -90,8 +92,8 @@ DK_INL void cell(const Local& t, int64_t x, int64_t at, int64_t c) {
   }
 }
 
-// Any output column, at the border too: only kernel columns that hit the image.  Also for the last channels, fewer than
-// a vector.
+// One output column, at the border too: only kernel columns that hit the image.  For kernels without a cell of their
+// own, strips too narrow for one, and the last channels, fewer than a vector.
 __attribute__((noinline)) void edge(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t c0, int64_t c1) {
   const f32 low = splat<f32>(t->low), high = splat<f32>(t->high);
   const int64_t x0 = x * t->stride - t->before;
@@ -121,9 +123,7 @@ __attribute__((noinline)) void edge(const DepthwiseStrip* t, int64_t y, int64_t 
   }
 }
 
-// Columns [x, x1) of NY rows, all inside, for channels in whole vectors.
-template <int NY, int K, int S>
-__attribute__((noinline)) void inside(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t x1, int64_t channels) {
+Local local(const DepthwiseStrip* t, int64_t y) {
   Local l;
   l.rows = t->row + y * t->taps;
   l.weight = t->weight;
@@ -138,52 +138,87 @@ __attribute__((noinline)) void inside(const DepthwiseStrip* t, int64_t y, int64_
   l.dilation = t->dilation * t->c;
   l.low = splat<f32>(t->low);
   l.high = splat<f32>(t->high);
-  const int64_t step = l.step, before = t->before * l.c;
-  // Each of 25 products of an output waits for the one before: eight outputs at once keep both multipliers busy.
-  if constexpr (K == 5 && S == 1)
-    for (; x + 8 <= x1; x += 8)
-      for (int64_t c = 0; c < channels; c += kW) cell<NY, 8, K, S>(l, x, x * step - before + c, c);
-  for (; x + 4 <= x1; x += 4)
-    for (int64_t c = 0; c < channels; c += kW) cell<NY, 4, K, S>(l, x, x * step - before + c, c);
-  for (; x < x1; ++x)
-    for (int64_t c = 0; c < channels; c += kW) cell<NY, 1, K, S>(l, x, x * step - before + c, c);
+  return l;
 }
 
-typedef void (*Inside)(const DepthwiseStrip*, int64_t, int64_t, int64_t, int64_t);
+// Columns [x, x1), at least kCell of them, of NY rows, for channels in whole vectors.
+constexpr int64_t kCell = 4;
+template <int NY, int K, int S>
+__attribute__((noinline)) void span(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t x1, int64_t channels) {
+  const Local l = local(t, y);
+  const int64_t reach = (kCell - 1) * S + K;
+  while (x < x1) {
+    int64_t first = x * S - t->before;
+    // Each of 25 products of an output waits for the one before: eight outputs at once keep both multipliers busy.
+    if constexpr (K == 5 && S == 1) {
+      if (x + 8 <= x1 && first >= 0 && first + 7 + K <= t->width) {
+        for (int64_t c = 0; c < channels; c += kW) cell<NY, 8, K, S>(l, x, first * l.c + c, c);
+        x += 8;
+        continue;
+      }
+    }
+    if (x + kCell > x1) {  // some of the columns before once more
+      x = x1 - kCell;
+      first = x * S - t->before;
+    }
+    const int64_t begin = first < 0 ? -first : 0, end = t->width - first < reach ? t->width - first : reach;
+    if (begin == 0 && end == reach)
+      for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S>(l, x, first * l.c + c, c);
+    else
+      for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S, true>(l, x, first * l.c + c, c, begin, end);
+    x += kCell;
+  }
+}
+
+// Columns [x, x1) of a row, all inside, for channels in whole vectors.
+__attribute__((noinline)) void inside(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t x1, int64_t channels) {
+  const Local l = local(t, y);
+  const int64_t step = l.step, before = t->before * l.c;
+  for (; x + 4 <= x1; x += 4)
+    for (int64_t c = 0; c < channels; c += kW) cell<1, 4, 0, 0>(l, x, x * step - before + c, c);
+  for (; x < x1; ++x)
+    for (int64_t c = 0; c < channels; c += kW) cell<1, 1, 0, 0>(l, x, x * step - before + c, c);
+}
+
+typedef void (*Span)(const DepthwiseStrip*, int64_t, int64_t, int64_t, int64_t);
 
 void strip(const DepthwiseStrip* t) {
-  // The first column whose window starts inside, and the first whose window ends outside.
-  const int64_t s = t->stride, reach = (t->kernel - 1) * t->dilation;
-  int64_t x0 = t->before > 0 ? (t->before + s - 1) / s : 0;
-  int64_t x1 = t->width + t->before > reach ? (t->width - 1 - reach + t->before) / s + 1 : 0;
-  if (x0 < t->from) x0 = t->from;
-  if (x0 > t->to) x0 = t->to;
-  if (x1 > t->to) x1 = t->to;
-  if (x1 < x0) x1 = x0;
-
-  Inside one = inside<1, 0, 0>, two = nullptr;
-  if (t->dilation == 1 && t->kernel == 3 && s == 1) {
-    one = inside<1, 3, 1>;
-    if (t->sliding && t->taps == 3) two = inside<2, 3, 1>;
-  } else if (t->dilation == 1 && t->kernel == 3 && s == 2) {
-    one = inside<1, 3, 2>;
-  } else if (t->dilation == 1 && t->kernel == 5 && s == 1) {
-    one = inside<1, 5, 1>;
-  } else if (t->dilation == 1 && t->kernel == 5 && s == 2) {
-    one = inside<1, 5, 2>;
+  const int64_t s = t->stride;
+  Span one = nullptr, two = nullptr;
+  if (t->dilation == 1 && t->to - t->from >= kCell) {
+    if (t->kernel == 3 && s == 1) {
+      one = span<1, 3, 1>;
+      if (t->sliding && t->taps == 3) two = span<2, 3, 1>;
+    } else if (t->kernel == 3 && s == 2) {
+      one = span<1, 3, 2>;
+    } else if (t->kernel == 5 && s == 1) {
+      one = span<1, 5, 1>;
+    } else if (t->kernel == 5 && s == 2) {
+      one = span<1, 5, 2>;
+    }
+  }
+  // Without a cell of their own: the first column whose window starts inside, and the first whose window ends outside.
+  int64_t x0 = t->from, x1 = t->to;
+  if (!one) {
+    const int64_t reach = (t->kernel - 1) * t->dilation;
+    x0 = t->before > 0 ? (t->before + s - 1) / s : 0;
+    x1 = t->width + t->before > reach ? (t->width - 1 - reach + t->before) / s + 1 : 0;
+    if (x0 < t->from) x0 = t->from;
+    if (x0 > t->to) x0 = t->to;
+    if (x1 > t->to) x1 = t->to;
+    if (x1 < x0) x1 = x0;
+    one = inside;
   }
 
   // All channels of a few columns, then the next columns: memory is read and written in order.  Taking few channels at
   // a time, to keep the input rows in L1, was up to 1.5 times slower: such strided walks defeat the prefetchers.
   const int64_t whole = t->c / kW * kW;
   for (int64_t y = 0; y < t->rows;) {
-    const int64_t ny = two && y + 2 <= t->rows ? 2 : 1;
-    for (int64_t i = 0; i < ny; ++i)
-      for (int64_t x = t->from; x < x0; ++x) edge(t, y + i, x, 0, whole);
-    if (x1 > x0) (ny == 2 ? two : one)(t, y, x0, x1, whole);
-    for (int64_t i = 0; i < ny; ++i)
-      for (int64_t x = x1; x < t->to; ++x) edge(t, y + i, x, 0, whole);
-    y += ny;
+    const bool pair = two && y + 2 <= t->rows;
+    for (int64_t x = t->from; x < x0; ++x) edge(t, y, x, 0, whole);
+    if (x1 > x0) (pair ? two : one)(t, y, x0, x1, whole);
+    for (int64_t x = x1; x < t->to; ++x) edge(t, y, x, 0, whole);
+    y += pair ? 2 : 1;
   }
   if (whole < t->c)
     for (int64_t y = 0; y < t->rows; ++y)
