@@ -321,9 +321,9 @@ def quantize_weights(graph: Graph, choices: Choices) -> None:
                     or choices.keeps(n)
                 ):
                     continue
-                if choices.scheme == "dynamic" and _dynamic(rw, n, w):
+                if choices.scheme == "dynamic" and (_dynamic(rw, n, w) or _dynamic_lstm(rw, n, choices)):
                     choices.counts["products"] += 1
-                    continue
+                    break
                 axis = _axis_of_holder(n, w.data)
                 key = (id(w.data), axis)
                 if key not in narrow:
@@ -420,4 +420,37 @@ def _dynamic(rw: Rewriter, n: Node, w: Value) -> bool:
     with rw.before(n):
         y = rw.op("dynamic_matmul", x, rw.constant(q, w.name), scale, bias, **act)
     rw.replace(n.output, y)
+    return True
+
+
+def _dynamic_lstm(rw: Rewriter, n: Node, choices: Choices) -> bool:
+    """lstm with default activations and constant weights; other engines have no such op."""
+    lengths, peephole = (operand(n, i) for i in (4, 7))
+    plain = ("activations", "activation_alpha", "activation_beta", "clip", "input_forget")
+    if n.op != "lstm" or choices.portable or lengths or peephole or any(attr(n, a) for a in plain):
+        return False
+    x, w, r = (operand(n, i) for i in range(3))
+    if x is None or w is None or r is None or w.data is None or r.data is None or x.dtype is not dtypes.float32:
+        return False
+    ends = [operand(n, i) for i in (3, 5, 6)]
+    first = attr(n, "batch_first")
+
+    def turned(v: Value | None, order: tuple[int, ...]) -> Value | None:
+        return rw.op("transpose", v, perm=order) if v is not None and first else v
+
+    with rw.before(n):
+        parts = []
+        for v in (w, r):
+            q, scale = zip(*(symmetric(np.ascontiguousarray(a.T), 1) for a in v.data), strict=True)
+            parts.append((rw.constant(np.stack(q), v.name), np.stack(scale)))
+        (qw, ws), (qr, rs) = parts
+        h0, c0 = (turned(v, (1, 0, 2)) for v in ends[1:])
+        made = rw.op(
+            "dynamic_lstm", turned(x, (1, 0, 2)), qw, qr, ws, rs, ends[0], h0, c0,
+            outputs=3, direction=attr(n, "direction"),
+        )  # fmt: skip
+        new = [turned(v, order) for v, order in zip(made, ((2, 0, 1, 3), (1, 0, 2), (1, 0, 2)), strict=True)]
+    for old, v in zip(n.outputs, new, strict=False):
+        if old is not None and v is not None:
+            rw.replace(old, v)
     return True

@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 import deploykit as dk
 from deploykit.errors import InputError, VerifyError
@@ -45,6 +47,35 @@ def test_schemes_stay_near_the_float_model(source: Path, tmp_path: Path, scheme:
     assert report.quantization is not None and report.quantization["scheme"] == scheme
     assert report.quantization["outputs"][0]["sqnr_db"] > 30
     assert report.to_json()["quantization"] == report.quantization
+
+
+@pytest.mark.parametrize("layout", [0, 1])
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+def test_dynamic_lstm(tmp_path: Path, layout: int, direction: str) -> None:
+    """The products of an LSTM in integers, all three results near the float ones, in both layouts."""
+    r, d = np.random.default_rng(5), 2 if direction == "bidirectional" else 1
+    names = ["x", "w", "r", "b", "", "h0", "c0"]
+    state = [3, d, 24] if layout else [d, 3, 24]
+    inputs = {"x": [3, 7, 16] if layout else [7, 3, 16], "h0": state, "c0": state}
+    weights = {"w": (d, 96, 16), "r": (d, 96, 24), "b": (d, 192)}
+    node = helper.make_node("LSTM", names, ["y", "h", "c"], hidden_size=24, direction=direction, layout=layout)
+    graph = helper.make_graph(
+        [node],
+        "lstm",
+        [helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, v) for k, v in inputs.items()],
+        [helper.make_tensor_value_info(k, onnx.TensorProto.FLOAT, None) for k in "yhc"],
+        [numpy_helper.from_array(r.normal(0, 0.15, v).astype(np.float32), k) for k, v in weights.items()],
+    )
+    source = tmp_path / "lstm.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), source)
+    dk.convert(source, tmp_path / "f.dk")
+    report = dk.convert(source, tmp_path / "q.dk", quantize="dynamic")
+    assert "dynamic_lstm" in ops(report) and "lstm" not in ops(report)
+    feeds = {k: r.normal(0, 1, v).astype(np.float32) for k, v in inputs.items()}
+    want = dk.Interpreter(tmp_path / "f.dk").run(feeds)
+    got = dk.Interpreter(tmp_path / "q.dk").run(feeds)
+    for k, v in want.items():
+        assert got[k].shape == v.shape and 0 < error(v, got[k]) < 0.03, k
 
 
 def test_int8_runs_in_integers(source: Path) -> None:

@@ -36,20 +36,30 @@ QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, i
   return l;
 }
 
-// k contiguous bytes of a column, four at a time to every nr-th quad; returns their sum.
-static int32_t pack_column(const uint8_t* b, int64_t k, uint8_t flip, int64_t nr, int8_t* to) {
+// Up to kColumns columns of k contiguous bytes each, four at a time to every nr-th quad; their sums are added up.  By
+// lines of 64 bytes, so that what is read and written stays in L1.
+constexpr int kColumns = 8;
+static void pack_columns(const uint8_t* b, int64_t col, int n, int64_t k, uint8_t flip, int64_t nr, int8_t* to,
+                         int32_t* sums) {
   const uint32_t turn = flip * 0x01010101u;
-  int64_t r = 0;
-  for (; r + 4 <= k; r += 4, to += nr * 4) {
-    uint32_t quad;
-    std::memcpy(&quad, b + r, 4);
-    quad ^= turn;
-    std::memcpy(to, &quad, 4);
+  const int64_t whole = k / 4 * 4;
+  for (int64_t r0 = 0; r0 < whole; r0 += 64) {
+    const int64_t r1 = r0 + 64 < whole ? r0 + 64 : whole;
+    for (int64_t r = r0; r < r1; r += 4)
+      for (int j = 0; j < n; ++j) {
+        uint32_t quad;
+        std::memcpy(&quad, b + j * col + r, 4);
+        quad ^= turn;
+        std::memcpy(to + r * nr + j * 4, &quad, 4);
+      }
   }
-  for (int64_t i = 0; r + i < k; ++i) to[i] = static_cast<int8_t>(b[r + i] ^ flip);
-  int32_t sum = 0;
-  for (int64_t i = 0; i < k; ++i) sum += static_cast<int8_t>(b[i] ^ flip);
-  return sum;
+  for (int j = 0; j < n; ++j) {
+    const uint8_t* column = b + j * col;
+    for (int64_t r = whole; r < k; ++r) to[whole * nr + j * 4 + r % 4] = static_cast<int8_t>(column[r] ^ flip);
+    int32_t sum = 0;
+    for (int64_t r = 0; r < k; ++r) sum += static_cast<int8_t>(column[r] ^ flip);
+    sums[j] += sum;
+  }
 }
 
 void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* packed, int32_t* sums, int64_t p0,
@@ -60,23 +70,22 @@ void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* pack
     const int nr = layout.shape(p).nr, n = layout.columns(p);
     int8_t* panel = packed + column * layout.quads * 4;
     std::memset(panel, 0, static_cast<size_t>(nr * layout.quads * 4));
-    for (int j = 0; j < nr; ++j) {
-      int32_t sum = 0;
-      if (j < n)
-        for (int64_t t = 0; t < layout.taps; ++t) {
-          const uint8_t* b = from.b + t * from.tap_stride + (column + j) * from.col;
-          int8_t* to = panel + t * k4 * nr * 4 + j * 4;
-          if (from.row == 1) {
-            sum += pack_column(b, layout.k, from.flip, nr, to);
-            continue;
-          }
-          for (int64_t r = 0; r < layout.k; ++r) {
-            const int8_t v = static_cast<int8_t>(b[r * from.row] ^ from.flip);
-            to[(r / 4) * nr * 4 + r % 4] = v;
-            sum += v;
-          }
+    std::memset(sums + column, 0, static_cast<size_t>(nr) * sizeof(int32_t));
+    for (int64_t t = 0; t < layout.taps; ++t) {
+      const uint8_t* b = from.b + t * from.tap_stride + column * from.col;
+      int8_t* to = panel + t * k4 * nr * 4;
+      if (from.row == 1) {
+        for (int j = 0; j < n; j += kColumns)
+          pack_columns(b + j * from.col, from.col, n - j < kColumns ? n - j : kColumns, layout.k, from.flip, nr,
+                       to + j * 4, sums + column + j);
+        continue;
+      }
+      for (int64_t r = 0; r < layout.k; ++r, b += from.row)
+        for (int j = 0; j < n; ++j) {
+          const int8_t v = static_cast<int8_t>(b[j * from.col] ^ from.flip);
+          to[(r / 4 * nr + j) * 4 + r % 4] = v;
+          sums[column + j] += v;
         }
-      sums[column + j] = sum;
     }
   }
 }
