@@ -440,8 +440,8 @@ def _dynamic_lstm(rw: Rewriter, n: Node, choices: Choices) -> bool:
 
     with rw.before(n):
         parts = []
-        for v in (w, r):
-            q, scale = zip(*(symmetric(np.ascontiguousarray(a.T), 1) for a in v.data), strict=True)
+        for v, a in ((w, w.data), (r, r.data)):  # [direction, gates, summed]
+            q, scale = zip(*(symmetric(np.ascontiguousarray(d.T), 1) for d in a), strict=True)
             parts.append((rw.constant(np.stack(q), v.name), np.stack(scale)))
         (qw, ws), (qr, rs) = parts
         h0, c0 = (turned(v, (1, 0, 2)) for v in ends[1:])
