@@ -111,7 +111,7 @@ def command(
     m = ours.memory
     result["memory"] = {"arena": m.arena, "packed": m.packed, "weights": m.weights}
     if profile:
-        result["profile"] = [r.__dict__ for r in ours.profile(feeds, max(3, runs // 2))]
+        result["profile"] = [r._asdict() for r in ours.profile(feeds, max(3, runs // 2))]
     if as_json:
         common.emit_json(result)
     else:
