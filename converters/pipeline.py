@@ -22,6 +22,7 @@ from deploykit.converters.passes import (
     flatten_matmul,
     fold_affine,
     fold_constants,
+    fold_forward,
     fold_pads,
     fold_quantized,
     fuse_activations,
@@ -58,7 +59,8 @@ def from_module(module: ModuleType) -> Pass:
 _PASSES = (fold_constants, simplify, common_subexpressions, dead_code)
 CLEAN = tuple(map(from_module, _PASSES))
 FIND = tuple(map(from_module, (fuse_activations, fuse_norms, fuse_attention)))
-FUSE = tuple(map(from_module, (fold_affine, fold_pads, flatten_matmul, fuse_epilogue, fuse_training, cheaper_forms)))
+FOLD = (fold_affine, fold_pads, fold_forward, flatten_matmul)
+FUSE = tuple(map(from_module, (*FOLD, fuse_epilogue, fuse_training, cheaper_forms)))
 LAYOUT = (from_module(layout),)
 INTEGERS = (*map(from_module, (fold_pads, fuse_quantized, fuse_dynamic)), *CLEAN)
 WEIGHTS = (from_module(fold_quantized),)
@@ -81,7 +83,7 @@ PREPARE: tuple[tuple[Pass, ...], ...] = (
     CLEAN,
     (*FIND, *CLEAN),
     LAYOUT,
-    (*map(from_module, (fold_affine, fold_pads, flatten_matmul)), *CLEAN),
+    (*map(from_module, FOLD), *CLEAN),
     LAYOUT,
     CLEAN,
 )

@@ -29,7 +29,7 @@ def _visit(rw: Rewriter, node: Node) -> str:
 
 
 def _fold(rw: Rewriter, node: Node) -> str:
-    found = _affine(node)
+    found = affine(node)
     if found is None:
         return ""
     y, k, c = found
@@ -46,7 +46,7 @@ def _fold(rw: Rewriter, node: Node) -> str:
     return "batch_norm" if node.op == "batch_norm" else "scale" if k is not None else "bias"
 
 
-def _affine(node: Node) -> tuple[Value, np.ndarray | None, np.ndarray | None] | None:
+def affine(node: Node) -> tuple[Value, np.ndarray | None, np.ndarray | None] | None:
     """(y, k, c) such that the node computes k * y + c with constants k, c along the last dim of y."""
     out = node.output
     if (
