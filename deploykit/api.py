@@ -202,7 +202,7 @@ def convert(
             repair=repair,
             block_size=block_size,
             portable=kind != ".dk",
-            read_file=image_reader(graph.metadata.get("preprocessing", {})),
+            read_file=file_reader(graph.metadata.get("preprocessing", {})),
             progress=progress,
             choose=choose,
             io_dtype=io_dtype,
@@ -211,7 +211,8 @@ def convert(
         graph, quantized, samples, before = found.graph, found.info, found.samples, found.prepared
     imported = graph
     _note_scales(imported, kind)
-    graph, told = optimize(imported, verify=verify_passes, stages=STAGES if kind != ".onnx" else PORTABLE)
+    portable = kind == ".onnx" or (kind == ".tflite" and _sixteen(imported))
+    graph, told = optimize(imported, verify=verify_passes, stages=PORTABLE if portable else STAGES)
     data: bytes | None = None
     if kind != ".dk" or dst is None:
         try:
@@ -269,6 +270,13 @@ def convert(
             page.write(report_page(told.to_json()).encode())
     told.seconds = time.perf_counter() - started
     return told
+
+
+def _sixteen(graph: Graph) -> bool:
+    """Whether activations have 16 bits: TFLite has operators for such layers, our engine no integer ops."""
+    from deploykit import dtypes
+
+    return any(n.op == "quantize" and n.output.dtype is dtypes.int16 for g in graph.walk() for n in g.nodes)
 
 
 def _note_scales(graph: Graph, kind: str) -> None:
@@ -379,13 +387,17 @@ def _demand(q: dict[str, Any], least: float | None) -> None:
             )
 
 
-def image_reader(preprocessing: dict[str, Any]) -> Any:
-    """A reader of image files for calibration folders."""
+def file_reader(preprocessing: dict[str, Any]) -> Any:
+    """A reader of image and sound files for calibration folders: file -> one or more samples."""
 
-    def read(path: Path, spec: Any) -> np.ndarray:
+    def read(path: Path, spec: Any, most: int) -> list[np.ndarray]:
+        if path.suffix.lower() == ".wav":
+            from deploykit.sounds import windows
+
+            return windows(path, spec, most)
         from deploykit.images import read_image
 
-        return read_image(path, spec, preprocessing)
+        return [read_image(path, spec, preprocessing)]
 
     return read
 

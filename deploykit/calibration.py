@@ -15,13 +15,15 @@ from deploykit.graph.dims import Dim
 from deploykit.interpreter import TensorSpec
 
 Feeds = dict[str, np.ndarray]
+SAMPLES = 512  # at most so many are used
+KINDS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".wav", ".npy")  # of files in a folder
 
 
 def read(
-    data: Any, inputs: list[TensorSpec], read_file: Callable[[Path, Any], np.ndarray] | None = None
+    data: Any, inputs: list[TensorSpec], read_file: Callable[[Path, Any, int], list[np.ndarray]] | None = None
 ) -> Iterator[Feeds]:
     """Inputs by name, sample after sample, of whatever was given: a .npz file (arrays by input name, samples along dim
-    0), a .npy file or array (one input), a folder of images, an iterable of dicts, tuples or arrays, or a function that
+    0), a .npy file or array (one input), a folder of images or sounds, an iterable of dicts, tuples or arrays, or a function that
     gives one.  Raises InputError for wrong names, shapes and numbers."""
     if callable(data) and not hasattr(data, "__iter__"):
         data = data()
@@ -37,7 +39,7 @@ def read(
         elif path.suffix == ".npy":
             data = np.load(path, allow_pickle=False)
         else:
-            raise InputError(f"calibration: {path}: expected a .npz or .npy file, or a folder of images.")
+            raise InputError(f"calibration: {path}: expected a .npz or .npy file, or a folder of images or .wav files.")
     if isinstance(data, np.ndarray):
         if len(inputs) != 1:
             raise InputError(
@@ -47,6 +49,15 @@ def read(
     if isinstance(data, dict):
         data = _slices(data, inputs)
     return (_checked(x, inputs) for x in data)
+
+
+def count(path: Path) -> int | None:
+    """How many files a folder of calibration data has, at most SAMPLES; None where only reading tells."""
+    return min(SAMPLES, len(_files(path))) if path.is_dir() else None
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(p for p in path.rglob("*") if p.suffix.lower() in KINDS)
 
 
 def _slices(arrays: dict[str, np.ndarray], inputs: list[TensorSpec]) -> Iterator[Any]:
@@ -68,13 +79,18 @@ def _slices(arrays: dict[str, np.ndarray], inputs: list[TensorSpec]) -> Iterator
 
 
 def _folder(path: Path, inputs: list[TensorSpec], read_file: Any) -> Iterator[Any]:
-    kinds = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".npy")
-    found = sorted(p for p in path.rglob("*") if p.suffix.lower() in kinds)
+    found = _files(path)
     if not found or len(inputs) != 1 or read_file is None:
         raise InputError(
-            f"calibration: {path}: a folder serves models with one input, and holds {', '.join(kinds)} files; found {len(found)}."
+            f"calibration: {path}: a folder serves models with one input, and holds {', '.join(KINDS)} files; found {len(found)}."
         )
-    return (np.load(p, allow_pickle=False) if p.suffix == ".npy" else read_file(p, inputs[0]) for p in found)
+    each = max(1, SAMPLES // len(found))  # of a long recording
+
+    def samples() -> Iterator[Any]:
+        for p in found:
+            yield from [np.load(p, allow_pickle=False)] if p.suffix == ".npy" else read_file(p, inputs[0], each)
+
+    return samples()
 
 
 def _checked(x: Any, inputs: list[TensorSpec]) -> Feeds:

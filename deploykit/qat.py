@@ -55,13 +55,13 @@ def quantization_aware(
     cannot be trained.
     """
     from deploykit import quantization
-    from deploykit.api import image_reader, import_graph
+    from deploykit.api import file_reader, import_graph
 
     graph = source.to_graph() if isinstance(source, keras.Model) else import_graph(source, input_shapes)
     if momentum is not None and not 0 <= momentum < 1:
         raise InputError(f"momentum: got {momentum}, expected None or 0 <= momentum < 1.")
     quantization.check_request(graph, "int8", calibration, observer)
-    keep, read_file = tuple(keep_float), image_reader(graph.metadata.get("preprocessing", {}))
+    keep, read_file = tuple(keep_float), file_reader(graph.metadata.get("preprocessing", {}))
     ready = quantization.prepare(graph, "int8", calibration, keep, read_file)
     for note in ready.notes:
         warnings.warn(note, stacklevel=2)

@@ -13,16 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.calibration import Feeds, read, suspicious
+from deploykit.calibration import SAMPLES, Feeds, read, suspicious
 from deploykit.errors import InputError
 from deploykit.graph.ir import Graph, Value
 from deploykit.interpreter import Quantization, TensorSpec
 
-SAMPLES = 512  # at most so many are used
 MOMENT_SAMPLES = 64  # of which so many for repairs, kept in memory
 CHECKED = 16  # and so many for comparing with the source
 # What is tried when nobody says: with data each is measured, and the last that wins by this many dB stays.
 TRIED = {"int8": ((), ("equalize", "smooth"), ("equalize", "smooth", "bias")), "dynamic": ((), ("smooth",))}
+TRIED["int16x8"] = TRIED["int8"]
 TRIAL_SAMPLES, WINS = 16, 0.25
 Progress = Callable[[int], None]
 Choose = Callable[["Calibrated", list[Feeds]], tuple[list[str], dict[str, Any]]]
@@ -76,7 +76,7 @@ class Calibrated:
         choices = q.Choices(self.scheme, keep_float=keep, **self.options)
         choices.moments = {here[k]: m for k, m in self.moments.items()}
         choices.counts.update(self.counts)
-        if self.scheme == "int8":
+        if self.scheme in q.STATIC:
             groups = q.calibrate_values(graph, choices)
             q.quantize_static(graph, groups, {here[k]: r for k, r in self.ranges.items()}, choices)
         else:
@@ -127,6 +127,8 @@ def quantize(
     float, from the calibrated model and samples, and what to report of that.  ``io_dtype``: "uint8" or "int8" inputs and
     outputs (int8 only).
     """
+    from deploykit.converters import quantize as q
+
     if scheme == "auto":
         scheme = "int8" if calibration is not None else "dynamic"
     check_request(graph, scheme, calibration, observer, block_size, io_dtype)
@@ -145,12 +147,15 @@ def quantize(
         keep, info["search"] = choose(made, first[:CHECKED])
     result, choices = made.apply(keep)
     if io_dtype != "float32":
-        from deploykit.converters.quantize import integer_interface
-
-        integer_interface(result, io_dtype)
+        q.integer_interface(result, io_dtype)
         info["io_dtype"] = io_dtype
-    if scheme == "int8":
+    if scheme in q.STATIC:
         info |= {"samples": made.count, "observer": observer}
+    if scheme == "int16x8" and not portable:
+        notes.append(
+            "int16x8: our engine rounds between layers and computes them in float; for speed here take int8, or auto with "
+            "a budget. As .tflite LiteRT computes it in integers."
+        )
     notes += choices.notes
     if not choices.counts:
         notes.append("nothing was quantized: the model has no ops or weights that this scheme covers")
@@ -216,7 +221,7 @@ def calibrated(
     graph = walk.clone(prepared)
     made = Calibrated(graph, scheme, {**options, "repairs": repairs})
     if "equalize" in repairs:
-        n = q.equalize(graph, _moments(graph, first, False) if first and scheme == "int8" else None)
+        n = q.equalize(graph, _moments(graph, first, False) if first and scheme in q.STATIC else None)
         made.counts["pairs equalized"] = n
     if "smooth" in repairs:
         made.counts["norms smoothed"] = q.smooth(graph, _moments(graph, first, False))
@@ -224,8 +229,9 @@ def calibrated(
     if {"bias", "gptq", "round"} & set(repairs):
         found = _moments(graph, first, bool({"gptq", "round"} & set(repairs)))
         made.moments = {v.name: m for v, m in found.items()}
-    if scheme == "int8":
-        made.ranges, made.count = _observe(graph, data, options["observer"], progress)
+    if scheme in q.STATIC:
+        steps = 255 if scheme == "int8" else 65534
+        made.ranges, made.count = _observe(graph, data, options["observer"], progress, steps)
     return made
 
 
@@ -286,16 +292,20 @@ def check_request(
         raise InputError(f"observer: got {observer!r}, expected one of {', '.join(q.OBSERVERS)}.")
     if any(n.op in ("quantize", "qconv", "qmatmul") for g in graph.walk() for n in g.nodes):
         raise InputError("this model is quantized already; convert it without quantize, its integers are kept.")
-    if scheme == "int8" and calibration is None:
+    if scheme in q.STATIC and calibration is None:
         raise InputError(
-            "int8 needs calibration data, real inputs such as the model will see: calibration='data.npz' (arrays by input "
+            f"{scheme} needs calibration data, real inputs such as the model will see: calibration='data.npz' (arrays by input "
             "name), a folder of images, or an iterable of samples. Without data use quantize='dynamic' or 'fp16'."
         )
     if io_dtype != "float32":
         if io_dtype not in q.IO_DTYPES:
             raise InputError(f"io_dtype: got {io_dtype!r}, expected float32, {', '.join(q.IO_DTYPES)}.")
-        if scheme != "int8":
-            raise InputError(f"io_dtype={io_dtype!r}: only quantize='int8' has integers at its ends, not {scheme!r}.")
+        if scheme not in q.STATIC:
+            raise InputError(
+                f"io_dtype={io_dtype!r}: only quantize='int8' and 'int16x8' have integers at their ends, not {scheme!r}."
+            )
+        if (scheme == "int8") != (io_dtype != "int16"):
+            raise InputError(f"io_dtype={io_dtype!r}: int8 models take uint8 or int8, int16x8 models int16.")
     if block_size not in (32, 64, 128):
         raise InputError(f"block_size: got {block_size}, expected 32, 64 or 128.")
 
@@ -309,7 +319,7 @@ def _checked_repairs(repair: Any, scheme: str, calibration: Any) -> tuple[str, .
     repairs = (repair,) if isinstance(repair, str) else tuple(repair)
     if repairs == ("none",):
         return ()
-    takes = {"int8": REPAIRS, "dynamic": ("equalize", "smooth"), "int4": ("gptq",)}
+    takes = {"int8": REPAIRS, "int16x8": REPAIRS, "dynamic": ("equalize", "smooth"), "int4": ("gptq",)}
     for r in repairs:
         if r not in REPAIRS:
             raise InputError(f"repair: got {r!r}, expected any of {', '.join(REPAIRS)}, or none alone.")
@@ -359,7 +369,7 @@ def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, An
 
 
 def _observe(
-    graph: Graph, data: Iterable[Feeds], observer: str, progress: Progress | None
+    graph: Graph, data: Iterable[Feeds], observer: str, progress: Progress | None, steps: int = 255
 ) -> tuple[dict[str, tuple[float, float]], int]:
     from deploykit.converters.quantize import Observer, observed_values
 
@@ -370,7 +380,7 @@ def _observe(
         raise InputError(
             f"calibration: the float model gives NaN or infinity in {', '.join(bad[:4])}; check the data's preprocessing."
         )
-    return {v.name: o.range(observer) for v, o in seen.items() if o.count}, count
+    return {v.name: o.range(observer, steps) for v, o in seen.items() if o.count}, count
 
 
 # ---------------------------------------------------------------- how near is it?

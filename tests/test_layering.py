@@ -50,7 +50,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.bindings",),
     ("deploykit.formats", "deploykit.factory"),
     ("deploykit.runners", "deploykit.onnx_source"),
-    ("deploykit.verification", "deploykit.images"),
+    ("deploykit.verification", "deploykit.images", "deploykit.sounds"),
     ("deploykit.calibration",),
     ("deploykit.quantization", "deploykit.diagnosis", "deploykit.pages"),
     ("deploykit.search",),

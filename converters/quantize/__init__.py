@@ -7,6 +7,7 @@ from deploykit.converters.quantize.observers import OBSERVERS, Observer
 from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, smooth, weighed
 from deploykit.converters.quantize.schemes import (
     SCHEMES,
+    STATIC,
     Choices,
     calibrate_values,
     channel_axis,
@@ -21,6 +22,7 @@ __all__ = [
     "OBSERVERS",
     "REPAIRS",
     "SCHEMES",
+    "STATIC",
     "Choices",
     "Moments",
     "Observer",

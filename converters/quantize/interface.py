@@ -10,7 +10,7 @@ from deploykit import dtypes
 from deploykit.errors import InputError
 from deploykit.graph import Graph, Node, QuantParams, Value
 
-IO_DTYPES = ("uint8", "int8")
+IO_DTYPES = ("uint8", "int8", "int16")
 
 
 def integer_interface(graph: Graph, dtype: str) -> None:

@@ -81,8 +81,8 @@ class Observer:
     def _edges(self) -> np.ndarray:
         return np.linspace(-self.reach, self.reach, BINS + 1)
 
-    def range(self, kind: str) -> tuple[float, float]:
-        """(low, high) of the tensor by one of OBSERVERS; contains 0 only if the numbers do."""
+    def range(self, kind: str, steps: int = 255) -> tuple[float, float]:
+        """(low, high) of the tensor by one of OBSERVERS, for so many steps; contains 0 only if the numbers do."""
         if not self.count or self.reach == 0:
             return (0.0, 0.0) if not self.count else (self.low, self.high)
         if kind == "minmax":
@@ -96,9 +96,9 @@ class Observer:
             low = edges[int(np.searchsorted(share, 1e-4))]
             high = edges[int(np.searchsorted(share, 1 - 1e-4)) + 1]
             return max(self.low, float(low)), min(self.high, float(high))
-        return self._searched(kind)
+        return self._searched(kind, steps)
 
-    def _searched(self, kind: str) -> tuple[float, float]:
+    def _searched(self, kind: str, steps: int) -> tuple[float, float]:
         edges = self._edges()
         middle, weight = (edges[1:] + edges[:-1]) / 2, self.bins.astype(np.float64)
         used = weight > 0
@@ -106,14 +106,14 @@ class Observer:
         full = (min(self.low, 0.0), max(self.high, 0.0))
 
         def cost(low: float, high: float) -> float:
-            step = (high - low) / 255
+            step = (high - low) / steps
             outside = (middle < low - step) | (middle > high + step)
             if step <= 0 or weight[outside].sum() > MOST_CLIPPED * self.count:
                 return np.inf
             if kind == "entropy":
-                return _divergence(middle, weight, low, high, step)
+                return _divergence(middle, weight, low, high, step, steps)
             # inside, rounding costs step^2 / 12 on average; bins narrower than a step would hide that
-            seen = np.clip(np.rint((middle - low) / step), 0, 255) * step + low
+            seen = np.clip(np.rint((middle - low) / step), 0, steps) * step + low
             return float(np.sum(weight * np.where(outside, (middle - seen) ** 2, step**2 / 12)))
 
         keeps = np.geomspace(1.0, 0.05, 48)
@@ -123,10 +123,10 @@ class Observer:
         return max(low, self.low), min(high, self.high)
 
 
-def _divergence(middle: np.ndarray, weight: np.ndarray, low: float, high: float, step: float) -> float:
-    """KL divergence of the histogram, clipped to the range, from its 256-level form."""
+def _divergence(middle: np.ndarray, weight: np.ndarray, low: float, high: float, step: float, steps: int) -> float:
+    """KL divergence of the histogram, clipped to the range, from its form in steps."""
     clipped = np.clip(middle, low, high)
-    level = np.clip(np.rint((clipped - low) / step), 0, 255).astype(np.int64)
+    level = np.clip(np.rint((clipped - low) / step), 0, steps).astype(np.int64)
     inside = (middle >= low) & (middle <= high)
     p = np.where(inside, weight, 0.0)
     edge_low, edge_high = weight[middle < low].sum(), weight[middle > high].sum()
@@ -136,8 +136,8 @@ def _divergence(middle: np.ndarray, weight: np.ndarray, low: float, high: float,
     reference = p.copy()
     reference[first] += edge_low
     reference[last] += edge_high
-    sums = np.bincount(level, p, 256)
-    counts = np.bincount(level, inside.astype(float), 256)
+    sums = np.bincount(level, p, steps + 1)
+    counts = np.bincount(level, inside.astype(float), steps + 1)
     q = np.where(inside, (sums / np.maximum(counts, 1))[level], 0.0)
     reference, q = reference / reference.sum(), q / max(q.sum(), 1e-12)
     both = reference > 0

@@ -2,6 +2,8 @@
 
 int8    activations uint8 with a zero point each, weights int8 symmetric per output channel (the LiteRT 8-bit rules);
         explicit quantize and dequantize nodes, which later passes turn into integer ops.
+int16x8 the same with symmetric int16 activations, for engines with 16-bit kernels (LiteRT's 16x8 rules); ours computes
+        such products in float.
 dynamic weights int8 per output channel, activations of products quantized row by row when the model runs.
 fp16    weights float16.
 int4    weights of products int4 in blocks of 32 (or 64, 128) along the summed axis, other weights int8.
@@ -22,7 +24,8 @@ from deploykit.converters.quantize import repair
 from deploykit.errors import InputError
 from deploykit.graph import Graph, Node, Value
 
-SCHEMES = ("fp16", "dynamic", "int8", "int4")
+SCHEMES = ("fp16", "dynamic", "int8", "int16x8", "int4")
+STATIC = ("int8", "int16x8")  # activations have ranges from calibration
 LEAST = 64  # weights of fewer elements stay as they are
 
 PRODUCTS = frozenset(("conv", "matmul"))
@@ -38,6 +41,12 @@ MOVES = frozenset(
     "reverse resize pad".split()
 )
 INTEGER = PRODUCTS | ARITHMETIC | TABLES | MOVES
+# of these LiteRT has 16-bit kernels; an average keeps the scale of its input there
+WIDE = (
+    PRODUCTS | MOVES | frozenset("add sub mul avg_pool reduce_mean softmax sigmoid tanh relu relu6 leaky_relu".split())
+)
+WIDE_MOVES = MOVES | {"avg_pool"}
+UNIT = frozenset(("sigmoid", "tanh", "softmax"))  # whose 16-bit results have the scale 2**-15
 
 
 @dataclass
@@ -82,8 +91,9 @@ def _weight_ok(n: Node) -> bool:
 
 def _wanted(graph: Graph, choices: Choices) -> set[Node]:
     out = set()
+    allowed = WIDE if choices.scheme == "int16x8" else INTEGER
     for n in graph.nodes:
-        if n.op not in INTEGER or choices.keeps(n) or not _is_activation(n.outputs[0]):
+        if n.op not in allowed or choices.keeps(n) or not _is_activation(n.outputs[0]):
             continue
         if n.op in PRODUCTS and not _weight_ok(n):
             continue
@@ -98,6 +108,8 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
     a product that only a sum reads: our engine adds the other tensor before it rounds.
     """
     wanted = _wanted(graph, choices)
+    wide = choices.scheme == "int16x8"
+    moves, clamps = (WIDE_MOVES, CLAMPS - {"clip"}) if wide else (MOVES, CLAMPS)
     readers = graph.consumers()
     group: dict[Value, Value] = {}
 
@@ -112,7 +124,7 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
         values = [v for v in (*n.inputs, *n.outputs) if _is_activation(v)]
         for v in values:
             group.setdefault(v, v)  # type: ignore[arg-type]
-        if n.op in MOVES and not (n.op == "pad" and attr(n, "mode") == "constant" and operand(n, 2) is not None):
+        if n.op in moves and not (n.op == "pad" and attr(n, "mode") == "constant" and operand(n, 2) is not None):
             data = [v for v in (*(n.inputs if n.op == "concat" else n.inputs[:1]), *n.outputs) if _is_activation(v)]
             for v in data[1:]:
                 group[find(v)] = find(data[0])  # type: ignore[arg-type]
@@ -124,12 +136,12 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
             n.op in PRODUCTS | {"add", "sub", "mul"}
             and y not in outputs
             and len(users) == 1
-            and users[0].op in CLAMPS
+            and users[0].op in clamps
             and users[0] in wanted
         ):
             group.pop(y, None)
     sums: set[Node] = set()  # one of a sum's two operands stays unrounded
-    for n in graph.nodes if not choices.portable else ():
+    for n in graph.nodes if not choices.portable else ():  # our engine adds before it rounds
         y = n.outputs[0] if n.outputs else None
         users = readers.get(y, []) if y is not None else []
         if y is None or n.op not in PRODUCTS or n not in wanted or y in outputs or len(users) != 1:
@@ -163,7 +175,10 @@ def quantize_static(
     for v, g in groups.items():
         if v in ranges:
             low, high = merged.get(g, (np.inf, -np.inf))
-            merged[g] = (min(low, ranges[v][0]), max(high, ranges[v][1]))
+            mine = ranges[v]
+            if choices.scheme == "int16x8" and v.producer is not None and v.producer.op in UNIT:
+                mine = (-32767 / 32768, 32767 / 32768)
+            merged[g] = (min(low, mine[0]), max(high, mine[1]))
     rw = Rewriter(graph)
     for v in list(dict.fromkeys([*graph.inputs, *(o for n in graph.nodes for o in n.outputs if o is not None)])):
         if v not in groups or groups[v] not in merged:
@@ -171,7 +186,7 @@ def quantize_static(
         users = list(rw.users(v))
         if not any(u in wanted for u in users) and (v.producer is None or v.producer not in wanted):
             continue
-        scale, zero = activation_scale(*merged[groups[v]])
+        scale, zero = activation_scale(*merged[groups[v]], wide=choices.scheme == "int16x8")
         place = rw.before(next(iter(rw.nodes()), None)) if v.producer is None else rw.after(v.producer)
         with place:
             q = rw.op("quantize", v, scale, zero)
@@ -196,12 +211,15 @@ def quantize_static(
     rw.commit()
 
 
-def activation_scale(low: float, high: float) -> tuple[np.ndarray, np.ndarray]:
-    """(scale, zero point) of uint8 for a range, which is widened to contain 0.
+def activation_scale(low: float, high: float, wide: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, zero point) of uint8, or symmetric int16 when wide, for a range, which is widened to contain 0.
 
     >>> activation_scale(-1.0, 1.55)
     (array(0.01, dtype=float32), array(100, dtype=uint8))
     """
+    if wide:
+        reach = np.float32(max(-low, high) / 32767) or np.float32(1.0)
+        return np.asarray(reach, np.float32), np.asarray(0, np.int16)
     low, high = min(low, 0.0), max(high, 0.0)
     scale = np.float32((high - low) / 255) or np.float32(1.0)
     zero = np.clip(np.rint(-low / scale), 0, 255)
@@ -235,7 +253,8 @@ def channel_axis(n: Node, w: np.ndarray) -> int:
 
 def _rounded(n: Node, w: np.ndarray, axis: int, choices: Choices) -> tuple[np.ndarray, np.ndarray]:
     """(int8, scale per output) by rounding to the nearest, or as the repairs know better."""
-    q, scale = symmetric(w, axis, least=_least_scale(n, w.shape[axis]))
+    wide = choices.scheme == "int16x8"  # biases have 64 bits there
+    q, scale = symmetric(w, axis, least=0.0 if wide else _least_scale(n, w.shape[axis]))
     h = None
     x = choices.reads.get(n)
     if repair.weighed(n) and {"gptq", "round"} & set(choices.repairs) and x is not None:

