@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/crc32.h"
@@ -295,9 +296,19 @@ extern "C" size_t LLVMFuzzerCustomCrossOver(const uint8_t* a, size_t a_size, con
 
 namespace {
 
+uint64_t g_slow, g_slowest;  // cases of more than a second of CPU time; nanoseconds of the slowest
+
 void say_counts() {
-  fprintf(stderr, "%llu cases, %llu pass the verifier, %llu runs\n", static_cast<unsigned long long>(g_cases),
-          static_cast<unsigned long long>(g_loaded), static_cast<unsigned long long>(g_runs));
+  fprintf(stderr, "%llu cases, %llu pass the verifier, %llu runs, %llu over 1 s, the slowest %llu ms of CPU time\n",
+          static_cast<unsigned long long>(g_cases), static_cast<unsigned long long>(g_loaded),
+          static_cast<unsigned long long>(g_runs), static_cast<unsigned long long>(g_slow),
+          static_cast<unsigned long long>(g_slowest / 1000000));
+}
+
+uint64_t cpu_ns() {
+  timespec t;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+  return static_cast<uint64_t>(t.tv_sec) * 1000000000 + static_cast<uint64_t>(t.tv_nsec);
 }
 
 }  // namespace
@@ -316,8 +327,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   for (size_t i = 0; i + 8 <= size; i += 8) g_state = (g_state ^ dk::load_le<uint64_t>(exact + i)) * 0x100000001b3;
   g_case = draw() >> 32;
   if (below(16)) mend({exact, size});
+  const uint64_t began = cpu_ns();
   use(exact, size, buffer);
+  const uint64_t took = cpu_ns() - began;
   free(exact);
+  if (took > g_slowest) g_slowest = took;
+  if (took > 1000000000) {
+    char name[64];
+    snprintf(name, sizeof name, "slow-%llu.dk", static_cast<unsigned long long>(g_slow++));
+    if (FILE* f = fopen(name, "wb")) fwrite(data, 1, size, f), fclose(f);
+  }
+  if (g_cases % 1000000 == 0) say_counts();
   return 0;
 }
 #else

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -23,7 +25,7 @@ from deploykit.ops.core import get
 from tests.support import fuzz_seeds
 from tests.support.sample_matrix import difference
 
-OLD = Path(__file__).with_name("old")
+OLD, ROOT = Path(__file__).with_name("old"), Path(__file__).resolve().parents[2]
 CHANCE = {"random_uniform", "random_normal", "random_multinomial", "dropout"}
 
 
@@ -59,6 +61,21 @@ def test_old_files_give_the_answers_of_then(archive: Path) -> None:
 
 def test_there_are_old_files() -> None:
     assert (OLD / "0.1.0.zip").is_file()
+
+
+def test_equal_graphs_give_equal_bytes_in_every_process() -> None:
+    """No order of a set, no address, no clock gets into a file."""
+    code = (
+        "import zlib; from tests.support import fuzz_seeds; print([(n, zlib.crc32(d)) for n, d in fuzz_seeds.seeds(1)])"
+    )
+    found = set()
+    for seed in ("1", "2"):
+        env = os.environ | {
+            "PYTHONHASHSEED": seed,
+            "PYTHONPATH": os.pathsep.join([str(ROOT), *(p for p in sys.path if p)]),
+        }
+        found.add(subprocess.run([sys.executable, "-P", "-c", code], env=env, capture_output=True, check=True).stdout)
+    assert len(found) == 1 and len(found.pop()) > 5_000
 
 
 # ---------------------------------------------------------------- writing
