@@ -24,6 +24,11 @@ from deploykit.ops.through import gradients as op_gradients
 Backward = Callable[[list[Any]], Sequence[Any]]
 
 
+def _own(x: Any) -> Any:
+    """A variable of ours in the place of a wrapper around it, such as a Keras variable."""
+    return getattr(x, "__dk_variable__", x)
+
+
 class TapeError(DeploykitError):
     """A tape was used in a way that it cannot answer."""
 
@@ -64,7 +69,7 @@ class GradientTape:
 
     def watch(self, x: Any) -> None:
         """Follow a tensor or variable (or a nest of them)."""
-        for leaf in tree.flatten(x)[0]:
+        for leaf in map(_own, tree.flatten(x)[0]):
             if isinstance(leaf, Variable):
                 self._watched.add(leaf)
                 leaf.read()
@@ -152,6 +157,7 @@ class GradientTape:
         if not self.persistent:
             self._steps = None
         leaves, build = tree.flatten(sources)
+        leaves = list(map(_own, leaves))
         targets = [t.read() if isinstance(t, Variable) else t for t in tree.flatten(target)[0]]
         given = [None] * len(targets) if output_gradients is None else tree.flatten(output_gradients)[0]
         if len(given) != len(targets):

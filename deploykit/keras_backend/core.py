@@ -87,6 +87,11 @@ class Variable(KerasVariable):
             return self._maybe_autocast(convert_to_tensor(self._initializer(self._shape, dtype=self._dtype)))
         return self._maybe_autocast(self._value.read())
 
+    @property
+    def __dk_variable__(self) -> variables.Variable:
+        """What tapes follow: ``tape.gradient(loss, model.trainable_variables)``."""
+        return self._value
+
     def read(self) -> Tensor:
         """As ``value``: what our ops ask for."""
         return self.value

@@ -48,15 +48,15 @@ class Trainer(base_trainer.Trainer):
     def train_step(self, data: Any) -> Any:
         """Forward, backward, update, metrics of one batch; overridable, as with the other backends."""
         x, y, sample_weight = _split(data)
-        values = [v._value for v in self.trainable_variables]
+        values = self.trainable_variables
         with GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch([v for v in values if np.issubdtype(v.dtype, np.floating) or v.dtype.name == "bfloat16"])
+            tape.watch([v for v in values if backend.is_float_dtype(v.dtype)])
             y_pred = self._forward(x, True)
             loss = self._compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=True)
             scaled = loss if self.optimizer is None else self.optimizer.scale_loss(loss)
         self._loss_tracker.update_state(loss, sample_weight=_batch_size(x))
         if values:
-            self.optimizer.apply(tape.gradient(scaled, values), self.trainable_variables)
+            self.optimizer.apply(tape.gradient(scaled, values), values)
         else:
             warnings.warn("The model does not have any trainable weights.", stacklevel=2)
         return self.compute_metrics(x, y, y_pred, sample_weight=sample_weight)

@@ -1,6 +1,7 @@
 """Training steps against PyTorch, Keras on TensorFlow and JAX: each in a resident process of its own, taking turns.
 
     python -m tests.bench.train [--workloads mlp,cnn] [--threads 1,2] [--rounds 12] [--write]
+                                [--contenders keras-deploykit,keras-torch,keras-tensorflow,keras-jax]
                                 [--python keras-tensorflow=/path/bin/python jax=/path/bin/python]
 
 All start from the same weights and see the same batches; losses are compared.  Ratios are the peer's time over ours: of the
@@ -24,6 +25,7 @@ from typing import Any
 
 WORKLOADS = ("mlp", "cnn", "lstm", "transformer", "mbv2")
 CONTENDERS = ("deploykit", "torch", "torch-channels-last", "keras-tensorflow", "jax")
+OURS = ("deploykit", "keras-deploykit")  # keras-X: stock Keras on backend X
 IMAGES = ("cnn", "mbv2")  # where channels_last says something
 PAGE = Path(__file__).parents[2] / "docs" / "training-performance.md"
 TARGETS = {"mbv2": 2.0}  # else 1.2
@@ -44,6 +46,7 @@ class Resident:
         self.times: list[float] = []
         self.turns: list[float] = []
         self.losses: list[float] = []
+        self.cpu: list[float] = []  # processor seconds per step
         self.peak = 0.0
         self._read()
 
@@ -62,6 +65,7 @@ class Resident:
         got = self._read()
         self.losses += got["losses"]
         self.peak = got["peak_mb"]
+        self.cpu.append(got["cpu"])
         if count:
             self.times += got["times"]
             self.turns.append(statistics.median(got["times"]))
@@ -103,6 +107,7 @@ def run(
             row = dict(workload=workload, threads=threads, name=r.name, median=statistics.median(r.times) * 1e3)
             row |= dict(best=min(r.times) * 1e3, ratio=statistics.median(pairs), first=first[r.name], peak=r.peak)
             row |= dict(best_ratio=min(r.times) / min(ours.times), apart=apart)
+            row |= dict(cpu=statistics.median(r.cpu[2:]) * 1e3, first_cpu=r.cpu[0])
             rows.append(row)
             r.close()
         return rows
@@ -118,11 +123,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     """All figures."""
     out = []
     for r in rows:
-        peer = r["name"] != "deploykit"
+        peer = r["name"] not in OURS
         ratios = [f"{r['ratio']:.2f}", f"{r['best_ratio']:.2f}"] if peer else ["", ""]
         cells = [r["workload"], str(r["threads"]), r["name"], f"{r['median']:.2f}", f"{r['best']:.2f}", *ratios]
-        out.append([*cells, f"{r['first']:.2f}", f"{r['peak']:.0f}", f"{r['apart']:.0e}" if peer else ""])
-    head = "workload, threads, , median ms, fastest ms, ratio, ratio of fastest, first step (s), peak MB, loss apart"
+        cells += [f"{r['cpu']:.2f}", f"{r['first']:.2f}", f"{r['first_cpu']:.2f}", f"{r['peak']:.0f}"]
+        out.append([*cells, f"{r['apart']:.0e}" if peer else ""])
+    head = "workload, threads, , median ms, fastest ms, ratio, ratio of fastest, processor ms, first step (s), of processor (s)"
+    head += ", peak MB, loss apart"
     return lines(head, out)
 
 
@@ -130,7 +137,7 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
     """The best peer per cell against the target."""
     out = []
     for w, t in dict.fromkeys((r["workload"], r["threads"]) for r in rows):
-        peers = [r for r in rows if (r["workload"], r["threads"]) == (w, t) and r["name"] != "deploykit"]
+        peers = [r for r in rows if (r["workload"], r["threads"]) == (w, t) and r["name"] not in OURS]
         if peers:
             best = min(peers, key=lambda r: r["ratio"])
             fast, goal = min(r["best_ratio"] for r in peers), TARGETS.get(w, 1.2)

@@ -298,7 +298,9 @@ def make(contender, workload, threads, weights):
     if contender == "jax":
         os.environ["KERAS_BACKEND"] = "jax"
         return PlainJax(workload, weights)
-    os.environ["KERAS_BACKEND"] = "tensorflow"
+    os.environ["KERAS_BACKEND"] = backend = contender.removeprefix("keras-")
+    if backend == "deploykit":
+        importlib.import_module("deploykit.keras_backend")
     return KerasLike("keras", workload, weights)
 
 
@@ -317,7 +319,7 @@ def main():
     for line in sys.stdin:
         if not line.strip():
             break
-        times, losses = [], []
+        times, losses, cpu = [], [], time.process_time()
         for _ in range(int(line)):
             x, y = data[at % len(data)]
             t = time.perf_counter()
@@ -325,7 +327,8 @@ def main():
             times.append(time.perf_counter() - t)
             at += 1
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        print(json.dumps({"times": times, "losses": losses, "peak_mb": peak}), file=say, flush=True)
+        cpu = (time.process_time() - cpu) / max(1, len(times))
+        print(json.dumps({"times": times, "losses": losses, "peak_mb": peak, "cpu": cpu}), file=say, flush=True)
 
 
 if __name__ == "__main__":

