@@ -14,6 +14,7 @@ The range is read off at the end:
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -60,7 +61,12 @@ class Observer:
         self.average = (low, high) if m is None else (0.9 * m[0] + 0.1 * low, 0.9 * m[1] + 0.1 * high)
         top = max(-low, high)
         if a.size > COUNTED:
-            a = a[:: a.size // COUNTED | 1]  # an odd step meets every channel of the usual powers of two
+            step = a.size // COUNTED
+            while (
+                math.gcd(step, a.size) > 1
+            ):  # else it would pass over whole channels: a step of 3 over two of 24's three
+                step += 1
+            a = a[::step]
         self.count += a.size
         if top == 0:
             self.bins[BINS // 2] += a.size
@@ -102,24 +108,32 @@ class Observer:
         edges = self._edges()
         middle, weight = (edges[1:] + edges[:-1]) / 2, self.bins.astype(np.float64)
         used = weight > 0
-        middle, weight = middle[used], weight[used]
+        middle, weight, width = middle[used], weight[used], 2 * self.reach / BINS
         full = (min(self.low, 0.0), max(self.high, 0.0))
 
         def cost(low: float, high: float) -> float:
             step = (high - low) / steps
-            outside = (middle < low - step) | (middle > high + step)
+            if step > 0:  # the range that is there once 0 is one of the steps
+                low = -np.rint(-low / step) * step
+                high = low + steps * step
+            outside = (middle < low - step / 2) | (middle > high + step / 2)
             if step <= 0 or weight[outside].sum() > MOST_CLIPPED * self.count:
                 return np.inf
             if kind == "entropy":
                 return _divergence(middle, weight, low, high, step, steps)
-            # inside, rounding costs step^2 / 12 on average; bins narrower than a step would hide that
+            # bins narrower than a step know where between two steps their numbers lie; of others the average is known
             seen = np.clip(np.rint((middle - low) / step), 0, steps) * step + low
-            return float(np.sum(weight * np.where(outside, (middle - seen) ** 2, step**2 / 12)))
+            inside = (middle - seen) ** 2 + width**2 / 12 if width < step else step**2 / 12
+            return float(np.sum(weight * np.where(outside, (middle - seen) ** 2, inside)))
 
         keeps = np.geomspace(1.0, 0.05, 48)
-        # the lower end first by itself, then the upper one: each may have outliers of its own
-        low = min((full[0] * k for k in keeps), key=lambda v: cost(v, full[1])) if full[0] < 0 else 0.0
-        high = min((full[1] * k for k in keeps), key=lambda v: cost(low, v)) if full[1] > 0 else 0.0
+        # the lower end first by itself, then the upper one: each may have outliers of its own; and the lower one again
+        low, high = full
+        for end in "low", "high", "low":
+            if end == "low" and full[0] < 0:
+                low = min((full[0] * k for k in keeps), key=lambda v: cost(v, high))
+            elif end == "high" and full[1] > 0:
+                high = min((full[1] * k for k in keeps), key=lambda v: cost(low, v))
         return max(low, self.low), min(high, self.high)
 
 

@@ -54,6 +54,38 @@ def test_mse_has_less_error_than_minmax() -> None:
     assert cost("mse") < 0.9 * cost("minmax")
 
 
+def noise(a: np.ndarray, low: float, high: float) -> float:
+    """Mean squared error of rounding to uint8 by this range."""
+    scale, zero = activation_scale(low, high)
+    q = np.clip(np.rint(a / scale) + float(zero), 0, 255) - float(zero)
+    return float(((q * scale - a.astype(np.float64)) ** 2).mean())
+
+
+@pytest.mark.parametrize("channels", [24, 35, 48, 64, 72, 96])
+def test_every_channel_of_a_large_tensor_is_counted(channels: int) -> None:
+    """One channel reaches far; steps that share a factor with the channels would never meet it, or meet it alone."""
+    a = np.random.default_rng(4).standard_normal((3 * (1 << 17) // channels, channels)).astype(np.float32)
+    for far in (1, channels - 1):
+        wide = a.copy()
+        wide[:, far] *= 12
+        o = Observer()
+        o.see(wide)
+        assert noise(wide, *o.range("mse")) <= 1.02 * noise(wide, *o.range("minmax"))
+
+
+@pytest.mark.parametrize("reach", [9, 15, 20.6, 31])
+def test_the_range_is_that_of_the_grid(reach: float) -> None:
+    """As behind hard_swish: much lies at -0.375, a few steps of a range that reaches far up."""
+    r = np.random.default_rng(5)
+    a = np.concatenate([np.full(3000, -0.375), np.abs(r.standard_normal(3000)) * reach / 12, [reach]]).astype(
+        np.float32
+    )
+    o = Observer()
+    o.see(a)
+    best = min(noise(a, low, high) for low in np.linspace(-1, 0, 41) for high in np.geomspace(reach / 4, reach, 25))
+    assert noise(a, *o.range("mse")) < 1.6 * best
+
+
 @pytest.mark.parametrize("kind", OBSERVERS)
 def test_odd_tensors(kind: str) -> None:
     assert Observer().range(kind) == (0.0, 0.0)
