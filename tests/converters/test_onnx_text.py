@@ -109,6 +109,93 @@ def test_encoders_of_words() -> None:
     agree(proto, {"x": [["cat", "dög"], ["", "bird"], ["cats", "ca"]]})
 
 
+def split(words: Any, **attrs: Any) -> tuple[np.ndarray, np.ndarray]:
+    shape = [f"d{i}" for i in range(np.ndim(words))]
+    node = helper.make_node("StringSplit", ["x"], ["y", "n"], **attrs)
+    got = dk.Interpreter(dk_bytes(model([node], {"x": (S, shape)}, {"y": (S, None), "n": (I64, None)}))).run(
+        {"x": words}
+    )
+    return got["y"], got["n"]
+
+
+SENTENCES = [
+    "",
+    " ",
+    "one",
+    " a b  c ",
+    "a, b,c,,d",
+    ",",
+    ",,,",
+    "aXXXbXXc",
+    "ababaXab",
+    "日 本\u3000語\u00a0x",
+    "tab\tnew\nline  ",
+]
+
+
+@pytest.mark.parametrize("most", [None, 0, 1, 2, 5])
+@pytest.mark.parametrize("by", ["", ",", ", ", "XX", "aba", "日"])
+def test_split(by: str, most: int | None) -> None:
+    """As Python's own, repeated letters in a delimiter included (the first from the left counts)."""
+    attrs = ({"delimiter": by} if by else {}) | ({} if most is None else {"maxsplit": most})
+    y, n = split(SENTENCES, **attrs)
+    want = [w.split(by or None, -1 if most is None else most) for w in SENTENCES]
+    longest = max(map(len, want))
+    assert n.tolist() == [len(w) for w in want] and y.shape == (len(want), longest)
+    assert y.tolist() == [w + [""] * (longest - len(w)) for w in want]
+
+
+def test_split_of_any_shape() -> None:
+    y, n = split(np.array([[["a b", "c"], ["", "d e f"]]], object))
+    assert n.tolist() == [[[2, 1], [0, 3]]] and y.shape == (1, 2, 2, 3) and y[0, 1, 1].tolist() == ["d", "e", "f"]
+    y, n = split(np.zeros((0, 2), object))
+    assert y.shape == (0, 2, 0) and n.shape == (0, 2)
+    y, n = split(np.array("x-y", object), delimiter="-")
+    assert y.tolist() == ["x", "y"] and n.tolist() == 2
+
+
+PATTERNS = [
+    r"", r"a", r"a*", r"(ab|a)(bc|c)?", r"[^a-c]+", r"\d{2,4}", r"\w+@\w+\.(com|org)", r"(?:x|y){0,3}z?", r".*b.*", r"(?s).*",
+    r"^a.*c$", r"\ba\w*\b.*", r"a\Bb+", r"(?i)STRASSE|Ab+", r"[\s\S]?", r"\S+ \S+", r"[а-я]+", r"a+?b*?", r"(a|b)*abb",
+    r"\x41?.{1,3}",    r"(\W|^)[\w.]{0,25}@(yahoo|gmail)\.com(\W|$)", r"((a{1,2}){2}){2}", r"[]a-]+", r"$^", r"(|a|ab)c",
+]  # fmt: skip
+STRINGS = [
+    "", "a", "ab", "abc", "aabb", "babb", "abb", "12", "12345", "me@host.com", "me@host.net", "xyxz", "zz", "a\nb", "straSSE",
+    "ab ba", "мир", "日本語", "A12", "@gmail.com", "account@gmail.com!", "aaaaaaa", "aaaaaaaa", "]-a", "c", "-", "a-c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_regular_expressions(pattern: str) -> None:
+    import re
+
+    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern=pattern)
+    proto = model([node], {"x": (S, ["n"])}, {"y": (TensorProto.BOOL, None)})
+    got = dk.Interpreter(dk_bytes(proto)).run({"x": STRINGS})["y"]
+    assert got.tolist() == [re.fullmatch(pattern, s, re.ASCII) is not None for s in STRINGS]
+    theirs = OnnxRuntimeRunner(proto.SerializeToString(), 1).run({"x": np.array(STRINGS, object)})["y"]
+    assert np.array_equal(got, theirs)  # RE2 itself
+
+
+@pytest.mark.parametrize(
+    ("pattern", "error", "says"),
+    [
+        (r"(a)\1", UnsupportedError, "groupref"),
+        (r"a(?=b)", UnsupportedError, r"'\(\?='"),
+        (r"[[:alpha:]]+", UnsupportedError, r"'\[:'"),
+        (r"\pL", UnsupportedError, r"pL|p"),
+        (r"(?i)ж", UnsupportedError, "beyond ASCII"),
+        (r"((a{50}){50}){50}", UnsupportedError, "2000 states"),
+        (r"(a|b)*a(a|b){14}", UnsupportedError, "2000 states"),
+        (r"a(b", FormatError, "no regular expression"),
+    ],
+)
+def test_patterns_that_are_refused(pattern: str, error: type, says: str) -> None:
+    node = helper.make_node("RegexFullMatch", ["x"], ["y"], pattern=pattern)
+    with pytest.raises(error, match=says):
+        dk.convert(model([node], {"x": (S, ["n"])}, {"y": (TensorProto.BOOL, None)}), verify=False)
+
+
 def test_classes_with_names() -> None:
     skl2onnx = need("skl2onnx")
     from sklearn.datasets import load_iris

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,20 @@ _DTYPES = {
 }
 
 
-def dtype_of(torch_dtype: Any) -> DType:
-    """Our dtype of a torch dtype."""
-    name = _DTYPES.get(str(torch_dtype))
+_PARTS = {"torch.complex64": "float32", "torch.complex128": "float64"}
+
+
+@dataclass
+class Complex:
+    """A complex tensor, which exists only while importing."""
+
+    re: Value
+    im: Value
+
+
+def dtype_of(torch_dtype: Any, parts: bool = False) -> DType:
+    """Our dtype of a torch dtype; with ``parts`` that of the parts of complex numbers."""
+    name = _DTYPES.get(str(torch_dtype)) or (_PARTS.get(str(torch_dtype)) if parts else None)
     if name is None:
         raise UnsupportedError(f"tensors of {torch_dtype} have no counterpart here")
     return dtypes.dtype(name)
@@ -40,6 +52,7 @@ class Call(Emitter):
         self.env = env
         self.node = node
         self.name = name
+        self.wants_part = False  # of a complex result
         self.args: dict[str, Any] = {}
         schema = getattr(node.target, "_schema", None)
         if schema is None:
@@ -78,6 +91,8 @@ class Call(Emitter):
             return v if dtype is None else self.cast(v, dtype)
         if isinstance(v, (bool, int, float)):
             return self.const(np.array(v).astype((dtype or self.dtype).np))
+        if isinstance(v, Complex):
+            raise UnsupportedError(f"{what} is complex; take its parts before (torch.view_as_real)")
         raise UnsupportedError(f"{what} is {v!r} where a tensor is expected")
 
     def opt(self, name: str) -> Value | None:
@@ -156,7 +171,7 @@ class Call(Emitter):
         m = m[0] if isinstance(m, (tuple, list)) else m
         if not hasattr(m, "dtype"):
             return dtypes.float32 if isinstance(m, float) else dtypes.int64
-        return dtype_of(m.dtype)
+        return dtype_of(m.dtype, parts=True)
 
     def dtype_of_arg(self, name: str = "dtype") -> DType | None:
         """A dtype argument."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.importers.pytorch.call import Call, handles
+from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
 
 # ---- unary: computed in the result's dtype (torch widens integers to floats where the result is one)
@@ -465,8 +466,25 @@ def einsum(c: Call) -> Value:
 @handles("_cdist_forward", "cdist")
 def cdist(c: Call) -> Value:
     """Distances between all rows of two sets."""
-    p = float(c.arg("p"))
     d = c.op("sub", c.op("unsqueeze", c.x("x1"), c.i64(-2)), c.op("unsqueeze", c.x("x2"), c.i64(-3)))
+    return _length_of(c, d, float(c.arg("p")))
+
+
+@handles("_pdist_forward", "pdist")
+def pdist(c: Call) -> Value:
+    """Distances between all pairs of rows."""
+    x = c.x()
+    rows = c.shape(x)[0]
+    if not isinstance(rows, int):
+        raise UnsupportedError("an open number of rows; fix it (input_shapes=)")
+    a, b = (c.op("gather", x, c.const(at.astype(np.int64)), axis=0) for at in np.triu_indices(rows, 1))
+    return _length_of(c, c.op("sub", a, b), float(c.arg("p")))
+
+
+def _length_of(c: Call, d: Value, p: float) -> Value:
+    """The p-norm along the last dim."""
+    if p == 0:
+        return c.op("reduce_sum", c.cast(truth(c, d), d.dtype), c.i64(-1), keepdims=False)
     if p in (1.0, 2.0):
         return c.op(f"reduce_l{int(p)}", d, c.i64(-1), keepdims=False)
     if p == math.inf:

@@ -142,8 +142,9 @@ def averaged(c: Call, x: Value, axis: int, size: int, out: int) -> Value:
 
 # ---- norms
 @handles(
-    "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_with_update_functional", "native_batch_norm"
-)
+    "_native_batch_norm_legit_no_training", "batch_norm", "_batch_norm_with_update_functional", "native_batch_norm",
+    "_native_batch_norm_legit",
+)  # fmt: skip
 def batch_norm(c: Call) -> Any:
     if c.args.get("training"):
         raise UnsupportedError("batch norm in training mode; call model.eval() before the export")
@@ -154,6 +155,23 @@ def batch_norm(c: Call) -> Any:
     y = c.op("batch_norm", c.last(x), w, b, mean, var, epsilon=float(c.arg("eps")))
     y = c.first(y)
     return y if ".batch_norm." in str(c.node.target) else [y, None, None]
+
+
+@handles("_native_batch_norm_legit.no_stats")
+def batch_norm_of_batch(c: Call) -> list[Value]:
+    """By the mean and variance of what comes in, whatever the mode; (result, mean, 1 / deviation)."""
+    x = c.x("input")
+    axes = c.i64(*(i for i in range(c.rank(x)) if i != 1))
+    mean = c.op("reduce_mean", x, axes, keepdims=True)
+    d = c.op("sub", x, mean)
+    variance = c.op("reduce_mean", c.op("square", d), axes, keepdims=True)
+    scale = c.op("rsqrt", c.op("add", variance, c.scalar(c.arg("eps"), x)))
+    y = c.op("mul", d, scale)
+    for name, op in (("weight", "mul"), ("bias", "add")):
+        v = c.opt(name)
+        if v is not None:
+            y = c.op(op, y, c.reshape(v, -1, *[1] * (c.rank(x) - 2)))
+    return [y, c.reshape(mean, -1), c.reshape(scale, -1)]
 
 
 @handles("native_layer_norm", "layer_norm")

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.importers.pytorch.call import Call, handles
+from deploykit.converters.importers.pytorch.call import Call, Complex, handles
 from deploykit.errors import UnsupportedError
 from deploykit.graph import Value
 
@@ -26,6 +26,9 @@ def to_copy(c: Call) -> Any:
     if "_assert" in str(c.node.target):
         return None
     x = c.x()
+    if getattr(getattr(c.meta, "dtype", None), "is_complex", False) and not c.wants_part:
+        re = c.cast(x, c.dtype)
+        return Complex(re, c.op("sub", re, re))
     return c.cast(x, c.dtype) if x.dtype is not c.dtype else c.op("identity", x)
 
 
@@ -497,6 +500,14 @@ def sym_size(c: Call) -> Value:
     return c.reshape(c.dims(x, c.dim(), c.dim() + 1))
 
 
+@handles("sym_stride", "sym_storage_offset", "sym_is_contiguous")
+def sym_stride(c: Call) -> int:
+    """What torch knows of its own memory."""
+    if not isinstance(c.meta, int):
+        raise UnsupportedError("strides of open dims; make the tensor contiguous, or fix its shape")
+    return c.meta
+
+
 @handles("sym_numel", "numel")
 def sym_numel(c: Call) -> Value:
     return c.op("size_of", c.x())
@@ -578,11 +589,10 @@ def unfold(c: Call) -> Value:
     """Windows of a dim as a new last dim."""
     x = c.x()
     dim, size, step = c.axis(c.number("dimension"), c.rank(x)), c.number("size"), c.number("step")
-    length = c.shape(x)[dim]
-    if not isinstance(length, int):
-        raise UnsupportedError("windows of an open dim")
-    starts = np.arange(0, length - size + 1, step)
-    y = c.op("gather", x, c.const(starts[:, None] + np.arange(size)), axis=dim)
+    end = c.op("add", c.op("reshape", c.dims(x, dim, dim + 1), c.i64()), c.const(np.int64(1 - size)))
+    starts = c.op("range", c.const(np.int64(0)), end, c.const(np.int64(step)))
+    at = c.op("add", c.op("unsqueeze", starts, c.i64(1)), c.const(np.arange(size)))
+    y = c.op("gather", x, at, axis=dim)
     r = c.rank(x)
     return c.transpose(y, (*range(dim + 1), *range(dim + 2, r + 1), dim + 1))
 

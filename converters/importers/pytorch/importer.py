@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
-from deploykit.converters.importers.pytorch.call import Call, dtype_of, find
+from deploykit.converters.importers.pytorch.call import Call, Complex, dtype_of, find
 from deploykit.converters.importers.pytorch.reader import read_program, torch_module
 from deploykit.converters.ir.build import Body, Problems
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
@@ -180,7 +180,10 @@ class Importer:
                 if handler is None:
                     self.env[n.name] = MISSING
                     return
-                got = handler(call)
+                if any(isinstance(self.env.get(a.name), Complex) for a in n.all_input_nodes):
+                    got = handlers_complex.parts(call, handler)
+                else:
+                    got = handler(call)
             self.env[n.name] = self._fit(n, got)
             first = got[0] if isinstance(got, (list, tuple)) and got else got
             self._name(n, first, before)
@@ -271,7 +274,8 @@ class Importer:
             if item is None:
                 continue  # forward returned None there
             if not isinstance(item, Value):
-                self.problems.note(UnsupportedError(f"an output that is {type(item).__name__}"), name, "output")
+                kind = type(item).__name__.lower()
+                self.problems.note(UnsupportedError(f"an output that is {kind}"), name, "output")
                 continue
             self.body.builder.output(item, name)
 
@@ -390,6 +394,7 @@ except ImportError:
 
 # the handlers register themselves; they come last because some need names from this module
 from deploykit.converters.importers.pytorch import (  # noqa: E402, F401
+    handlers_complex,
     handlers_math,
     handlers_nn,
     handlers_shape,

@@ -32,7 +32,7 @@ KEEP = (
     "replication_pad2d.default replication_pad1d.default tril.default triu.default masked_fill.Scalar "
     "masked_fill.Tensor roll.default index_fill.int_Scalar softshrink.default hardshrink.default threshold.default "
     "std.correction var_mean.correction addcmul.default addcdiv.default baddbmm.default im2col.default col2im.default "
-    "meshgrid.indexing movedim.intlist narrow.default"
+    "meshgrid.indexing movedim.intlist narrow.default unfold_backward.default"
 ).split()
 
 
