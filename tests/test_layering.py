@@ -22,7 +22,7 @@ LAYERS: list[tuple[str, ...]] = [
     (
         "deploykit.graph.dims",
         "deploykit.graph.ir",
-        "deploykit.graph.dk_generated",
+        "deploykit.graph.dk_tables",
         "deploykit.graph.growth",
         "deploykit.graph.sniff",
         "deploykit.graph",

@@ -20,7 +20,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.errors import FormatError, GraphError
-from deploykit.graph import dk_generated as fb
+from deploykit.graph import dk_tables as fb
 from deploykit.graph.dims import Dim
 from deploykit.graph.ir import Graph, Node, QuantParams, Value, Variable
 from deploykit.graph.mapped import release

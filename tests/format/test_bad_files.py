@@ -12,7 +12,7 @@ import pytest
 
 from deploykit import native
 from deploykit.errors import DeploykitError, FormatError
-from deploykit.graph import dk_generated as fb
+from deploykit.graph import dk_tables as fb
 from deploykit.graph.dkfile import to_bytes
 from tests.support import fuzz_seeds
 

@@ -254,7 +254,7 @@ def _weights(kind: str) -> Callable[[random.Random, Path], Callable[[], Any]]:
 
 def cases_dk(r: random.Random, folder: Path) -> Callable[[], Any]:
     """The Python reader of .dk files, with checksums mended so that it gets behind them."""
-    from deploykit.graph.dk_generated import Model
+    from deploykit.graph.dk_tables import Model
     from deploykit.graph.dkfile import from_bytes
 
     data = bytearray(mutate_bytes(r.choice(_seeds("dk")), r, r.choice(_seeds("dk"))))
