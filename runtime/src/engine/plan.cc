@@ -38,7 +38,8 @@ Status Planner::start() {
   removed_ = array<uint8_t>(g_.n_nodes);
   needed_ = array<uint8_t>(g_.n_nodes);
   aliased_ = array<uint8_t>(g_.n_nodes);
-  if (!p_.values || !p_.steps || !p_.key || !removed_ || !needed_ || !aliased_) return no_memory();
+  before_ = array<int32_t>(g_.n_nodes);
+  if (!p_.values || !p_.steps || !p_.key || !removed_ || !needed_ || !aliased_ || !before_) return no_memory();
   for (int32_t v = 0; v < g_.n_values; ++v) {
     value(v).slot = value(v).last = value(v).view_of = -1;
   }

@@ -110,14 +110,48 @@ Status Planner::place(int32_t i) {
     case StepKind::loop: return place_control(i);
     default: break;
   }
-  DK_TRY(prepare(step));
+  if (!step.op.running) DK_TRY(prepare(step));
   step.op.running = true;
+  bool joined = false;
+  DK_TRY(join_next(i, &joined));
+  if (joined) return {};
   if (step.op.scratch) DK_TRY(new_buffer(step.op.scratch, i, i, &step.scratch));
   if (is(n, Opcode::concat_) && join(i)) return place_concat(i);
   for (int32_t k = 0; k < n.n_out; ++k) {
     if (n.outputs[k] < 0) continue;
     if (k == 0 && reuse(i)) continue;
     DK_TRY(place_output(i, k));
+  }
+  return {};
+}
+
+// Leave the work of node i to the only reader of its output.
+Status Planner::join_next(int32_t i, bool* joined) {
+  const Step& step = p_.steps[i];
+  const NodeDef& n = *step.node;
+  if (keep_ || !step.def->join || n.n_out != 1 || n.outputs[0] < 0) return {};
+  const int32_t v = n.outputs[0], j = value(v).last;
+  if (j <= i || j >= g_.n_nodes || removed_[j]) return {};
+  Step& next = p_.steps[j];
+  if (next.dynamic || next.kind != StepKind::op || !next.def->join || next.node->inputs[0] != v) return {};
+  int32_t readers = 0;
+  for (int32_t k = i + 1; k <= j; ++k)
+    for (int32_t in = 0; needed_[k] && in < g_.nodes[k].n_in; ++in) readers += g_.nodes[k].inputs[in] == v;
+  if (readers != 1) return {};
+  DK_TRY(prepare(next));
+  next.op.running = true;
+  DK_TRY(next.def->join(next.context, step.context, joined));
+  if (!*joined) return {};
+  needed_[i] = 0;
+  before_[j] = i + 1;
+  for (int32_t at = j; before_[at]; at = before_[at] - 1) {  // all are read when the last node runs
+    const NodeDef& absorbed = g_.nodes[before_[at] - 1];
+    for (int32_t k = 0; k < absorbed.n_in; ++k) {
+      if (absorbed.inputs[k] < 0) continue;
+      PlanValue& x = value(absorbed.inputs[k]);
+      if (x.last < j) x.last = j;
+      if (x.place == Place::arena) extend(x);
+    }
   }
   return {};
 }

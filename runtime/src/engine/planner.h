@@ -49,6 +49,7 @@ class Planner {
   void extend(const PlanValue& v);
   Status place_output(int32_t i, int32_t k);
   Status place(int32_t i);
+  Status join_next(int32_t i, bool* joined);
   bool reuse(int32_t i);
   bool join(int32_t i);
   Status place_concat(int32_t i);
@@ -65,6 +66,7 @@ class Planner {
   uint8_t* removed_ = nullptr;  // computed while planning
   uint8_t* needed_ = nullptr;
   uint8_t* aliased_ = nullptr;  // reads in place, concats without copies
+  int32_t* before_ = nullptr;   // node whose work was left to this one, plus 1
   int32_t* next_assign_ = nullptr;
   Vec<Buffer> buffers_;
 };

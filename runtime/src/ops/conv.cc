@@ -2,6 +2,8 @@
 // the same on every run; all algorithms but winograd add in the same order (kernel positions, then channels).
 #include "base/convert.h"
 #include "base/mem.h"
+#include "ops/conv_depthwise.h"
+#include "ops/conv_strips.h"
 #include "ops/conv_winograd.h"
 #include "ops/window.h"
 
@@ -14,8 +16,6 @@ constexpr WindowAttrs kWindow = {attr::conv_::strides, attr::conv_::dilations, a
                                  attr::conv_::pad_mode};
 constexpr ActivationAttrs kAct = {attr::conv_::act, attr::conv_::act_alpha, attr::conv_::act_beta,
                                   attr::conv_::act_after};
-
-constexpr int kMaxRows = 64;  // kernel rows of the depthwise kernels
 
 Status read_window(const OpContext& c, Window* w) {
   const Tensor &x = *c.in(0), &weight = *c.in(1);
@@ -50,7 +50,7 @@ Status conv_infer(OpContext& c) {
 
 Algorithm choose(const ConvState& s) {
   const ConvGeometry& g = s.g;
-  if (s.cg == 1 && s.groups > 1 && g.kernel[0] * g.kernel[1] <= kMaxRows) return Algorithm::depthwise;
+  if (s.cg == 1 && s.groups > 1 && g.kernel[0] * g.kernel[1] <= kDepthwiseTaps) return Algorithm::depthwise;
   bool plain = true;
   for (int d = 0; d < 3; ++d)
     plain = plain && g.kernel[d] == 1 && g.stride[d] == 1 && g.before[d] == 0 && g.out[d] == g.in[d];
@@ -287,75 +287,24 @@ void run_rounded(const OpContext& c, const ConvState& s, const ConvPointers& p, 
   run_gemm(c, s, p, rows, 0, s.g.n * s.g.pixels(), s.g.taps(), s.cg / 2);
 }
 
-constexpr int64_t kStripRows = 16;
-
 void run_depthwise(const OpContext& c, const ConvState& s, const ConvPointers& p) {
   const ConvGeometry& g = s.g;
-  const int64_t taps = g.kernel[0] * g.kernel[1], all = g.n * g.out[0] * g.out[1];
+  const int64_t all = g.n * g.out[0] * g.out[1];
   // Too few rows to share evenly: a thread takes a part of the columns of all of them.
   const int64_t parts = all < 4 * c.threads() && g.out[2] >= 8 * c.threads() ? c.threads() : 1;
   const int64_t work = g.out[2] / parts * s.o * g.taps();
   c.parallel(all * parts, 1 + 100000 / (work + 1), [&](int64_t i, int64_t end, int) {
-    const float* row[kStripRows * kMaxRows];
-    DepthwiseStrip t;
-    t.taps = taps;
-    t.row = row;
-    t.sliding = g.kernel[0] == 1 && g.stride[1] == 1 && g.dilation[1] == 1;
-    t.weight = p.packed;
-    t.c = s.o;
-    t.padded = s.padded;
-    t.width = g.in[2];
-    t.kernel = g.kernel[2];
-    t.stride = g.stride[2];
-    t.dilation = g.dilation[2];
-    t.before = g.before[2];
-    t.out = g.out[2];
-    t.bias = p.bias;
-    const bool clamps = s.clamps(p.residual);
-    t.low = clamps ? s.epilogue.low : -__builtin_inff();
-    t.high = clamps ? s.epilogue.high : __builtin_inff();
     while (i < end) {
-      // Rows of one image plane, and one part of their columns.
-      const int64_t part = i / all, b = i - part * all;
-      t.from = g.out[2] * part / parts;
-      t.to = g.out[2] * (part + 1) / parts;
-      const int64_t plane = b / g.out[1], y0 = b - plane * g.out[1];
-      t.rows = g.out[1] - y0;
-      if (t.rows > end - i) t.rows = end - i;
-      if (t.rows > kStripRows) t.rows = kStripRows;
-      const int64_t n = plane / g.out[0], z = plane - n * g.out[0];
-      const float** to = row;
-      for (int64_t y = y0; y < y0 + t.rows; ++y)
-        for (int64_t kz = 0; kz < g.kernel[0]; ++kz)
-          for (int64_t ky = 0; ky < g.kernel[1]; ++ky) {
-            const int64_t iz = z * g.stride[0] - g.before[0] + kz * g.dilation[0];
-            const int64_t iy = y * g.stride[1] - g.before[1] + ky * g.dilation[1];
-            const bool inside = iz >= 0 && iz < g.in[0] && iy >= 0 && iy < g.in[1];
-            *to++ = inside ? p.x + ((n * g.in[0] + iz) * g.in[1] + iy) * g.in[2] * s.o : nullptr;
-          }
-      const int64_t at = b * g.out[2] * s.o;
-      t.y = p.y + at;
-      const float* residual = p.residual ? p.residual + at : nullptr;
-      s.depthwise->strip(&t);
-      if (!clamps) {
-        // All pixels of a row as one.
-        const int64_t first = t.from * s.o, numbers = (t.to - t.from) * s.o;
-        GemmFinish f = finish_of(s, t.y + first, residual ? residual + first : nullptr);
-        f.m = static_cast<int>(t.rows);
-        f.n = static_cast<int>(numbers);
-        f.ldc = f.ldr = g.out[2] * s.o;
-        for (int64_t row = 0; numbers >= 1 << 30 && row < t.rows; ++row) {  // too long for an int
-          GemmFinish pixels = f;
-          pixels.c += row * f.ldc;
-          if (pixels.residual) pixels.residual += row * f.ldr;
-          pixels.m = static_cast<int>(t.to - t.from);
-          pixels.n = static_cast<int>(s.o);
-          pixels.ldc = pixels.ldr = s.o;
-          s.gemm->finish(&pixels);
-        }
-        if (numbers < 1 << 30) s.gemm->finish(&f);
-      }
-      i += t.rows;
+      const int64_t part = i / all, b = i - part * all, y0 = b % g.out[1];
+      int64_t rows = g.out[1] - y0 < end - i ? g.out[1] - y0 : end - i;
+      if (rows > kStripRows) rows = kStripRows;
+      ConvPointers here = p;
+      here.y += b * g.out[2] * s.o;
+      if (here.residual) here.residual += b * g.out[2] * s.o;
+      depthwise_rows(
+          s, here, b, rows, g.out[2] * part / parts, g.out[2] * (part + 1) / parts,
+          [&](int64_t n, int64_t z, int64_t y) { return p.x + ((n * g.in[0] + z) * g.in[1] + y) * g.in[2] * s.o; });
+      i += rows;
     }
   });
 }
@@ -406,6 +355,10 @@ Status conv_run(OpContext& c) {
   Tensor& y = *c.out(0);
   const ConvState& s = *c.state<ConvState>();
   if (y.count() == 0) return Code::ok;
+  if (s.before) {
+    conv_strips_run(c, s);
+    return Code::ok;
+  }
   if (x.dtype == DType::f64) {
     run_direct(c, s, x.as<double>(), weight.as<double>(), c.in(2) ? c.in(2)->as<double>() : nullptr,
                c.in(3) ? c.in(3)->as<double>() : nullptr, y.as<double>());
@@ -492,7 +445,7 @@ Status conv_run(OpContext& c) {
 }
 
 const OpDef kDefs[] = {
-    {Opcode::conv_, conv_infer, conv_prepare, conv_run},
+    {Opcode::conv_, conv_infer, conv_prepare, conv_run, 0, conv_strips_join},
 };
 
 }  // namespace

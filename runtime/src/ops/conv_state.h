@@ -43,6 +43,12 @@ struct ConvState {
   float* zero;
   bool rounded;        // x is rounded to bfloat16 first, since every number is used many times
   int64_t room_bytes;  // for each thread, of products in tiles
+  // Joined with the convolution before it (conv_strips.h), which may be joined with another; and the input of the
+  // first.
+  const ConvState* before;
+  const Tensor* first_x;
+  int64_t strip_rows, ring_rows;  // of the depthwise one: output rows at once, input rows that each lane keeps
+  size_t lanes_at, lane_bytes;    // of the last one: its lanes' memory
   // Bytes into scratch.
   size_t x_at, weight_at, residual_at, y_at, packed_at, bias_at, image_at, expanded_at, rounded_at, room_at;
 

@@ -138,6 +138,10 @@ struct OpDef {
   Status (*prepare)(OpContext&);  // may be null
   Status (*run)(OpContext&);      // null for views
   uint32_t inplace = 0;           // bit i: output 0 may be input i's buffer (when bytes are equal)
+  // May be null.  Called after prepare of two nodes of ops that have it: c alone reads the output of `before`, as its
+  // input 0.  With *joined the run of c does the work of both (and of what `before` was joined with), and there is no
+  // memory for what is between them.
+  Status (*join)(OpContext& c, const OpContext& before, bool* joined) = nullptr;
 };
 
 // Every ops/*.cc file defines one list and is named in ops/registry.cc (control flow is the engine's own).
