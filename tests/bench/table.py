@@ -43,9 +43,8 @@ Row = dict[str, Any]
 # What keeps a model from being faster, by the profiler on two cores with AVX-512, 2 MB of L2 each (30 Nov 2026; one
 # core does 166 to 175 GFLOP/s in fp32).
 BOUNDS = {
-    "mobilenetv2": "layers on 112 x 112 move 1.6 to 4.8 MB through L3 (16 to 96 channels: 86 GFLOP/s; depthwise "
-    "with stride 2: 23), which only fusing blocks by strips of rows would spare; the classifier "
-    "reads 5 MB of weights at 17 GB/s.",
+    "mobilenetv2": "blocks wider than L2 run by strips of rows (9 per cent of the whole); the first layers are short sums over "
+    "many pixels (16 terms: 86 GFLOP/s); the classifier reads 5 MB of weights at 17 GB/s.",
     "resnet50": "products reach 130 to 170 GFLOP/s; on 56 x 56 with a residual (112) they read and write 3.2 MB each from and to "
     "L3; the last stage is bound by reading weights.",
     "transformer": "products reach 150 to 158 GFLOP/s; GELU takes a tenth of its layer.",

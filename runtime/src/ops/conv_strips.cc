@@ -9,7 +9,8 @@
 namespace dk {
 namespace {
 
-constexpr int64_t kWorth = 1 << 20;   // bytes between two layers: half of L2, or twice of it
+constexpr int64_t kWorth = 1 << 20;  // bytes between two layers: half of L2, or twice of it
+constexpr int64_t kMost = int64_t{1} << 40;
 constexpr int64_t kRing = 512 << 10;  // bytes of the rows that a lane keeps
 
 int64_t row_floats(const ConvState& s) { return s.g.in[2] * s.g.c; }
@@ -84,7 +85,8 @@ Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
     const int64_t between = s->g.n * s->g.in[1] * row_floats(*s) * 4, shared = between / (2 * c.threads());
     const int64_t most = shared < kRing ? shared : kRing;  // all lanes together take less than what is saved
     auto bytes = [&](int64_t rows) { return reach(d->g, rows) * row_floats(*d) * 4; };
-    if (between < kWorth || bytes(1) > most) return {};
+    const bool usual = d->g.stride[1] <= d->g.in[1] && reach(d->g, 1) <= d->g.in[1] && between < kMost;
+    if (between < kWorth || !usual || bytes(1) > most) return {};
     d->strip_rows = 1;
     while (d->strip_rows < kStripRows && bytes(d->strip_rows + 1) <= most) ++d->strip_rows;
     d->ring_rows = reach(d->g, d->strip_rows);
