@@ -14,7 +14,6 @@ import os
 import shutil
 import tarfile
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -32,7 +31,7 @@ INSTALL = "DEPLOYKIT_WEB=1 pip install --force-reinstall --no-deps ."  # in a ch
 
 
 def sources() -> Path:
-    """The folder of the page's own files: from ``pages.zip`` of an installed wheel, or ``web/site`` of a checkout."""
+    """The folder of the page's own files: from ``pages.tar.xz`` of an installed wheel, or ``web/site`` of a checkout."""
     return _asset("site", "index.html")
 
 
@@ -48,7 +47,7 @@ def runtime() -> Path:
 
 def _asset(name: str, member: str) -> Path:
     here = Path(__file__).resolve().parent
-    packed, checkout = here / "pages.zip", here.parents[1] / "web"
+    packed, checkout = here / "pages.tar.xz", here.parents[1] / "web"
     for folder in (_unpacked(packed) if packed.is_file() else None, checkout):
         if folder is not None and (folder / name / member).is_file():
             return folder / name
@@ -61,11 +60,11 @@ def _asset(name: str, member: str) -> Path:
 
 @functools.cache
 def _unpacked(packed: Path) -> Path:
-    """The files of pages.zip in a folder that lives as long as the process."""
+    """The files of pages.tar.xz in a folder that lives as long as the process."""
     folder = tempfile.mkdtemp(prefix="deploykit-pages-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    with zipfile.ZipFile(packed) as z:
-        z.extractall(folder)
+    with tarfile.open(packed) as tar:
+        tar.extractall(folder, filter="data")
     engines = Path(folder, "dist", "engines.tar.xz")
     if engines.is_file():
         with tarfile.open(engines) as tar:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -101,3 +102,40 @@ def test_typescript(model: Path) -> None:
     assert 'readonly "scores/1": TypedTensor<Float32Array, readonly [2]>;' in text
     assert 'labels: readonly string[] = ["cat", "a \\"dog\\""]' in text
     assert text.count("{") == text.count("}")
+
+
+USE = """
+import { My_net as Net, labels } from "./net";
+const net = new Net({ run: (inputs) => inputs });
+const pixels = { data: new Float32Array(24), shape: [2, 4, 3] } as const;
+const at = { data: new BigInt64Array(2), shape: [2] } as const;
+const good: Promise<Float32Array> = net.run({ "pixels:0": pixels, class: at }).then((y) => y["scores/1"].data);
+const label: string | undefined = labels[0];
+LINE
+void [good, label];
+"""
+WRONG = {
+    "a dtype": 'void net.run({ "pixels:0": pixels, class: { data: new Int32Array(2), shape: [2] } });',
+    "a shape": 'void net.run({ "pixels:0": { ...pixels, shape: [2, 4] }, class: at });',
+    "a size": 'void net.run({ "pixels:0": pixels, class: { data: at.data, shape: [3] } });',
+    "a missing input": 'void net.run({ "pixels:0": pixels });',
+    "a name": 'void net.run({ "pixels:0": pixels, class: at, other: at });',
+    "an output": 'void net.run({ "pixels:0": pixels, class: at }).then((y) => y.score);',
+}
+
+
+def test_typescript_compiles_and_wrong_calls_do_not(model: Path) -> None:
+    compiler = ROOT / "web" / "npm" / "node_modules" / "typescript" / "bin" / "tsc"
+    if shutil.which("node") is None or not compiler.is_file():
+        assert not os.environ.get("CI"), "CI needs Node and `npm ci --prefix web/npm`"
+        pytest.skip("Node or TypeScript is missing (npm ci --prefix web/npm)")
+    (model.parent / "net.ts").write_text(bindings.generate(bindings.interface(model), "ts"))
+
+    def check(line: str) -> str:
+        (model.parent / "use.ts").write_text(USE.replace("LINE", line))
+        command = ["node", str(compiler), "--noEmit", "--strict", "--target", "ES2022", "--types", "", "use.ts"]
+        return subprocess.run(command, capture_output=True, text=True, cwd=model.parent).stdout
+
+    assert check("") == ""
+    for what, line in WRONG.items():
+        assert "error TS" in check(line), what

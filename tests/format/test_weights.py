@@ -10,8 +10,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+import deploykit as dk
 from deploykit.errors import DeploykitError, FormatError, UnsupportedError
-from deploykit.ops import get
+from deploykit.ops import GraphBuilder, get
 from deploykit.weights import open_weights
 from deploykit.weights.gguf import Gguf
 from tests.support.peers import need
@@ -169,3 +170,105 @@ def test_mutated_gguf(tmp_path: Path) -> None:
         except DeploykitError:
             bad += 1
     assert bad > 20
+
+
+# ---- as weights of layers
+def block(k, width: int, hidden: int):
+    """The feed-forward part of a language model, by its tensors' names."""
+    layers = k.layers
+    x = layers.Input((None, width), name="x")
+    y = layers.RMSNormalization(name="ffn_norm")(x)
+    gate = layers.Activation("silu")(layers.Dense(hidden, use_bias=False, name="ffn_gate")(y))
+    up = layers.Dense(hidden, use_bias=False, name="ffn_up")(y)
+    return k.Model(
+        x, layers.Add()([x, layers.Dense(width, use_bias=False, name="ffn_down")(layers.Multiply()([gate, up]))])
+    )
+
+
+def tensors(width: int, hidden: int) -> dict[str, np.ndarray]:
+    """As such files name and lay them out: [outputs, inputs]."""
+    r = np.random.default_rng(11)
+    shapes = {"ffn_norm": (width,), "ffn_gate": (hidden, width), "ffn_up": (hidden, width), "ffn_down": (width, hidden)}
+    return {
+        f"blk.0.{k}.weight": r.standard_normal(v).astype(np.float32) / 16 + (len(v) == 1) for k, v in shapes.items()
+    }
+
+
+def fill(model, w) -> None:
+    for layer in model.layers:
+        if layer.weights:
+            data = w[f"blk.0.{layer.name}.weight"]
+            layer.set_weights([data.T if data.ndim == 2 else data])
+
+
+def expected(x: np.ndarray, w: dict[str, np.ndarray]) -> np.ndarray:
+    norm, gate, up, down = (w[f"blk.0.ffn_{k}.weight"].astype(np.float64) for k in ("norm", "gate", "up", "down"))
+    y = x / np.sqrt((x.astype(np.float64) ** 2).mean(-1, keepdims=True) + 1e-6) * norm
+    g = y @ gate.T
+    return x + (g / (1 + np.exp(-g)) * (y @ up.T)) @ down.T
+
+
+@pytest.mark.parametrize("kind", ["safetensors", "Q8_0", "Q4_0", "Q4_K"])
+def test_weights_of_a_keras_model(kind: str, tmp_path: Path) -> None:
+    """A graph built in ``dk.keras``, its weights out of a file: converted, it answers as NumPy does with these numbers."""
+    width, hidden = 256, 512
+    want = tensors(width, hidden)
+    if kind == "safetensors":
+        need("safetensors")
+        from safetensors.numpy import save_file
+
+        path = tmp_path / "m.safetensors"
+        save_file(want, path)
+    else:
+        gguf = need("gguf")
+        path = tmp_path / "m.gguf"
+        writer = gguf.GGUFWriter(str(path), "llama")
+        t = getattr(gguf.GGMLQuantizationType, kind)
+        for name, a in want.items():
+            if a.ndim == 1:
+                writer.add_tensor(name, a)
+                continue
+            if kind == "Q4_K":  # its package reads these only: random blocks with scales of the right size
+                _, size = gguf.GGML_QUANT_SIZES[t]
+                raw = R.integers(0, 256, (a.shape[0], a.shape[1] // 256 * size)).astype(np.uint8)
+                for b in range(0, raw.shape[1], size):
+                    raw[:, b : b + 4] = np.array([2e-3, 1e-3], np.float16).view(np.uint8)
+            else:
+                raw = gguf.quants.quantize(a, t)
+            writer.add_tensor(name, raw, raw_dtype=t)
+            want[name] = gguf.quants.dequantize(raw, t)
+        for step in ("header", "kv_data", "tensors"):
+            getattr(writer, f"write_{step}_to_file")()
+        writer.close()
+    model = block(dk.keras, width, hidden)
+    fill(model, open_weights(path))
+    dk.convert(model.to_graph(), tmp_path / "m.dk")
+    x = np.random.default_rng(3).standard_normal((2, 5, width)).astype(np.float32)
+    (got,) = dk.Interpreter(tmp_path / "m.dk").run(x).values()
+    right = expected(x, want)
+    assert np.abs(got - right).max() <= 1e-5 * np.abs(right).max()
+
+
+@pytest.mark.parametrize("kind", ["Q8_0", "Q4_0"])
+def test_blocks_stay_blocks(kind: str, tmp_path: Path) -> None:
+    """A product with a file's own integers and scales: not widened in the .dk file, and the same numbers."""
+    gguf = need("gguf")
+    a = tensors(256, 512)["blk.0.ffn_up.weight"]
+    t = getattr(gguf.GGMLQuantizationType, kind)
+    writer = gguf.GGUFWriter(str(tmp_path / "m.gguf"), "llama")
+    raw = gguf.quants.quantize(a, t)
+    writer.add_tensor("w", raw, raw_dtype=t)
+    for step in ("header", "kv_data", "tensors"):
+        getattr(writer, f"write_{step}_to_file")()
+    writer.close()
+    blocks = open_weights(tmp_path / "m.gguf").blocks("w")
+    assert blocks is not None
+    b = GraphBuilder()
+    x = b.input("x", "float32", (3, 256))
+    integers = blocks.integers if blocks.bits == 8 else blocks.integers.astype(ml_dtypes.int4)
+    w = b.op("dequantize", integers, blocks.scale.astype(np.float32), None, axis=-1, block_size=blocks.size)
+    report = dk.convert(b.output(b.op("matmul", x, w, transpose_b=True), "y"), tmp_path / "m.dk", verify=False)
+    assert report.output_bytes < 0.29 * a.nbytes  # a byte each, and the scales
+    v = np.random.default_rng(1).standard_normal((3, 256)).astype(np.float32)
+    want = v.astype(np.float64) @ gguf.quants.dequantize(raw, t).T
+    assert np.abs(dk.Interpreter(tmp_path / "m.dk").run(v)["y"] - want).max() <= 2e-3 * np.abs(want).max()

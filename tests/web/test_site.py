@@ -216,15 +216,15 @@ def test_missing_engine_is_named(model: Path, tmp_path: Path, monkeypatch: pytes
 
 
 def test_a_wheel_carries_the_pages_packed(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The build packs web/ into pages.zip beside site.py; a page made from it is the page made from the checkout."""
-    import zipfile
+    """The build packs web/ into pages.tar.xz beside site.py; a page made from it is the page made from the checkout."""
+    import tarfile
 
     root = Path(__file__).resolve().parents[2] / "web"
     folder = tmp_path / "deploykit" / "web"
     folder.mkdir(parents=True)
-    with zipfile.ZipFile(folder / "pages.zip", "w") as z:
-        for p in sorted([*(root / "site").rglob("*"), *(root / "demo").rglob("*")]):
-            z.write(p, p.relative_to(root))
+    with tarfile.open(folder / "pages.tar.xz", "w:xz") as tar:
+        for name in ("site", "demo"):
+            tar.add(root / name, name)
     site.build(model, tmp_path / "a", engine=ENGINE)
     monkeypatch.setattr(site, "__file__", str(folder / "site.py"))
     assert site.sources() != root / "site" and site.demo_sources().name == "demo"

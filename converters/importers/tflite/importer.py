@@ -389,4 +389,5 @@ from deploykit.converters.importers.tflite import (  # noqa: E402, F401
     handlers_quant,
     handlers_rnn,
     handlers_shape,
+    handlers_stablehlo,
 )

@@ -3,6 +3,9 @@ narrow weights, files over the reach of FlatBuffer offsets."""
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -160,3 +163,106 @@ def test_unknown_operators_are_all_named() -> None:
         import_tflite(model(Case("CUSTOM:FlexErf", [one])))
     with pytest.raises(UnsupportedError, match="HASHTABLE_SIZE: not supported"):
         import_tflite(model(Case("HASHTABLE_SIZE", [one])))
+
+
+# ---- StableHLO operators with bodies, or whose windows say what is gathered
+def file(
+    op: str, kind: str, ins: list[np.ndarray], out: np.ndarray, bodies: list[list[str]], **fields: object
+) -> bytes:
+    """A model of one operator; ``bodies`` are subgraphs of two scalars, or of the inputs behind the first, by operator."""
+    types = {"float32": 0, "int32": 2, "int64": 4}
+    names = list(dict.fromkeys([op, *(o for b in bodies for o in b)]))
+    codes = []
+    for n in names:
+        k = BUILTINS.index(n)
+        codes.append(Table("OperatorCode", deprecated_builtin_code=min(k, 127), builtin_code=k, version=1))
+
+    def tensor(name: str, like: np.ndarray) -> Table:
+        return Table("Tensor", name=name, type=types[like.dtype.name], shape=list(like.shape), buffer=0, has_rank=True)
+
+    tensors = [*(tensor(f"x{i}", a) for i, a in enumerate(ins)), tensor("y", out)]
+    n = len(ins)
+    node = Table("Operator", opcode_index=0, inputs=list(range(n)), outputs=[n], **options(kind, **fields))
+    graphs = [Table("SubGraph", tensors=tensors, inputs=list(range(n)), outputs=[n], operators=[node], name="main")]
+    for b in bodies:
+        args = ins[1:] if op == "STABLEHLO_CASE" else [np.zeros((), np.float32)] * 2
+        k = len(args)
+        inner = [tensor(f"a{i}", a) for i, a in enumerate(args)] + [tensor(f"t{i}", args[0]) for i in range(len(b))]
+        ops = [
+            Table("Operator", opcode_index=names.index(o), inputs=[k + i - 1 if i else 0, k - 1], outputs=[k + i])
+            for i, o in enumerate(b)
+        ]
+        outs = [k + len(b) - 1]
+        graphs.append(Table("SubGraph", tensors=inner, inputs=list(range(k)), outputs=outs, operators=ops, name="b"))
+    whole = dict(version=3, operator_codes=codes, subgraphs=graphs, buffers=[Table("Buffer")], description="one")
+    return pack(Table("Model", **whole))
+
+
+def answer(data: bytes, ins: list[np.ndarray]) -> np.ndarray:
+    session = dk.Interpreter(to_bytes(dk.convert(data, verify=False).graph))
+    return session.run({f"x{i}": a for i, a in enumerate(ins)})["y"]
+
+
+def test_case() -> None:
+    r = np.random.default_rng(0)
+    a, b = (r.standard_normal((2, 3)).astype(np.float32) for _ in range(2))
+    bodies = [["STABLEHLO_ADD"], ["STABLEHLO_MULTIPLY", "STABLEHLO_ADD"], ["STABLEHLO_MAXIMUM"]]
+    want = [a + b, a * b + b, np.maximum(a, b)]
+    for k in (0, 1, 2, -1, 9):  # what is no branch is the last one
+        ins = [np.array(k, np.int32), a, b]
+        data = file("STABLEHLO_CASE", "StablehloCaseOptions", ins, a, bodies, branch_subgraph_indices=[1, 2, 3])
+        assert np.array_equal(answer(data, ins), want[k if 0 <= k < 3 else 2]), k
+
+
+FOLDS = [("ADD", 0, np.sum), ("MAXIMUM", -9, np.max), ("MULTIPLY", 1, np.prod)]
+
+
+@pytest.mark.parametrize(("body", "start", "fold"), FOLDS)
+def test_reduce_window(body: str, start: float, fold: Any) -> None:
+    x = np.random.default_rng(1).standard_normal((5, 6)).astype(np.float32)
+    how = dict(window_dimensions=[2, 3], window_strides=[2, 1], window_dilations=[1, 2], base_dilations=[2, 1])
+    ins = [x, np.array(start, np.float32)]
+    wide = np.full((11, 8), start, np.float32)
+    wide[1:10:2, :6] = x
+    want = np.array([[fold(wide[i : i + 2, j : j + 5 : 2]) for j in range(4)] for i in range(0, 10, 2)], np.float32)
+    kind = "StablehloReduceWindowOptions"
+    bodies = [[f"STABLEHLO_{body}"]]
+    data = file(kind_of(kind), kind, ins, want, bodies, padding=[1, 1, 0, 2], body_subgraph_index=1, **how)
+    np.testing.assert_allclose(answer(data, ins), want, rtol=1e-6, atol=1e-6)
+
+
+def kind_of(options_of: str) -> str:
+    """StablehloReduceWindowOptions -> STABLEHLO_REDUCE_WINDOW."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", options_of.removesuffix("Options")).upper()
+
+
+def test_gather_of_windows() -> None:
+    """Windows that would leave the tensor are moved into it.  (LiteRT's kernel ends the process on these files.)"""
+    r = np.random.default_rng(2)
+    x, at = r.standard_normal((6, 3, 5)).astype(np.float32), np.array([[0, 0], [5, 3], [2, 4], [9, -2]], np.int32)
+    how = dict(offset_dims=[1, 2], collapsed_slice_dims=[0], start_index_map=[0, 2], slice_sizes=[1, 3, 2])
+    begins = [(np.clip(i, 0, 5), np.clip(j, 0, 3)) for i, j in at]
+    want = np.stack([x[i, :, j : j + 2] for i, j in begins])
+    data = file("STABLEHLO_GATHER", "StablehloGatherOptions", [x, at], want, [], index_vector_dim=1, **how)
+    assert np.array_equal(answer(data, [x, at]), want)
+    x, at = r.standard_normal((4, 5)).astype(np.float32), np.array([[0, 1], [2, 3], [1, 0]], np.int32)
+    want = np.stack([[x[0:2, j : j + 2] for j in row] for row in at])  # [3, 2, rows, columns]
+    want = want.transpose(2, 0, 3, 1)
+    how = dict(offset_dims=[0, 2], collapsed_slice_dims=[], start_index_map=[1], slice_sizes=[2, 2])
+    data = file("STABLEHLO_GATHER", "StablehloGatherOptions", [x, at], want, [], index_vector_dim=2, **how)
+    assert np.array_equal(answer(data, [x, at]), want)
+
+
+@pytest.mark.parametrize("body", [[], ["STABLEHLO_ADD"], ["STABLEHLO_MAXIMUM"]])
+def test_scatter_of_windows(body: list[str]) -> None:
+    r = np.random.default_rng(3)
+    x, at = r.standard_normal((6, 5)).astype(np.float32), np.array([[1], [3], [1 if body else 5]], np.int32)
+    updates = r.standard_normal((5, 3)).astype(np.float32)  # columns are rows of x
+    want = x.copy()
+    for (i,), u in zip(at, updates.T, strict=True):
+        want[i] = u if not body else want[i] + u if body[0].endswith("ADD") else np.maximum(want[i], u)
+    how = dict(update_window_dims=[0], inserted_window_dims=[0], scatter_dims_to_operand_dims=[0], index_vector_dim=1)
+    ins = [x, at, updates]
+    how["update_computation_subgraph_index"] = 1
+    data = file("STABLEHLO_SCATTER", "StablehloScatterOptions", ins, x, [body], **how)
+    np.testing.assert_allclose(answer(data, ins), want, rtol=1e-6)
