@@ -132,7 +132,8 @@ def convert(
 
     Returns a Report (``report.graph`` is the converted Graph).  Raises UnsupportedError with every problem at once.
     """
-    from deploykit import formats
+    given = dict(locals())
+    from deploykit import formats, lineage
 
     if quantize is not None and io_layout is not None:
         raise InputError("quantize and io_layout at once; convert with io_layout first, then quantize the result.")
@@ -228,6 +229,7 @@ def convert(
     interface.hold(promised, graph, "the conversion")
     if kind == ".dk":
         told.runtime = contract.needed_runtime(graph, min_runtime)
+        graph.metadata[lineage.KEY] = lineage.record(convert, given, samples, told)
     told.source, told.output = _name(named), os.fspath(dst) if dst else None
     with dkfile.atomic_write(dst) if dst is not None else contextlib.nullcontext() as f:
         result: bytes | Path

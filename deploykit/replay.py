@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit import dtypes, vectors
+from deploykit import dtypes, lineage, vectors
 from deploykit.errors import DeploykitError, EngineError
 from deploykit.interpreter import Interpreter, TensorSpec
 from deploykit.vectors import Arrays
@@ -94,7 +94,8 @@ def replay_in_node(model: Path, specs: Sequence[TensorSpec], cases: list[dict[st
 def verify(model: Path, threads: Sequence[int] = (1, 2)) -> dict[str, Any]:
     """Replay a file's vectors (or made-up ones, against the scalar kernels) on everything that runs here.
 
-    Returns status ("passed", "failed"), ``vectors`` (how many were stored), ``runs``: for each engine, ``engine``,
+    Returns status ("passed", "failed"), ``vectors`` (how many were stored), ``source`` (what the file says
+    it was made from), ``runs``: for each engine, ``engine``,
     ``ok``, ``problem``, and ``tensor``, the first one that differs from the scalar kernels.
     """
     session = Interpreter(model, threads=1)  # every checksum
@@ -124,6 +125,7 @@ def verify(model: Path, threads: Sequence[int] = (1, 2)) -> dict[str, Any]:
     return {
         "status": "passed" if all(r["ok"] for r in runs) else "failed",
         "vectors": count,
+        "source": lineage.told(session.metadata),
         "replayed": len(cases),
         "runs": runs,
         "not_run": [f"WebAssembly: {why}"] if why else [],

@@ -30,7 +30,7 @@ LAYERS: list[tuple[str, ...]] = [
     # reading and printing graphs needs the passports (attr kinds), so these files of graph/ stand above ops
     ("deploykit.ops",),
     ("deploykit.graph.dkfile", "deploykit.graph.text", "deploykit.graph.verify"),
-    ("deploykit.weights",),
+    ("deploykit.weights", "deploykit.seal"),
     ("deploykit.native",),
     ("deploykit.native_calls",),
     ("deploykit.autodiff",),
@@ -55,7 +55,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.quantization", "deploykit.diagnosis", "deploykit.pages"),
     ("deploykit.search",),
     ("deploykit.trace",),
-    ("deploykit.vectors",),
+    ("deploykit.vectors", "deploykit.lineage"),
     ("deploykit.api",),
     ("deploykit.qat",),
     ("deploykit.peers",),
@@ -96,6 +96,7 @@ FOREIGN = {
     "PIL": ("deploykit.cli", "deploykit.images", "deploykit.data.sources", "deploykit.summary"),
     "jinja2": ("deploykit.pages",),
     "h5py": ("deploykit.keras.saving",),
+    "cryptography": ("deploykit.seal",),
 }
 
 

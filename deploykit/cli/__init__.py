@@ -14,6 +14,7 @@ COMMANDS = {
     "bench": "Measure a model's speed, alone or against other runtimes in the same process.",
     "compare": "Run two models on the same inputs and find the first tensor that differs.",
     "verify": "Check a .dk file: checksums, and its test vectors on every kernel set of this machine.",
+    "seal": "Sign a .dk file, or encrypt it.",
     "bindings": "Write typed bindings for a model in C, TypeScript or Python.",
     "bundle": "Write a model with its engine cut to it for an app: C header, library, build files, example.",
     "web": "Write a static web page that runs a model in the visitor's browser.",

@@ -12,8 +12,13 @@ from deploykit.cli.common import console
 
 @click.command(short_help="Check a .dk file: checksums, and its test vectors on every kernel set.")
 @common.model_argument()
+@click.option(
+    "--public-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Ed25519 (PEM): first of all, the signature beside MODEL must fit (deploykit seal).",
+)
 @common.json_option
-def command(model: Path, as_json: bool) -> int:
+def command(model: Path, public_key: Path | None, as_json: bool) -> int:
     """Check every byte of MODEL (.dk), then run the test vectors stored in it on every kernel set that this machine
     runs, on one and two threads, and in Node where the engine for browsers is installed.
 
@@ -28,12 +33,20 @@ def command(model: Path, as_json: bool) -> int:
     """
     from deploykit import replay
 
+    if public_key is not None:
+        from deploykit import seal
+
+        seal.check(model, public_key.read_bytes())
     r = replay.verify(model)
     if as_json:
         common.emit_json(r)
         return 0 if r["status"] == "passed" else 1
     stored = f"{r['vectors']} stored test vectors" if r["vectors"] else "no test vectors stored; made-up inputs"
     console.print(f"[bold]{common.escape(str(model))}[/bold]: checksums fit; {stored}")
+    if public_key is not None:
+        console.print("  the signature fits")
+    if r["source"]:
+        console.print(f"  made from {common.escape(r['source'])}")
     if not r["replayed"]:
         console.print(
             "[yellow]not run[/yellow]: the model draws random numbers, or no sizes were found that it accepts"

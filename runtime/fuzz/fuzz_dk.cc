@@ -24,7 +24,8 @@ constexpr size_t kMaxFile = 1 << 20, kMaxInput = 1 << 16;
 constexpr uint64_t kMaxMemory = 8 << 20, kMaxSteps = 2000;
 
 uint64_t g_state, g_case;
-int g_rounds = 3;  // runs of each session; 0: load only
+int g_rounds = 3;    // runs of each session; 0: load only
+size_t g_share = 1;  // every how manieth good file is run
 
 uint64_t draw() {  // splitmix64
   uint64_t z = (g_state += 0x9e3779b97f4a7c15);
@@ -212,9 +213,10 @@ void use(const uint8_t* data, size_t size, uint8_t* buffer) {
     return;
   }
   ++g_loaded;
+  const bool run = g_rounds && (g_share == 1 || below(g_share) == 0);
   for (int32_t i = 0; i < dk_model_metadata_count(model); ++i)
     g_sum = g_sum + strlen(dk_model_metadata_key(model, i)) + strlen(dk_model_metadata_value(model, i));
-  for (int32_t i = 0; g_rounds && i < dk_model_signature_count(model) && i < 3; ++i) {
+  for (int32_t i = 0; run && i < dk_model_signature_count(model) && i < 3; ++i) {
     dk_session_options o = {};
     o.threads = 1 + static_cast<int32_t>(below(16) == 0);
     o.signature = dk_model_signature(model, i);
@@ -315,6 +317,7 @@ uint64_t cpu_ns() {
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   if (const char* runs = getenv("DK_FUZZ_RUNS")) g_rounds = atoi(runs);
+  if (const char* share = getenv("DK_FUZZ_SHARE")) g_share = strtoull(share, nullptr, 10);
   return atexit(say_counts);
 }
 

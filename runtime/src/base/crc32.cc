@@ -99,9 +99,17 @@ __attribute__((target("pclmul,sse4.1"))) uint32_t by_folding(uint32_t c, const u
   return by_tables(0, rest, 16);
 }
 
+// Asked once: it traps in virtual machines, which takes longer than a checksum.  (Clang takes the instruction for a
+// pure function and would ask at every call instead of reading a plain static.)
 bool has_pclmul() {
-  unsigned a, b, c, d;
-  return __get_cpuid(1, &a, &b, &c, &d) && (c & 2);
+  static uint8_t known;  // 1: no, 2: yes
+  uint8_t k = __atomic_load_n(&known, __ATOMIC_RELAXED);
+  if (!k) {
+    unsigned a, b, c, d;
+    k = __get_cpuid(1, &a, &b, &c, &d) && (c & 2) ? 2 : 1;
+    __atomic_store_n(&known, k, __ATOMIC_RELAXED);
+  }
+  return k == 2;
 }
 #endif
 
@@ -111,8 +119,7 @@ uint32_t crc32(uint32_t crc, const void* data, size_t n) {
   const uint8_t* p = static_cast<const uint8_t*>(data);
   uint32_t c = ~crc;
 #if defined(__x86_64__)
-  static const bool folding = has_pclmul();  // asking traps in virtual machines
-  if (n >= 64 && folding) {
+  if (n >= 64 && has_pclmul()) {
     size_t bulk = n & ~size_t{15};
     c = by_folding(c, p, bulk);
     p += bulk;
