@@ -135,3 +135,15 @@ def _graphs(graph: Any) -> Iterator[Any]:
         for a in n.attribute:
             for g in [a.g] if a.HasField("g") else a.graphs:
                 yield from _graphs(g)
+
+
+def widened(data: bytes) -> bytes:
+    """An ONNX file with its float16 weights as float32."""
+    import onnx
+
+    model = onnx.load_from_string(data)
+    for t in model.graph.initializer:
+        if t.data_type == onnx.TensorProto.FLOAT16:
+            t.raw_data = np.frombuffer(t.raw_data, "<f2").astype("<f4").tobytes()
+            t.data_type = onnx.TensorProto.FLOAT
+    return model.SerializeToString()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -14,9 +15,9 @@ from click.testing import CliRunner
 
 import deploykit as dk
 from deploykit import replay, seal
-from deploykit.cli import seal_cmd, verify_cmd
+from deploykit.cli import demo_cmd, seal_cmd, verify_cmd
 from deploykit.errors import FormatError, InputError, UnsupportedError
-from tests.support import small
+from tests.support import assets, small
 
 
 @pytest.fixture(scope="module")
@@ -132,3 +133,9 @@ def test_lineage(model: Path, tmp_path: Path) -> None:
     first, second = (p.read_bytes() for p in tmp_path.iterdir())
     assert first == second, "no clock, no machine in a record"
     assert dk.Interpreter(first).metadata["lineage"]["options"] == {}
+
+
+def test_the_demos_model_is_the_published_file() -> None:
+    """Its weights are stored as float16, which they all are."""
+    name = "models/blazeface-onnx/face_detection_front_128x128_barracuda.onnx"
+    assert hashlib.sha256(demo_cmd.face_model()).hexdigest() == assets.FILES[name][2]
