@@ -146,7 +146,9 @@ class Tensor(Operators):
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
         a = self._array("an array")
-        return a if dtype is None or a.dtype == dtype else a.astype(dtype)
+        if dtype is not None and a.dtype != dtype:
+            return a.astype(dtype)
+        return a.copy() if copy else a  # what a variable holds now changes with the next assignment
 
     def __dk_constant__(self) -> np.ndarray | None:
         p = self.payload

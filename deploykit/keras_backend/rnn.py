@@ -1,4 +1,4 @@
-"""``keras.backend.rnn``: the loop over time steps, unrolled or as one scan."""
+"""``keras.backend.rnn``: the loop over time steps, unrolled or as one scan; LSTM and GRU as a whole where they are standard."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from keras.src.backend.common import stateless_scope
 
 from deploykit.autodiff import control, state
 from deploykit.autodiff import numeric as N
+from deploykit.graph.dims import Dim
 from deploykit.keras_backend.core import convert_to_tensor, sizes, traced
 from deploykit.ops.core import F
 
@@ -124,8 +125,50 @@ def cudnn_ok(*args, **kwargs):
     return False
 
 
-def lstm(*args, **kwargs):
-    raise NotImplementedError  # Keras then runs the cell through rnn()
+def lstm(inputs, initial_state_h, initial_state_c, mask, kernel, recurrent_kernel, bias, activation, recurrent_activation, return_sequences=False, go_backwards=False, unroll=False):  # fmt: skip
+    """A traced sequence as a whole: one op in inference, a loop with a gradient of its own on a tape."""
+    given = (inputs, initial_state_h, initial_state_c, kernel, recurrent_kernel, bias)
+    x, h0, c0, w, r, b = _whole(given, mask, activation, recurrent_activation, unroll)
+    from deploykit.keras.layers.rnn import _lstm_steps, as_op
+
+    if not state.current.tapes:
+        h, y, states = as_op("lstm", x, [h0, c0], (0, 3, 1, 2), w, r, b, go_backwards)  # i f c o -> i o f c
+    else:
+        share = N.matmul(x, w)
+        share = _turn(share if b is None else share + b)
+        hs, h, c = _lstm_steps(N.flip(share, 0) if go_backwards else share, h0, c0, r)
+        y, states = _turn(hs), [h, c]
+    return h, y if return_sequences else N.expand_dims(h, 1), states
 
 
-gru = bidirectional_lstm = bidirectional_gru = lstm
+def gru(inputs, initial_state, mask, kernel, recurrent_kernel, bias, activation, recurrent_activation, return_sequences=False, go_backwards=False, unroll=False, reset_after=True):  # fmt: skip
+    """As :func:`lstm`, in inference."""
+    if state.current.tapes:
+        raise NotImplementedError
+    given = (inputs, initial_state, kernel, recurrent_kernel, bias)
+    x, h0, w, r, b = _whole(given, mask, activation, recurrent_activation, unroll)
+    from deploykit.keras.layers.rnn import as_op
+
+    h, y, states = as_op("gru", x, [h0], (0, 1, 2), w, r, b, go_backwards, linear_before_reset=bool(reset_after))
+    return h, y if return_sequences else N.expand_dims(h, 1), states
+
+
+def _whole(given: Any, mask: Any, activation: Any, recurrent_activation: Any, unroll: bool) -> list[Any]:
+    """The tensors, where a sequence can go as a whole; else NotImplementedError: Keras then runs the cell through rnn()."""
+    from keras.src.activations import sigmoid, tanh
+
+    standard = activation is tanh and recurrent_activation is sigmoid
+    if mask is not None or unroll or not standard or len(state.current.tapes) > 1:
+        raise NotImplementedError
+    xs: list[Any] = [None if x is None else convert_to_tensor(x) for x in given]
+    plain = all(x is None or x.dtype.name == "float32" for x in xs)
+    if not plain or state.trace() is None or not traced(xs[0]) or isinstance(xs[0].shape[1], Dim):
+        raise NotImplementedError
+    return xs
+
+
+def bidirectional_lstm(*args, **kwargs):
+    raise NotImplementedError  # Keras then runs two layers
+
+
+bidirectional_gru = bidirectional_lstm

@@ -37,9 +37,26 @@ print(json.dumps([
     ops([L.BatchNormalization(), L.LayerNormalization()], keras.optimizers.AdamW(1e-3)),
     ops([Centred(), L.LayerNormalization(axis=1)], Slow(1e-3)),
 ]))
+r = np.random.default_rng(0)
+x, y = r.normal(size=(4, 7, 3)).astype("float32"), r.normal(size=(4, 2)).astype("float32")
+for kind in (L.LSTM, L.GRU):
+    for args in ({}, dict(go_backwards=True, return_sequences=True), dict(use_bias=False)):
+        nets = []
+        for cudnn in ("auto", False):  # False: step by step
+            keras.utils.set_random_seed(1)
+            net = keras.Sequential([keras.Input((7, 3)), kind(5, use_cudnn=cudnn, **args), L.Flatten(), L.Dense(2)])
+            net.compile(keras.optimizers.SGD(0.1), "mse")
+            before = net.predict(x, verbose=0)
+            losses = [net.train_on_batch(x, y) for _ in range(3)]
+            nets.append([before, losses, net.predict(x, verbose=0), *net.get_weights()])
+        for a, b in zip(*nets, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6, err_msg=f"{kind.__name__} {args}")
 v = keras.Variable([2.0, 3.0])
 with deploykit.GradientTape() as tape:
     y = keras.ops.sum(v * v)
+kept = np.array(v.value)
+v.assign([0.0, 0.0])
+assert kept.tolist() == [2.0, 3.0]  # a copy, whatever the variable becomes
 assert np.asarray(tape.gradient(y, v)).tolist() == [4.0, 6.0]  # a Keras variable, not the one inside
 """
 

@@ -355,29 +355,29 @@ class _Standard(RNN):
         """The whole sequence with a gradient of its own, or None where there is none."""
         return None
 
-    def _op(self, name: str, x: Any, states: list[Any], w: Any, r: Any, b: Any, **attrs: Any) -> Any:
-        direction = "reverse" if self.go_backwards else "forward"
-        init = [N.expand_dims(s, 0) for s in states]
-        y, *last = getattr(F, name)(N.swapaxes(x, 0, 1), w, r, b, None, *init, direction=direction, **attrs)
-        y = N.swapaxes(N.squeeze(y, 1), 0, 1)
-        outputs = N.flip(y, 1) if self.go_backwards else y
-        states = [N.squeeze(s, 0) for s in last]
-        return states[0], outputs if self.return_sequences else None, states
+    def _op(self, name: str, x: Any, states: list[Any], order: tuple[int, ...], **attrs: Any) -> Any:
+        c, turn = self.cell, self.go_backwards
+        h, y, states = as_op(name, x, states, order, c.kernel, c.recurrent_kernel, c.bias, turn, **attrs)
+        return h, y if self.return_sequences else None, states
 
-    def _weights_of(self, order: tuple[int, ...]) -> tuple[Any, Any, Any]:
-        """Kernel, recurrent kernel, bias with gates in the op's order."""
-        u = self.cell.units
 
-        def sort(m: Any) -> Any:
-            m = N.transpose(m)
-            return N.expand_dims(N.concatenate([m[g * u : (g + 1) * u] for g in order], 0) if len(order) > 1 else m, 0)
+def as_op(name: str, x: Any, states: list[Any], order: tuple[int, ...], w: Any, r: Any, b: Any, turn: bool, **attrs: Any) -> Any:  # fmt: skip
+    """(last output, outputs [batch, time, units], states) of a whole sequence by one op, whose gates have this order."""
+    u = r.shape[0]
 
-        b = self.cell.bias
-        if b is None:
-            return sort(self.cell.kernel), sort(self.cell.recurrent_kernel), None
-        both = [b[0], b[1]] if b.ndim == 2 else [b.value, N.zeros(b.shape, b.dtype)]
-        parts = [p[g * u : (g + 1) * u] for p in both for g in order]
-        return sort(self.cell.kernel), sort(self.cell.recurrent_kernel), N.expand_dims(N.concatenate(parts, 0), 0)
+    def sort(m: Any) -> Any:
+        m = N.transpose(m)
+        return N.expand_dims(N.concatenate([m[g * u : (g + 1) * u] for g in order], 0) if len(order) > 1 else m, 0)
+
+    if b is not None:
+        both = [b[0], b[1]] if b.ndim == 2 else [b, N.zeros(b.shape, b.dtype)]
+        b = N.expand_dims(N.concatenate([p[g * u : (g + 1) * u] for p in both for g in order], 0), 0)
+    init = [N.expand_dims(s, 0) for s in states]
+    direction = "reverse" if turn else "forward"
+    y, *last = getattr(F, name)(N.swapaxes(x, 0, 1), sort(w), sort(r), b, None, *init, direction=direction, **attrs)
+    y = N.swapaxes(N.squeeze(y, 1), 0, 1)
+    states = [N.squeeze(s, 0) for s in last]
+    return states[0], N.flip(y, 1) if turn else y, states
 
 
 def _standard(name: str, cell: type[_Cell], doc: str, fused: Any) -> type[_Standard]:
@@ -412,22 +412,20 @@ def _fused_lstm(self: Any, x: Any, states: list[Any]) -> Any:
     c = self.cell
     if not (_is(c.activation, "tanh") and _is(c.recurrent_activation, "sigmoid")):
         return None
-    w, r, b = self._weights_of((0, 3, 1, 2))  # i f c o -> i o f c
-    return self._op("lstm", x, states, w, r, b)
+    return self._op("lstm", x, states, (0, 3, 1, 2))  # i f c o -> i o f c
 
 
 def _fused_gru(self: Any, x: Any, states: list[Any]) -> Any:
     c = self.cell
     if not (_is(c.activation, "tanh") and _is(c.recurrent_activation, "sigmoid")):
         return None
-    w, r, b = self._weights_of((0, 1, 2))
-    return self._op("gru", x, states, w, r, b, linear_before_reset=c.reset_after)
+    return self._op("gru", x, states, (0, 1, 2), linear_before_reset=c.reset_after)
 
 
 def _fused_rnn(self: Any, x: Any, states: list[Any]) -> Any:
     if not _is(self.cell.activation, "tanh"):
         return None
-    return self._op("rnn", x, states, *self._weights_of((0,)))
+    return self._op("rnn", x, states, (0,))
 
 
 @custom_gradient

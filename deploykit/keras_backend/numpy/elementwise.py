@@ -70,35 +70,23 @@ def subtract(x1, x2):
     return F.sub(a, b)
 
 
-def floor_divide(x1, x2):
-    a, b = same(x1, x2)
-    if _kind(a) == "b":
-        a, b = convert_to_tensor(a, "int32"), convert_to_tensor(b, "int32")
-    return F.floor_div(a, b)
+def _on_numbers(op, **attrs):
+    """bool counts as int32."""
+
+    def f(x1, x2):
+        return get(op)(*(through(x)[0] for x in same(x1, x2)), **attrs)
+
+    return f
 
 
-def mod(x1, x2):
-    a, b = same(x1, x2)
-    if _kind(a) == "b":
-        a, b = convert_to_tensor(a, "int32"), convert_to_tensor(b, "int32")
-    return F.mod(a, b)
-
-
-def fmod(x1, x2):
-    a, b = same(x1, x2)
-    if _kind(a) == "b":
-        a, b = convert_to_tensor(a, "int32"), convert_to_tensor(b, "int32")
-    return F.mod(a, b, fmod=True)
+floor_divide, mod, fmod = _on_numbers("floor_div"), _on_numbers("mod"), _on_numbers("mod", fmod=True)
+_power = _on_numbers("pow")
 
 
 def power(x1, x2):
     if isinstance(x2, (int, float)) and not isinstance(x2, bool) and x2 == 2:
-        a = same(x1, x2)[0]
-        return F.square(a)
-    a, b = same(x1, x2)
-    if _kind(a) == "b":
-        a, b = convert_to_tensor(a, "int32"), convert_to_tensor(b, "int32")
-    return F.pow(a, b)
+        return F.square(same(x1, x2)[0])
+    return _power(x1, x2)
 
 
 def divide_no_nan(x1, x2):

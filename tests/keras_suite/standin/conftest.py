@@ -15,6 +15,15 @@ import pytest
 
 if os.environ.get("KERAS_BACKEND") == "deploykit":
     import deploykit.keras_backend  # noqa: F401
+    from deploykit.keras_backend.hook import GATES
+
+    # this test has a list of backends of its own, which gets our entry while it is imported, as Keras' lists do
+    GATES["keras.src.trainers.trainer_test"] = [
+        (
+            "else:\n    raise ImportError(",
+            'elif backend.backend() == "deploykit":\n    from deploykit.keras_backend.trainer import Trainer\n',
+        )
+    ]
 
 LIMIT = 180  # seconds per test
 
