@@ -71,6 +71,11 @@ void multiply(const ConvState& s, const float* x, int64_t m, const float* residu
   gemm_run(p, 0, m, 0, s.layout.count());
 }
 
+double flops_of(const ConvState& s) {
+  const double numbers = static_cast<double>(s.g.n * s.g.pixels() * s.o);
+  return 2.0 * numbers * static_cast<double>(s.g.taps() * s.cg) + (s.before ? flops_of(*s.before) : 0.0);
+}
+
 }  // namespace
 
 Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
@@ -97,6 +102,7 @@ Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
   s->lane_bytes = lane_of(*s).bytes;
   s->lanes_at = scratch.take(c.threads() * static_cast<int64_t>(s->lane_bytes / 4));
   DK_TRY(c.need_scratch(scratch.bytes));
+  c.note("strips", static_cast<uint64_t>(flops_of(*s)));
   *joined = true;
 #else
   (void)c, (void)before, (void)joined;
