@@ -1,11 +1,12 @@
 """Every runtime in every precision it has, interleaved in one process: who is fastest if three digits are enough?
 
-    python -m tests.bench.precision [--models mobilenetv2,...] [--threads 1,2] [--rounds 30] [--write]
+    python -m tests.bench.precision [--models mobilenetv2,...] [--threads 1,2] [--rounds 30] [--no-amx] [--write]
 
 Ours: float32; bfloat16 in tile registers ("fast", where the CPU has them); the file that onnxruntime quantized; our own
 quantizer's int8 and dynamic.  onnxruntime: float32, its int8 (Q/DQ) and dynamic files.  OpenVINO: float32, its own choice
 (bfloat16 where the CPU has it), the int8 file.  LiteRT: float32, and the int8 file as our exporter writes it.  Each model runs
-in a process of its own.  --write makes docs/precision.md.
+in a process of its own.  --write makes docs/precision.md, with --no-amx docs/precision-without-amx.md: tile registers off, as on most
+PCs, for us and for OpenVINO; LiteRT and onnxruntime have no switch for theirs.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import argparse
 import datetime
 import gc
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -33,6 +35,7 @@ from tests.bench import table
 
 Feeds = dict[str, np.ndarray]
 MODELS = [m for m in table.MODELS if m not in table.INT8]
+NO_AMX = {"DK_ISA": "x86_avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
 SOUND = 0.3  # of the largest number: results further off than this do not count
 
 
@@ -200,6 +203,7 @@ def main() -> None:
     p.add_argument("--models", default=",".join(MODELS))
     p.add_argument("--threads", default="1,2")
     p.add_argument("--rounds", type=int, default=30)
+    p.add_argument("--no-amx", action="store_true", help="as on processors without tile registers")
     p.add_argument("--write", action="store_true")
     p.add_argument("--note", default="", help="a sentence for the page, such as what else ran on the machine")
     p.add_argument("--one", action="store_true", help="measure one model here and print JSON")
@@ -207,6 +211,9 @@ def main() -> None:
     if a.one:
         print("ROW " + json.dumps(measure(a.models, int(a.threads), a.rounds)))
         return
+    if a.no_amx:
+        a.note = f"Tile registers off in Deploykit and OpenVINO, which are the only ones with a switch for them. {a.note}".strip()
+        os.environ |= NO_AMX
     rows = []
     for name in a.models.split(","):
         for threads in a.threads.split(","):
@@ -219,7 +226,8 @@ def main() -> None:
             print(summary(rows[-1:]).splitlines()[-1], flush=True)
             print(details(rows[-1:]), flush=True)
         if a.write:
-            (table.ROOT / "docs" / "precision.md").write_text(page(rows, a.rounds, a.note))
+            target = "precision-without-amx.md" if a.no_amx else "precision.md"
+            (table.ROOT / "docs" / target).write_text(page(rows, a.rounds, a.note))
 
 
 if __name__ == "__main__":
