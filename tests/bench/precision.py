@@ -5,8 +5,9 @@
 Ours: float32; bfloat16 in tile registers ("fast", where the CPU has them); the file that onnxruntime quantized; our own
 quantizer's int8 and dynamic.  onnxruntime: float32, its int8 (Q/DQ) and dynamic files.  OpenVINO: float32, its own choice
 (bfloat16 where the CPU has it), the int8 file.  LiteRT: float32, and the int8 file as our exporter writes it.  Each model runs
-in a process of its own.  --write makes docs/precision.md, with --no-amx docs/precision-without-amx.md: tile registers off, as on most
-PCs, for us and for OpenVINO; LiteRT and onnxruntime have no switch for theirs.
+in a process of its own.  --write makes docs/precision.md, with --no-amx
+docs/precision-without-amx.md: tile registers off, as on most PCs, for us and for OpenVINO; LiteRT and onnxruntime have no
+switch for theirs.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from tests.bench import table
 
 Feeds = dict[str, np.ndarray]
 MODELS = [m for m in table.MODELS if m not in table.INT8]
-NO_AMX = {"DK_ISA": "x86_avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
+NO_AMX = {"DK_ISA": "x86_avx512vnni", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE_VNNI"}
 SOUND = 0.3  # of the largest number: results further off than this do not count
 
 
