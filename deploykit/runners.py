@@ -98,9 +98,12 @@ class OnnxRuntimeRunner:
         return TensorSpec(v.name, shape, _ORT_TYPES.get(kind, kind))
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Outputs by name."""
+        """Outputs by name; those of a sequence are numbered, as our importer does it."""
         names = [o.name for o in self.outputs]
-        return dict(zip(names, self.session.run(names, feeds), strict=True))
+        out: dict[str, np.ndarray] = {}
+        for name, v in zip(names, self.session.run(names, feeds), strict=True):
+            out |= {f"{name}_{i}": x for i, x in enumerate(v)} if isinstance(v, list) else {name: v}
+        return out
 
     def reset(self) -> None:
         """ONNX models have no variables."""

@@ -114,3 +114,33 @@ def test_names_and_order_survive_every_format(kind: str, tmp_path: Path) -> None
     want, got = OnnxRuntimeRunner(path, 1), open_runner(target, 1)
     for side in ("inputs", "outputs"):
         assert [s.name for s in getattr(got, side)] == [s.name for s in getattr(want, side)]
+
+
+def test_a_sequence_leaves_as_its_tensors(tmp_path: Path) -> None:
+    """Its length is known: numbered outputs in its place among the others, and what onnxruntime says of them."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    nodes = [
+        helper.make_node("SplitToSequence", ["x", "sizes"], ["parts"], axis=1),
+        helper.make_node("Relu", ["x"], ["y"]),
+    ]
+    sizes = helper.make_tensor("sizes", TensorProto.INT64, [3], [2, 1, 3])
+    kind = helper.make_tensor_type_proto(TensorProto.FLOAT, None)
+    outs = [helper.make_value_info("parts", helper.make_sequence_type_proto(kind)),
+            helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 6])]  # fmt: skip
+    ins = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 6])]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", ins, outs, [sizes]), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    proto.ir_version = 8
+    onnx.save(proto, tmp_path / "m.onnx")
+    report = dk.convert(tmp_path / "m.onnx", tmp_path / "m.dk")
+    session = dk.Interpreter(tmp_path / "m.dk")
+    names = ["parts_0", "parts_1", "parts_2", "y"]
+    assert [s.name for s in session.outputs] == names and session.metadata["sequences"] == {"parts": 3}
+    assert report.verification["status"] == "passed"
+    assert {r["name"] for r in report.verification["outputs"]} == set(names)
+    x = np.arange(12, dtype=np.float32).reshape(2, 6)
+    got = session.run(x)
+    assert np.array_equal(got["parts_1"], x[:, 2:3]) and np.array_equal(got["parts_2"], x[:, 3:])

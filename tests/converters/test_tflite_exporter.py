@@ -109,6 +109,7 @@ def test_real_models_there_and_back(model: str) -> None:
         error, scale = distance(w, g)
         bound = max(1e-4, 4 * noise[k]) * scale if w.dtype.kind == "f" else 1
         assert error <= bound, f"{k}: {error:.3g} > {bound:.3g}"
+        assert w.dtype.kind == "f" or (w == g).mean() >= 0.999, f"{k}: {(w != g).mean():.2%} differ"
 
 
 @pytest.mark.parametrize("model", list(filter(exportable, assets.ONNX_MODELS)), ids=lambda m: m.split("/")[-1])

@@ -118,11 +118,12 @@ def engine_runner(model: onnx.ModelProto) -> Callable[[dict[str, np.ndarray]], l
 
     graph, _ = optimize(import_onnx(model))
     session = Interpreter(to_bytes(graph), threads=1)
-    names = [s.name for s in session.outputs]
+    parts = session.metadata.get("sequences", {})
 
     def run(inputs: dict[str, np.ndarray]) -> list[Any]:
         got = session.run(inputs)
-        return [got[n] for n in names]
+        names = [o.name for o in model.graph.output]
+        return [[got[f"{n}_{i}"] for i in range(parts[n])] if n in parts else got[n] for n in names]
 
     return run
 

@@ -90,24 +90,35 @@ class Importer:
         self.load(scope, g)
         self.walk(scope, g.node)
         for o in g.output:
-            item = scope.env.get(o.name)
-            if item is None:
+            if o.name not in scope.env:
                 raise FormatError(f"{self.weights.name}: nothing in the graph computes its output '{o.name}'.")
-            if isinstance(item, Optional) and isinstance(item.item, Value):
-                item = item.item
-            if isinstance(item, (Sequence, Optional)):
-                kind = type(item).__name__.lower()
+            found = scope.env[o.name]
+            leaves = self._leaves(o.name, found)
+            if isinstance(found, Sequence):
+                graph.metadata.setdefault("sequences", {})[o.name] = len(found.items)
+            for name, item in leaves:
+                if isinstance(item, Text):
+                    body.builder.output(item.codes, name)
+                    self._text(graph, "outputs", name)
+                elif isinstance(item, Value):
+                    if item is found:
+                        self._declared_rank(item, o)
+                    body.builder.output(item, name)
+            if not leaves:
+                what = type(found).__name__.lower()
                 self.problems.note(
-                    UnsupportedError(f"output '{o.name}' is {kind}; only tensors can leave a model"), o.name
+                    UnsupportedError(f"output '{o.name}' is an empty {what}; no tensor stands for it"), o.name
                 )
-            elif isinstance(item, Text):
-                body.builder.output(item.codes, o.name)
-                self._text(graph, "outputs", o.name)
-            elif item is not MISSING:
-                self._declared_rank(item, o)
-                body.builder.output(item, o.name)
         self.problems.fail()
         return graph
+
+    def _leaves(self, name: str, item: Any) -> list[tuple[str, Any]]:
+        """The tensors that an output consists of: those of a sequence are numbered."""
+        if isinstance(item, Optional):
+            return [] if item.item is None else self._leaves(name, item.item)
+        if isinstance(item, Sequence):
+            return [leaf for i, x in enumerate(item.items) for leaf in self._leaves(f"{name}_{i}", x)]
+        return [(name, item)]
 
     @staticmethod
     def _text(graph: Graph, side: str, name: str) -> None:
