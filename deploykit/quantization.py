@@ -130,7 +130,8 @@ def quantize(
     from deploykit.converters import quantize as q
 
     if scheme == "auto":
-        scheme = "int8" if calibration is not None else "dynamic"
+        recurrent = choose is None and any(n.op in ("lstm", "gru", "rnn") for g in graph.walk() for n in g.nodes)
+        scheme = "int8" if calibration is not None and not recurrent else "dynamic"
     check_request(graph, scheme, calibration, observer, block_size, io_dtype)
     repairs = _checked_repairs(repair, scheme, calibration)
     keep_float = tuple(keep_float)

@@ -21,6 +21,7 @@ import numpy as np
 
 BINS = 2048
 COUNTED = 1 << 17  # numbers of one run that go into the histogram
+CLOSELY, LATER = 32 * COUNTED, 8  # once so many are in it, one in LATER of a run's is enough, and stands for so many
 MOST_CLIPPED = 0.01  # mse and entropy leave at most this share of the numbers outside
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 
@@ -60,16 +61,15 @@ class Observer:
         m = self.average
         self.average = (low, high) if m is None else (0.9 * m[0] + 0.1 * low, 0.9 * m[1] + 0.1 * high)
         top = max(-low, high)
-        if a.size > COUNTED:
-            step = a.size // COUNTED
-            while (
-                math.gcd(step, a.size) > 1
-            ):  # else it would pass over whole channels: a step of 3 over two of 24's three
+        weight = LATER if self.count >= CLOSELY and a.size > COUNTED else 1
+        if a.size > COUNTED // weight:
+            step = a.size * weight // COUNTED
+            while math.gcd(step, a.size) > 1:  # a step of 3 would pass over two thirds of 24 channels
                 step += 1
             a = a[::step]
-        self.count += a.size
+        self.count += a.size * weight
         if top == 0:
-            self.bins[BINS // 2] += a.size
+            self.bins[BINS // 2] += a.size * weight
             return
         if self.reach == 0:
             self.reach = top * 1.001
@@ -82,7 +82,7 @@ class Observer:
             self.bins[BINS // 4 : BINS // 4 + BINS // 2] = merged
             self.reach *= 2
         at = ((a + self.reach) * (BINS / (2 * self.reach))).astype(np.intp)
-        self.bins += np.bincount(np.clip(at, 0, BINS - 1), minlength=BINS)
+        self.bins += np.bincount(np.minimum(at, BINS - 1, out=at), minlength=BINS) * weight
 
     def _edges(self) -> np.ndarray:
         return np.linspace(-self.reach, self.reach, BINS + 1)

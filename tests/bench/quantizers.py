@@ -72,11 +72,20 @@ def nearness(run: Callable[[Feeds], Any], want: Callable[[Feeds], Any], held: li
     return [float(10 * np.log10(s / max(n, 1e-30))) for s, n in sums.values()]
 
 
+def floats(model: Path, folder: Path) -> Path:
+    """The model with float32 weights, whatever width the file stores them in: what every tool starts from."""
+    from deploykit.api import import_graph
+    from deploykit.quantization import widened
+
+    dk.convert(widened(import_graph(model)), folder / "float.dk", verify=False, test_vectors=0)
+    return folder / "float.dk"
+
+
 def ours(model: Path, data: list[Feeds], held: list[Feeds], folder: Path, **options: Any) -> tuple[list[float], float]:
     dk.convert(model, folder / "f.dk", verify=False)
-    dk.convert(model, folder / "q.dk", quantize="int8", calibration=data, verify=False, **options)
+    dk.convert(floats(model, folder), folder / "q.dk", quantize="int8", calibration=data, verify=False, **options)
     f, q = (dk.Interpreter(folder / n) for n in ("f.dk", "q.dk"))
-    ratio = (folder / "q.dk").stat().st_size / (folder / "f.dk").stat().st_size
+    ratio = (folder / "q.dk").stat().st_size / (folder / "float.dk").stat().st_size
     return nearness(lambda x: q.run(x).values(), lambda x: f.run(x).values(), held), ratio
 
 
@@ -87,7 +96,7 @@ def onnxruntime(model: Path, data: list[Feeds], held: list[Feeds], folder: Path)
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     if model.suffix == ".tflite":
-        dk.convert(model, folder / "m.onnx", verify=False)
+        dk.convert(floats(model, folder), folder / "m.onnx", verify=False)
         model = folder / "m.onnx"
     loaded = onnx.load(model)
     if loaded.opset_import[0].version < 13:
@@ -113,10 +122,8 @@ def onnxruntime(model: Path, data: list[Feeds], held: list[Feeds], folder: Path)
 def ai_edge_quantizer(model: Path, data: list[Feeds], held: list[Feeds], folder: Path) -> tuple[list[float], float]:
     from ai_edge_quantizer import quantizer, recipe
 
-    plain = folder / "m.dk"  # a .tflite file comes here too: its weights may be float16, the quantizer wants float32
-    dk.convert(model, plain, verify=False)
-    model = folder / "m.tflite"
-    dk.convert(plain, model, verify=False)
+    source, model = floats(model, folder), folder / "m.tflite"
+    dk.convert(source, model, verify=False)
     qt = quantizer.Quantizer(str(model), recipe.static_wi8_ai8())
     signature = next(iter(qt_signatures(model)))
     found = qt.calibrate({signature: [signature_names(model, signature, x) for x in data]})

@@ -406,6 +406,8 @@ def _max_pool_gradient(s: Site) -> None:
 def _avg_pool(s: Site) -> None:
     a = s.attrs
     flags = dict(kernel_shape=list(a["kernel"]), ceil_mode=int(a["ceil_mode"]), **_window(s, _spatial(s)))
+    if set(flags["dilations"]) <= {1}:  # onnxruntime's quantizer copies it to an op of its own that does not know it
+        del flags["dilations"]
     s.out_first(s.w.node("AveragePool", s.first(0), count_include_pad=int(a["count_include_pad"]), **flags))
 
 

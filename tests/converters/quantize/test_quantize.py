@@ -94,6 +94,22 @@ def test_auto_takes_int8_with_data_and_dynamic_without(source: Path) -> None:
         assert report.quantization is not None and report.quantization["scheme"] == scheme
 
 
+def test_auto_quantizes_recurrent_models_as_they_run() -> None:
+    """Errors of a state that is rounded with one scale for all time add up."""
+    r = np.random.default_rng(0)
+    b = GraphBuilder()
+    w, u = (r.standard_normal((1, 64, 16)).astype(np.float32) * 0.2 for _ in range(2))
+    y = b.op("lstm", b.input("x", "float32", (6, 2, 16)), w, u)[0]
+    g = b.output(y, "y")
+    data = [r.standard_normal((6, 2, 16)).astype(np.float32) for _ in range(8)]
+    report = dk.convert(g, quantize="auto", calibration=data, verify=False)
+    assert report.quantization is not None and report.quantization["scheme"] == "dynamic"
+    plain = dk.convert(g, verify=False).graph
+    assert plain is not None and report.graph is not None
+    want, got = (dk.Interpreter(to_bytes(m)).run({"x": data[0]})["y"] for m in (plain, report.graph))
+    assert error(want, got) < 0.02
+
+
 def test_kept_nodes_stay_float(source: Path) -> None:
     report = dk.convert(source, quantize="int8", calibration=images(), keep_float=["conv"])
     assert "conv" in ops(report) and "qmatmul" in ops(report)
