@@ -1,6 +1,6 @@
 """Applications of real Keras with random weights: saved by Keras, converted and run here.
 
-python -m tests.support.keras_applications [NAME ...]     one line each: error relative to the largest output
+python -m tests.support.keras_applications [--h5] [NAME ...]     one line each: error relative to the largest output
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def save(name: str, path: Path) -> Any:
     return model
 
 
-def check(name: str, folder: Path) -> tuple[float, int]:
+def check(name: str, folder: Path, kind: str = ".keras") -> tuple[float, int]:
     """(largest error over largest output, transposes left)."""
-    model = save(name, folder / "m.keras")
-    report = dk.convert(folder / "m.keras", folder / "m.dk", verify=False)
+    model = save(name, folder / f"m{kind}")
+    report = dk.convert(folder / f"m{kind}", folder / "m.dk", verify=False)
     x = rng(3).uniform(0, 255, (2, *model.input_shape[1:])).astype(np.float32)
     want = model(x).detach().numpy()
     (got,) = dk.Interpreter(folder / "m.dk").run(x).values()
@@ -60,6 +60,7 @@ def check(name: str, folder: Path) -> tuple[float, int]:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        for name in sys.argv[1:] or APPLICATIONS:
-            error, left = check(name, Path(folder))
+        kind = ".h5" if "--h5" in sys.argv else ".keras"
+        for name in [a for a in sys.argv[1:] if a != "--h5"] or APPLICATIONS:
+            error, left = check(name, Path(folder), kind)
             print(f"{name}: {error:.1e}, {left} transposes left", flush=True)
