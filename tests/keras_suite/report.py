@@ -24,19 +24,22 @@ def folders(results: dict[str, Result]) -> dict[str, list[Result]]:
 
 
 def table(results: dict[str, Result], other: dict[str, Result] | None = None) -> list[str]:
-    """Markdown rows: passed, failed, skipped, not run (a package is missing), files not collected."""
-    more = " JAX passes |" if other else ""
+    """Markdown rows: passed, failed, skipped, not run (a package is missing), files not collected; with the results of another
+    backend also what that passes in the same files, and our share of it (what we pass more in one file makes up for no other)."""
+    more = " JAX passes | share |" if other else ""
     out = [f"| keras/src/ | passed | failed | skipped | not run | files not collected |{more}"]
-    out.append("|---|---|---|---|---|---|" + ("---|" if other else ""))
-    theirs = folders(other) if other else {}
+    out.append("|---|---|---|---|---|---|" + ("---|---|" if other else ""))
     rows = [*folders(results).items(), ("**all**", list(results.values()))]
+    files = {id(r): f for f, r in results.items()}
     for name, rs in rows:
         sums = [sum(n) for n in zip(*((r.passed, len(r.failed), r.skipped, len(r.absent)) for r in rs), strict=True)]
         cells = [*sums, sum(bool(r.collect) for r in rs)]
         row = f"| {name} | " + " | ".join(str(c) for c in cells) + " |"
         if other:
-            them = list(other.values()) if name == "**all**" else theirs.get(name, [])
-            row += f" {sum(r.passed for r in them)} |"
+            pairs = [(r.passed, other[files[id(r)]].passed) for r in rs if files[id(r)] in other]
+            total = sum(t for _, t in pairs)
+            share = f"{sum(map(min, pairs)) / total:.1%}" if total else ""
+            row += f" {total if pairs else ''} | {share} |"
         out.append(row)
     return out
 
