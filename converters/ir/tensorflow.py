@@ -111,6 +111,10 @@ def entries(c: Emitter, v: Value) -> list[Any]:
     (count,) = c.shape(v)
     if not isinstance(count, int):
         raise UnsupportedError(f"'{v.name}', a list of indices, is of unknown length")
+    if count > 64:  # a length that a file only claims would keep us busy
+        raise FormatError(
+            f"'{v.name}': {count} indices; expected at most one for each dim of a tensor and each new one"
+        )
     out: list[Any] = []
     for k in range(count):
         d = known[k] if known is not None else None

@@ -17,6 +17,7 @@ CASES = int(os.environ.get("DK_FUZZ_IMPORTER_CASES", "150"))
 FOUND = [
     ("tfjs", 0, 76), ("tfjs", 0, 93), ("tfjs", 0, 116), ("tfjs", 0, 222), ("tfjs", 0, 252), ("tfjs", 1, 2244), ("keras", 0, 7),
     ("keras", 1, 784), ("keras", 2, 211), ("gguf", 3, 3022), ("onnx", 0, 213), ("dk", 0, 23), ("dk", 0, 82),
+    ("tflite", 32, 4480),
 ]  # fmt: skip
 
 
