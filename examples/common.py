@@ -46,7 +46,7 @@ def deliver(model: Any, out: Path, title: str, x: np.ndarray, labels: Sequence[s
     apart = float(np.abs(got - want).max() / max(np.abs(want).max(), 1e-6))
     assert apart < 1e-4, f"engine and Keras differ by {apart}"
     np.save(out / "sample.npy", x[:1].astype(engine.inputs[0].dtype))
-    command = [sys.executable, "-m", "deploykit", "web", str(path), "-o", str(out / "web"), "--title", title]
+    command = [sys.executable, "-P", "-m", "deploykit", "web", str(path), "-o", str(out / "web"), "--title", title]
     command += ["--example", str(out / "sample.npy")]
     if labels:
         (out / "labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")

@@ -37,13 +37,12 @@ def _visit(rw: Rewriter, node: Node) -> str:
 
 def _fold(rw: Rewriter, node: Node) -> str:
     found = _before(rw, node, node.inputs[0])
-    weights = _weights(node)
-    if found is None or weights is None:
+    if found is None or not _fixed(node):
         return ""
     x, k, c = found
     if c is not None and _padded(node):
         return ""
-    w, channels = weights
+    w, channels = _weights(node)
     bias = walk.operand(node, 2)
     inputs: list[Value | None] = [x, node.inputs[1], bias, *node.inputs[3:]]
     if c is not None:
@@ -77,16 +76,22 @@ def _even(k: np.ndarray) -> bool:
     return k.size > 0 and bool(np.isfinite(k).all() and LEAST <= size.min() and size.max() <= SPREAD * size.min())
 
 
-def _weights(node: Node) -> tuple[np.ndarray, np.ndarray] | None:
-    """The constant weights as float64, and for each of their elements (broadcast) its input channel."""
-    v = node.inputs[1]
-    data = walk.data(v)
+def _fixed(node: Node) -> bool:
+    """Whether the weights are constants of the usual form; they are not read yet, for they may be large."""
+    data = walk.data(node.inputs[1])
     if data is None or data.dtype != np.float32:
-        return None
+        return False
+    return node.op == "conv" or (
+        data.ndim == 2 and not walk.attr(node, "transpose_a") and walk.attr(node, "alpha") == 1.0
+    )
+
+
+def _weights(node: Node) -> tuple[np.ndarray, np.ndarray]:
+    """The weights as float64, and for each of their elements (broadcast) its input channel."""
+    data = walk.data(node.inputs[1])
+    assert data is not None
     w = data.astype(np.float64)
     if node.op == "matmul":
-        if w.ndim != 2 or walk.attr(node, "transpose_a") or walk.attr(node, "alpha") != 1.0:
-            return None
         rows = np.arange(w.shape[1 if walk.attr(node, "transpose_b") else 0])
         return w, rows if walk.attr(node, "transpose_b") else rows[:, None]
     groups = walk.attr(node, "groups")
@@ -113,7 +118,7 @@ def _padded(node: Node) -> bool:
 def _shift_first(rw: Rewriter, node: Node) -> str:
     """k * x + c before a padded convolution, as k * (x + c / k)."""
     user = rw.sole_user(node.output)
-    if user is None or user.op != "conv" or user.inputs[0] is not node.output or not _padded_constant(user):
+    if user is None or user.op != "conv" or user.inputs[0] is not node.output or not (_fixed(user) and _padded(user)):
         return ""
     outer = affine(node)
     inner = None if outer is None else _before(rw, node, outer[0])
@@ -137,7 +142,3 @@ def _shift_first(rw: Rewriter, node: Node) -> str:
         new = rw.op("mul", moved, rw.constant(scale.astype(np.float32), f"{node.name}/scale"))
     rw.replace(node.output, new)
     return "order"
-
-
-def _padded_constant(node: Node) -> bool:
-    return _weights(node) is not None and _padded(node)

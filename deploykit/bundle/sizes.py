@@ -11,7 +11,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 
-ROW = 40  # sizeof(OpDef): opcode, three functions, a number
+ROW = 48  # sizeof(OpDef): opcode, three functions, a number, a function
 
 
 @dataclass

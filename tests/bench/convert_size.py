@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -20,6 +19,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+
+from tests.support import child
 
 
 def write(path: Path, layers: int, width: int, external: bool) -> None:
@@ -64,7 +65,7 @@ def convert(source: str, result: str, verify: bool) -> None:
 
 def run(source: Path, result: Path, *how: str) -> str:
     """:func:`convert` in a process of its own; the line that it prints."""
-    command = [sys.executable, "-m", "tests.bench.convert_size", *how, str(source), str(result)]
+    command = child.command("tests.bench.convert_size", *how, source, result)
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 

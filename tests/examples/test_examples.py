@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import deploykit as dk
+from tests.support import child
 from tests.support.peers import have_keras
 
 have_keras()
@@ -23,8 +23,8 @@ SOME = ["gan", "siamese"]  # their data ships with Deploykit
 
 @pytest.mark.parametrize("name", ALL if os.environ.get("EXAMPLES") == "all" else SOME)
 def test_example(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", f"examples.{name}", "--quick", "--out", str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    command = child.command(f"examples.{name}", "--quick", "--out", tmp_path)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr[-3000:]
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["apart"] < 1e-4

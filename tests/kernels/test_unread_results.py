@@ -3,7 +3,6 @@ moments of a batch): each alone is the same as among all.  In a process of its o
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 
@@ -13,6 +12,7 @@ from deploykit import native
 from deploykit.graph import Graph, dkfile
 from deploykit.ops.core import REGISTRY
 from deploykit.ops.samples import Sample, graph_of, samples_of
+from tests.support import child
 from tests.support.sample_matrix import difference, flushed, runnable
 
 NAMES = [
@@ -48,8 +48,7 @@ def check(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_result_alone(name: str) -> None:
-    env = dict(os.environ, PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
-    done = subprocess.run([sys.executable, __file__, name], env=env, capture_output=True, text=True)
+    done = subprocess.run(child.command("tests.kernels.test_unread_results", name), capture_output=True, text=True)
     assert done.returncode == 0, f"{done.returncode} after: {done.stdout.splitlines()[-1:]}\n{done.stderr[-1500:]}"
 
 

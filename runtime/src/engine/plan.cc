@@ -38,8 +38,11 @@ Status Planner::start() {
   removed_ = array<uint8_t>(g_.n_nodes);
   needed_ = array<uint8_t>(g_.n_nodes);
   aliased_ = array<uint8_t>(g_.n_nodes);
+  if (!p_.values || !p_.steps || !p_.key || !removed_ || !needed_ || !aliased_) return no_memory();
+#if !defined(__wasm__)
   before_ = array<int32_t>(g_.n_nodes);
-  if (!p_.values || !p_.steps || !p_.key || !removed_ || !needed_ || !aliased_ || !before_) return no_memory();
+  if (!before_) return no_memory();
+#endif
   for (int32_t v = 0; v < g_.n_values; ++v) {
     value(v).slot = value(v).last = value(v).view_of = -1;
   }

@@ -110,11 +110,13 @@ Status Planner::place(int32_t i) {
     case StepKind::loop: return place_control(i);
     default: break;
   }
-  if (!step.op.running) DK_TRY(prepare(step));
+  if (!step.op.running) DK_TRY(prepare(step));  // else joined with one before
   step.op.running = true;
+#if !defined(__wasm__)  // no op there joins
   bool joined = false;
   DK_TRY(join_next(i, &joined));
   if (joined) return {};
+#endif
   if (step.op.scratch) DK_TRY(new_buffer(step.op.scratch, i, i, &step.scratch));
   if (is(n, Opcode::concat_) && join(i)) return place_concat(i);
   for (int32_t k = 0; k < n.n_out; ++k) {
@@ -125,6 +127,7 @@ Status Planner::place(int32_t i) {
   return {};
 }
 
+#if !defined(__wasm__)
 // Leave the work of node i to the only reader of its output.
 Status Planner::join_next(int32_t i, bool* joined) {
   const Step& step = p_.steps[i];
@@ -155,6 +158,7 @@ Status Planner::join_next(int32_t i, bool* joined) {
   }
   return {};
 }
+#endif
 
 // Output 0 in the memory of an input that nobody reads any more.
 bool Planner::reuse(int32_t i) {

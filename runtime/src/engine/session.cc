@@ -347,9 +347,11 @@ Status SessionState::run() {
     bind_input(p, i, data);
   }
   int threads = env.threads;
+#if defined(__linux__) || defined(__wasm_atomics__)
   const bool alone = threads > 1 && p.trial.alone();
   const uint64_t began = threads > 1 ? now_ns() : 0;
   env.pool = alone ? nullptr : ThreadPool::acquire(threads);
+#endif
   if (!env.pool) env.threads = 1;
   Status status;
   {
@@ -357,7 +359,9 @@ Status SessionState::run() {
     status = run_plan(p);
   }
   if (env.pool) env.pool->release();
+#if defined(__linux__) || defined(__wasm_atomics__)
   if (env.pool || alone) p.trial.took(now_ns() - began, alone);
+#endif
   env.pool = nullptr;
   env.threads = threads;
   ran = status.ok();

@@ -355,10 +355,12 @@ Status conv_run(OpContext& c) {
   Tensor& y = *c.out(0);
   const ConvState& s = *c.state<ConvState>();
   if (y.count() == 0) return Code::ok;
+#if !defined(__wasm__)
   if (s.before) {
     conv_strips_run(c, s);
     return Code::ok;
   }
+#endif
   if (x.dtype == DType::f64) {
     run_direct(c, s, x.as<double>(), weight.as<double>(), c.in(2) ? c.in(2)->as<double>() : nullptr,
                c.in(3) ? c.in(3)->as<double>() : nullptr, y.as<double>());
@@ -445,7 +447,11 @@ Status conv_run(OpContext& c) {
 }
 
 const OpDef kDefs[] = {
+#if defined(__wasm__)
+    {Opcode::conv_, conv_infer, conv_prepare, conv_run},
+#else
     {Opcode::conv_, conv_infer, conv_prepare, conv_run, 0, conv_strips_join},
+#endif
 };
 
 }  // namespace

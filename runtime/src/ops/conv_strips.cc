@@ -2,6 +2,7 @@
 // depthwise one filters each of them, another pointwise one makes few of them again.  On large images what is between
 // them is larger than L2.  Here each lane keeps a ring of rows: those that the next outputs need are made, then these
 // outputs; no row is made twice but where two lanes meet.  Every number is summed as in the layers by themselves.
+#if !defined(__wasm__)
 #include "ops/conv_strips.h"
 
 #include "ops/conv_depthwise.h"
@@ -79,7 +80,6 @@ double flops_of(const ConvState& s) {
 }  // namespace
 
 Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
-#if !defined(__wasm__)  // where every byte of the library is downloaded
   ConvState* s = c.state<ConvState>();
   ConvState* b = before.state<ConvState>();
   if (!s || !b || before.in(3)) return {};
@@ -104,9 +104,6 @@ Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
   DK_TRY(c.need_scratch(scratch.bytes));
   c.note("strips", static_cast<uint64_t>(flops_of(*s)));
   *joined = true;
-#else
-  (void)c, (void)before, (void)joined;
-#endif
   return {};
 }
 
@@ -155,3 +152,4 @@ void conv_strips_run(const OpContext& c, const ConvState& s) {
 }
 
 }  // namespace dk
+#endif

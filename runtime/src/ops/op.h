@@ -138,11 +138,18 @@ struct OpDef {
   Status (*prepare)(OpContext&);  // may be null
   Status (*run)(OpContext&);      // null for views
   uint32_t inplace = 0;           // bit i: output 0 may be input i's buffer (when bytes are equal)
+#if !defined(__wasm__)            // where every byte of the library is downloaded
   // May be null.  Called after prepare of two nodes of ops that have it: c alone reads the output of `before`, as its
   // input 0.  With *joined the run of c does the work of both (and of what `before` was joined with), and there is no
   // memory for what is between them.
   Status (*join)(OpContext& c, const OpContext& before, bool* joined) = nullptr;
+#endif
 };
+#if defined(__wasm__)
+static_assert(sizeof(OpDef) == 20, "deploykit/bundle/wasm_sizes.py reads these rows");
+#elif defined(__LP64__)
+static_assert(sizeof(OpDef) == 48, "deploykit/bundle/sizes.py reads these rows");
+#endif
 
 // Every ops/*.cc file defines one list and is named in ops/registry.cc (control flow is the engine's own).
 struct OpList {

@@ -143,6 +143,11 @@ Local local(const DepthwiseStrip* t, int64_t y) {
 
 // Columns [x, x1), at least kCell of them, of NY rows, for channels in whole vectors.
 constexpr int64_t kCell = 4;
+#if defined(__wasm__)  // where every byte of the library is downloaded: borders of rarer kernels column by column
+constexpr bool kSmall = true;
+#else
+constexpr bool kSmall = false;
+#endif
 template <int NY, int K, int S>
 __attribute__((noinline)) void span(const DepthwiseStrip* t, int64_t y, int64_t x, int64_t x1, int64_t channels) {
   const Local l = local(t, y);
@@ -164,6 +169,8 @@ __attribute__((noinline)) void span(const DepthwiseStrip* t, int64_t y, int64_t 
     const int64_t begin = first < 0 ? -first : 0, end = t->width - first < reach ? t->width - first : reach;
     if (begin == 0 && end == reach)
       for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S>(l, x, first * l.c + c, c);
+    else if constexpr (kSmall && (K != 3 || S != 1))
+      for (int64_t i = 0; i < NY * kCell; ++i) edge(t, y + i / kCell, x + i % kCell, 0, channels);
     else
       for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S, true>(l, x, first * l.c + c, c, begin, end);
     x += kCell;
