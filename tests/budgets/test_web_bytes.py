@@ -41,7 +41,7 @@ def test_download_bytes() -> None:
     module = max(size for name, size in sizes.items() if name.endswith(".wasm"))  # a page loads one of them
     loaded = _imported(folder, "deploykit.js") | _imported(folder, "worker.js")
     engine = module + sum(sizes[name] for name in loaded)
-    assert engine < 242 * KB, (engine, sizes)  # 241 before depthwise kernels went over borders
+    assert engine < 241 * KB, (engine, sizes)
     helpers = sum(size for name, size in sizes.items() if name.endswith(".js") and name not in loaded)
     assert helpers < 7 * KB, sizes  # pictures, drawings, sound, text, boxes: loaded by those who import them
 

@@ -46,7 +46,7 @@ def digits8(path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize(("make", "most"), [(dense, 58), (digits8, 75)])
+@pytest.mark.parametrize(("make", "most"), [(dense, 57), (digits8, 75)])
 def test_answers_bytes_and_costs(make, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = pages.engine()
     model, out = make(tmp_path / "m.dk"), tmp_path / "cut"

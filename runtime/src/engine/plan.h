@@ -126,7 +126,7 @@ struct Plan {
   Plan* children = nullptr;  // owned
   Plan* next = nullptr;      // among the parent's children or in the cache
   uint64_t used = 0;         // for the cache
-#if defined(__linux__) || defined(__wasm_atomics__)
+#if defined(__linux__)
   ThreadTrial trial;
 #endif
 };

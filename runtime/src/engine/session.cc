@@ -347,7 +347,7 @@ Status SessionState::run() {
     bind_input(p, i, data);
   }
   int threads = env.threads;
-#if defined(__linux__) || defined(__wasm_atomics__)
+#if defined(__linux__)
   const bool alone = threads > 1 && p.trial.alone();
   const uint64_t began = threads > 1 ? now_ns() : 0;
   env.pool = alone ? nullptr : ThreadPool::acquire(threads);
@@ -359,7 +359,7 @@ Status SessionState::run() {
     status = run_plan(p);
   }
   if (env.pool) env.pool->release();
-#if defined(__linux__) || defined(__wasm_atomics__)
+#if defined(__linux__)
   if (env.pool || alone) p.trial.took(now_ns() - began, alone);
 #endif
   env.pool = nullptr;

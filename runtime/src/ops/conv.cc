@@ -243,17 +243,11 @@ void run_gemm(const OpContext& c, const ConvState& s, const ConvPointers& p, con
               int64_t m, int64_t taps, int64_t k) {
   GemmEpilogue e = s.epilogue;
   e.ldr = s.o;
-  GemmProblem problem = {};
-  problem.kernels = s.gemm;
-  problem.layout = &s.layout;
+  GemmProblem problem = product_of(s, &e);
   problem.m = m;
   problem.taps = taps;
   problem.k = k;
   problem.rows = &rows;
-  problem.ldc = s.o;
-  problem.epilogue = &e;
-  problem.a_rounded = s.rounded;
-  problem.room_bytes = s.room_bytes;
   char* const room = static_cast<char*>(c.scratch()) + s.room_at;
   const GemmSplit split = gemm_split(problem, c.threads());
   const int64_t group = s.layout.padded() * s.layout.rows;

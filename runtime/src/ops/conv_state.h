@@ -61,6 +61,18 @@ struct ConvPointers {
   float* y;
 };
 
+// A product with the weights of one group; the caller adds rows, results, memory.
+inline GemmProblem product_of(const ConvState& s, const GemmEpilogue* epilogue) {
+  GemmProblem p = {};
+  p.kernels = s.gemm;
+  p.layout = &s.layout;
+  p.ldc = s.o;
+  p.epilogue = epilogue;
+  p.a_rounded = s.rounded;
+  p.room_bytes = s.room_bytes;
+  return p;
+}
+
 // Activation and residual of finished sums; the caller adds the size.
 inline GemmFinish finish_of(const ConvState& s, float* y, const float* residual) {
   GemmFinish f = {};

@@ -56,19 +56,14 @@ void multiply(const ConvState& s, const float* x, int64_t m, const float* residu
   e.residual = residual;
   e.ldr = s.o;
   const GemmMatrix rows(x, s.cg);
-  GemmProblem p = {};
-  p.kernels = s.gemm;
-  p.layout = &s.layout;
+  GemmProblem p = product_of(s, &e);
   p.m = m;
   p.taps = 1;
   p.k = s.cg;
   p.rows = &rows;
   p.packed = s.packed;
   p.c = y;
-  p.ldc = s.o;
-  p.epilogue = &e;
   p.room = room;
-  p.room_bytes = s.room_bytes;
   gemm_run(p, 0, m, 0, s.layout.count());
 }
 

@@ -141,9 +141,9 @@ Local local(const DepthwiseStrip* t, int64_t y) {
   return l;
 }
 
-// Columns [x, x1), at least kCell of them, of NY rows, for channels in whole vectors.
+// Columns [x, x1), at least kCell of them (kSmall: any number, all inside), of NY rows, for channels in whole vectors.
 constexpr int64_t kCell = 4;
-#if defined(__wasm__)  // where every byte of the library is downloaded: borders of rarer kernels column by column
+#if defined(__wasm__)  // where every byte of the library is downloaded: no cells for borders, these go column by column
 constexpr bool kSmall = true;
 #else
 constexpr bool kSmall = false;
@@ -162,16 +162,21 @@ __attribute__((noinline)) void span(const DepthwiseStrip* t, int64_t y, int64_t 
         continue;
       }
     }
+    if constexpr (kSmall) {
+      if (x + kCell > x1) {
+        for (int64_t c = 0; c < channels; c += kW) cell<NY, 1, K, S>(l, x, first * l.c + c, c);
+        ++x;
+        continue;
+      }
+    }
     if (x + kCell > x1) {  // some of the columns before once more
       x = x1 - kCell;
       first = x * S - t->before;
     }
     const int64_t begin = first < 0 ? -first : 0, end = t->width - first < reach ? t->width - first : reach;
-    if (begin == 0 && end == reach)
+    if (kSmall || (begin == 0 && end == reach))
       for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S>(l, x, first * l.c + c, c);
-    else if constexpr (kSmall && (K != 3 || S != 1))
-      for (int64_t i = 0; i < NY * kCell; ++i) edge(t, y + i / kCell, x + i % kCell, 0, channels);
-    else
+    else if constexpr (!kSmall)
       for (int64_t c = 0; c < channels; c += kW) cell<NY, kCell, K, S, true>(l, x, first * l.c + c, c, begin, end);
     x += kCell;
   }
@@ -192,7 +197,7 @@ typedef void (*Span)(const DepthwiseStrip*, int64_t, int64_t, int64_t, int64_t);
 void strip(const DepthwiseStrip* t) {
   const int64_t s = t->stride;
   Span one = nullptr, two = nullptr;
-  if (t->dilation == 1 && t->to - t->from >= kCell) {
+  if (t->dilation == 1 && (kSmall || t->to - t->from >= kCell)) {
     if (t->kernel == 3 && s == 1) {
       one = span<1, 3, 1>;
       if (t->sliding && t->taps == 3) two = span<2, 3, 1>;
@@ -206,7 +211,7 @@ void strip(const DepthwiseStrip* t) {
   }
   // Without a cell of their own: the first column whose window starts inside, and the first whose window ends outside.
   int64_t x0 = t->from, x1 = t->to;
-  if (!one) {
+  if (kSmall || !one) {
     const int64_t reach = (t->kernel - 1) * t->dilation;
     x0 = t->before > 0 ? (t->before + s - 1) / s : 0;
     x1 = t->width + t->before > reach ? (t->width - 1 - reach + t->before) / s + 1 : 0;
@@ -214,7 +219,7 @@ void strip(const DepthwiseStrip* t) {
     if (x0 > t->to) x0 = t->to;
     if (x1 > t->to) x1 = t->to;
     if (x1 < x0) x1 = x0;
-    one = inside;
+    if (!one) one = inside;
   }
 
   // All channels of a few columns, then the next columns: memory is read and written in order.  Taking few channels at
@@ -222,10 +227,11 @@ void strip(const DepthwiseStrip* t) {
   const int64_t whole = t->c / kW * kW;
   for (int64_t y = 0; y < t->rows;) {
     const bool pair = two && y + 2 <= t->rows;
-    for (int64_t x = t->from; x < x0; ++x) edge(t, y, x, 0, whole);
     if (x1 > x0) (pair ? two : one)(t, y, x0, x1, whole);
-    for (int64_t x = x1; x < t->to; ++x) edge(t, y, x, 0, whole);
-    y += pair ? 2 : 1;
+    for (const int64_t end = y + (pair ? 2 : 1); y < end; ++y) {
+      for (int64_t x = t->from; x < x0; ++x) edge(t, y, x, 0, whole);
+      for (int64_t x = x1; x < t->to; ++x) edge(t, y, x, 0, whole);
+    }
   }
   if (whole < t->c)
     for (int64_t y = 0; y < t->rows; ++y)
