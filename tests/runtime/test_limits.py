@@ -93,6 +93,8 @@ def test_an_endless_loop_ends_by_each_limit_and_the_model_runs_on(case: str) -> 
     assert took < 2
     np.testing.assert_array_equal(it.run(ENDS)["y"], want)
 
+    if case == "growing":  # the heap keeps for the next run what the longest one needed: here one that none below outgrows
+        failure(lambda: it.run(STARTS, timeout=3))
     held = []
     for _ in range(4):
         timer = threading.Timer(0.1, it.cancel)
@@ -102,9 +104,7 @@ def test_an_endless_loop_ends_by_each_limit_and_the_model_runs_on(case: str) -> 
         assert e.code == "DK-CANCELLED" or (case == "growing" and e.code == "DK-MEMORY"), e
         np.testing.assert_array_equal(it.run(ENDS)["y"], want)
         held.append(native.library().dk_test_bytes_held())
-    # What the heap keeps for the next run is as large as the tensors that a run came to before it was cancelled.
-    most = it.memory.dynamic if case == "growing" else 0
-    assert max(held[1:]) - min(held[1:]) <= most, f"a cancelled run keeps memory: {held}"
+    assert len(set(held[1:])) == 1, f"a cancelled run keeps memory: {held}"
 
     limited = Interpreter(data, threads=1, max_ops=1000)
     e = failure(lambda: limited.run(STARTS))
