@@ -84,7 +84,9 @@ Status conv_strips_join(OpContext& c, const OpContext& before, bool* joined) {
   if (!d->before) {
     const int64_t between = s->g.n * s->g.in[1] * row_floats(*s) * 4, shared = between / (2 * c.threads());
     const int64_t most = shared < kRing ? shared : kRing;  // all lanes together take less than what is saved
-    auto bytes = [&](int64_t rows) { return reach(d->g, rows) * row_floats(*d) * 4; };
+    auto bytes = [&](int64_t rows) {  // that a lane keeps: input rows if it makes them, else filtered ones
+      return 4 * (first ? reach(d->g, rows) * row_floats(*d) : rows * d->g.out[2] * d->o);
+    };
     const bool usual = d->g.stride[1] <= d->g.in[1] && reach(d->g, 1) <= d->g.in[1] && between < kMost;
     if (between < kWorth || !usual || bytes(1) > most) return {};
     d->strip_rows = 1;

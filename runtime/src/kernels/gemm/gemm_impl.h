@@ -157,47 +157,70 @@ void row(const GemmTile* t, int panels, int64_t panel_stride) {
   }
 }
 
-// ---- epilogue on a stored tile.  F: f32 -> f32
+// ---- epilogue on a stored tile
+// f(vector, row, column) of m x n numbers, in place.
 template <class F>
-DK_INL void finish_with(const GemmFinish* t, F act) {
+DK_INL void each_vector(float* c, int64_t ldc, int64_t m, int64_t n, F f) {
+  for (int64_t i = 0; i < m; ++i, c += ldc)
+    for (int64_t j = 0; j < n; j += kW) {
+      const int part = n - j < kW ? static_cast<int>(n - j) : kW;
+      const f32 v = f(part == kW ? load<f32>(c + j) : load_n<f32>(c + j, part), i, j, part);  // f once: it may be long
+      part == kW ? store(c + j, v) : store_n(c + j, v, part);
+    }
+}
+
+// Scale, bias, and a residual that comes before the activation, of rows [from, from + m).
+void finish_before(const GemmFinish* t, int64_t from, int64_t m) {
   const f32 scale = splat<f32>(t->scale);
   const bool scaled = t->scale != 1.0f;
-  for (int i = 0; i < t->m; ++i) {
-    float* c = t->c + i * t->ldc;
-    const float* r = t->residual ? t->residual + i * t->ldr : nullptr;
-    const float* bias = t->bias ? t->bias + i * t->bias_row : nullptr;
-    for (int j = 0; j < t->n; j += kW) {
-      const int n = t->n - j < kW ? t->n - j : kW;
-      f32 v = load_n<f32>(c + j, n);
-      if (scaled) v = v * scale;
-      if (bias) v += t->bias_col ? load_n<f32>(bias + j, n) : splat<f32>(*bias);
-      f32 rv = r ? load_n<f32>(r + j, n) : f32{};
-      if (r && t->residual_first) v += rv;
-      v = act(v);
-      if (r && !t->residual_first) v += rv;
-      store_n(c + j, v, n);
+  each_vector(t->c + from * t->ldc, t->ldc, m, t->n, [=](f32 v, int64_t i, int64_t j, int n) {
+    i += from;
+    if (scaled) v = v * scale;
+    if (t->bias) {
+      const float* bias = t->bias + i * t->bias_row;
+      v += t->bias_col ? load_n<f32>(bias + j, n) : splat<f32>(*bias);
     }
+    return t->residual && t->residual_first ? v + load_n<f32>(t->residual + i * t->ldr + j, n) : v;
+  });
+}
+
+void finish_act(const GemmFinish* t, float* c, int64_t ldc, int64_t m, int64_t n) {
+  const f32 alpha = splat<f32>(t->alpha), beta = splat<f32>(t->beta);
+  auto act = [=](auto f) { each_vector(c, ldc, m, n, [=](f32 x, int64_t, int64_t, int) { return f(x); }); };
+  switch (t->act) {
+    case 1: return act([](f32 x) { return vrelu(x); });
+    case 2: return act([](f32 x) { return vclip(x, f32{}, splat<f32>(6.0f)); });
+    case 3: return act([=](f32 x) { return vclip(x, alpha, beta); });
+    case 4: return act([=](f32 x) { return vleaky_relu(x, alpha); });
+    case 5: return act([](f32 x) { return vsigmoid(x); });
+    case 6: return act([](f32 x) { return vtanh(x); });
+    case 7: return act([](f32 x) { return vsilu(x); });
+    case 8: return act([](f32 x) { return vgelu(x); });
+    case 9: return act([](f32 x) { return vgelu_tanh(x); });
+    case 10: return act([=](f32 x) { return vhard_sigmoid(x, alpha, beta); });
+    case 11: return act([](f32 x) { return vhard_swish(x); });
+    case 12: return act([=](f32 x) { return velu(x, alpha); });
+    case 13: return act([](f32 x) { return vsoftplus(x); });
+    case 14: return act([](f32 x) { return vmish(x); });
+    default: return;
   }
 }
 
+// Pass by pass, over as many rows as stay in L1.
 void finish(const GemmFinish* t) {
-  const f32 alpha = splat<f32>(t->alpha), beta = splat<f32>(t->beta);
-  switch (t->act) {
-    case 1: return finish_with(t, [](f32 x) { return vrelu(x); });
-    case 2: return finish_with(t, [](f32 x) { return vclip(x, f32{}, splat<f32>(6.0f)); });
-    case 3: return finish_with(t, [=](f32 x) { return vclip(x, alpha, beta); });
-    case 4: return finish_with(t, [=](f32 x) { return vleaky_relu(x, alpha); });
-    case 5: return finish_with(t, [](f32 x) { return vsigmoid(x); });
-    case 6: return finish_with(t, [](f32 x) { return vtanh(x); });
-    case 7: return finish_with(t, [](f32 x) { return vsilu(x); });
-    case 8: return finish_with(t, [](f32 x) { return vgelu(x); });
-    case 9: return finish_with(t, [](f32 x) { return vgelu_tanh(x); });
-    case 10: return finish_with(t, [=](f32 x) { return vhard_sigmoid(x, alpha, beta); });
-    case 11: return finish_with(t, [](f32 x) { return vhard_swish(x); });
-    case 12: return finish_with(t, [=](f32 x) { return velu(x, alpha); });
-    case 13: return finish_with(t, [](f32 x) { return vsoftplus(x); });
-    case 14: return finish_with(t, [](f32 x) { return vmish(x); });
-    default: return finish_with(t, [](f32 x) { return x; });
+  const bool after = t->residual && !t->residual_first;
+  const bool before = t->scale != 1.0f || t->bias || (t->residual && !after);
+  if (!before && !after)
+    return t->ldc == t->n ? finish_act(t, t->c, 0, 1, t->ldc * t->m) : finish_act(t, t->c, t->ldc, t->m, t->n);
+  const int64_t most = t->n < 4096 ? 4096 / (t->n > 0 ? t->n : 1) : 1;
+  for (int64_t i = 0; i < t->m; i += most) {
+    const int64_t m = t->m - i < most ? t->m - i : most;
+    if (before) finish_before(t, i, m);
+    finish_act(t, t->c + i * t->ldc, t->ldc, m, t->n);
+    if (after)
+      each_vector(t->c + i * t->ldc, t->ldc, m, t->n, [=](f32 v, int64_t r, int64_t j, int n) {
+        return v + load_n<f32>(t->residual + (i + r) * t->ldr + j, n);
+      });
   }
 }
 
