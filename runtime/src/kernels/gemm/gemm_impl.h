@@ -65,7 +65,10 @@ void tile(const GemmTile* t) {
       for (int i = 0; i < M; ++i) {
         f32 av = splat<f32>(a[i][k]);
         DK_UNROLL
-        for (int j = 0; j < NV; ++j) acc[i][j] = fma(av, bv[j], acc[i][j]);
+        for (int j = 0; j < NV; ++j) {
+          acc[i][j] = fma(av, bv[j], acc[i][j]);
+          DK_PIN(acc[i][j]);
+        }
       }
     }
   }
@@ -288,6 +291,8 @@ constexpr GemmKernels kTable = DK_GEMM_TABLE(24, 14, 9);  // 32 registers
 constexpr GemmKernels kTable = DK_GEMM_TABLE(12, 6, 4);  // 12 accumulators, 1-3 of B, 1 of A of 16 registers
 #elif defined(__ARM_NEON)
 constexpr GemmKernels kTable = DK_GEMM_TABLE(16, 8, 8);
+#elif defined(__wasm_relaxed_simd__)
+constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 6, 3);
 #else
 constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 4, 4);  // SSE and WASM: a multiply needs a register of its own
 #endif

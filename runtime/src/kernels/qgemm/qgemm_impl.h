@@ -105,7 +105,10 @@ DK_INL void tile_of(const QGemmTile* t) {
         s32 av = splat<s32>(load4(a[i] + k));
         if constexpr (Flip) av ^= flip;
         DK_UNROLL
-        for (int j = 0; j < NV; ++j) acc[i][j] = dot4(acc[i][j], av, bv[j]);
+        for (int j = 0; j < NV; ++j) {
+          acc[i][j] = dot4(acc[i][j], av, bv[j]);
+          DK_PIN(acc[i][j]);
+        }
       }
     }
   }
