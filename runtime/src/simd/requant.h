@@ -12,6 +12,8 @@
 namespace dk::simd {
 namespace {
 
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
+
 // v, or a large number that still converts.
 template <class V>
 DK_INL V capped(V v) {
@@ -30,6 +32,10 @@ DK_INL s32x8 nearest(f32x8 v) { return bits<s32x8>(_mm256_cvtps_epi32(bits<__m25
 #if defined(__AVX512F__)
 DK_INL s32x16 nearest(f32x16 v) { return bits<s32x16>(_mm512_maskz_cvtps_epi32(0xffff, bits<__m512>(v))); }
 #endif
+#elif defined(__wasm_relaxed_simd__) && !defined(DK_SIMD_SCALAR)
+DK_INL s32x4 nearest(f32x4 v) {  // one instruction where the saturating form takes six; for what `capped` leaves the same
+  return bits<s32x4>(wasm_i32x4_relaxed_trunc_f32x4(bits<v128_t>(vround(v))));
+}
 #else
 DK_INL s32x4 nearest(f32x4 v) { return to_s32(vround(v)); }
 #endif
@@ -67,8 +73,23 @@ DK_INL s32x16 in_order(s32x16 v) {
 }
 #endif
 #undef DK_CLAMP
+#elif defined(__wasm_simd128__) && !defined(DK_SIMD_SCALAR)
+template <>
+struct Clamp<s32x4> {
+  v128_t zero, low, high, flip;
+  DK_INL Clamp(int z, int l, int h, int f)
+      : zero(wasm_i16x8_splat(static_cast<int16_t>(z))),
+        low(wasm_i8x16_splat(static_cast<int8_t>(l))),
+        high(wasm_i8x16_splat(static_cast<int8_t>(h))),
+        flip(wasm_i8x16_splat(static_cast<int8_t>(f))) {}
+  DK_INL s32x4 pack(s32x4 q0, s32x4 q1, s32x4 q2, s32x4 q3) const {
+    const v128_t a = wasm_i16x8_add_sat(wasm_i16x8_narrow_i32x4(bits<v128_t>(q0), bits<v128_t>(q1)), zero);
+    const v128_t b = wasm_i16x8_add_sat(wasm_i16x8_narrow_i32x4(bits<v128_t>(q2), bits<v128_t>(q3)), zero);
+    return bits<s32x4>(wasm_v128_xor(wasm_u8x16_min(wasm_u8x16_max(wasm_u8x16_narrow_i16x8(a, b), low), high), flip));
+  }
+};
+DK_INL s32x4 in_order(s32x4 v) { return v; }
 #else
-typedef uint8_t u8x16 __attribute__((vector_size(16)));
 template <>
 struct Clamp<s32x4> {
   s32x4 zero, low, high, flip;
