@@ -16,12 +16,13 @@ FLAGS = (
 ).split()
 # What web/npm/src/engine.ts calls.
 EXPORTS = (
-    "malloc free dk_dim_name dk_isa dk_lane_main dk_lane_new dk_lane_stack dk_lanes_stop dk_last_error dk_model_from_bytes "
-    "dk_model_metadata_count dk_model_metadata_key dk_model_metadata_value dk_model_signature dk_model_signature_count "
-    "dk_session_bind_variable dk_session_error dk_session_free dk_session_input_count dk_session_input_spec "
-    "dk_session_memory dk_session_new dk_session_output dk_session_output_count dk_session_output_spec "
-    "dk_session_profile_clear dk_session_profile_count dk_session_profile_row dk_session_reset dk_session_run "
-    "dk_session_set_input dk_session_set_time_limit dk_session_variable dk_status_name dk_version"
+    "malloc free dk_dim_name dk_isa dk_lane_main dk_lane_new dk_lane_regions dk_lane_stack dk_lanes_stop "
+    "dk_last_error dk_model_from_bytes dk_model_metadata_count dk_model_metadata_key dk_model_metadata_value "
+    "dk_model_signature dk_model_signature_count dk_session_bind_variable dk_session_error dk_session_free "
+    "dk_session_input_count dk_session_input_spec dk_session_memory dk_session_new dk_session_output "
+    "dk_session_output_count dk_session_output_spec dk_session_profile_clear dk_session_profile_count "
+    "dk_session_profile_row dk_session_reset dk_session_run dk_session_set_input dk_session_set_time_limit "
+    "dk_session_variable dk_status_name dk_version"
 ).split()
 LINK = [
     *"-target wasm32-wasi -mexec-model=reactor -O2 -Wl,--strip-all -Wl,--gc-sections -Wl,-z,stack-size=1048576".split(),

@@ -1,7 +1,7 @@
 // Runs a model on one of the engine's modules in Node, without the package around it: reads a job as JSON from standard
 // input, {module, model, threads, runs, inputs: [{dtype, shape, data: base64}], more: [inputs]}, prints {isa, lanes,
-// outputs: [base64], same, milliseconds, more: [outputs]} as JSON.  `same`: every run gave the same bytes.  `more`: runs with
-// other inputs, behind those.
+// regions, outputs: [base64], same, milliseconds, more: [outputs]} as JSON.  `regions`: how often lanes were called to take
+// part.  `same`: every run gave the same bytes.  `more`: runs with other inputs, behind those.
 import { readFileSync } from "node:fs";
 import { isMainThread, Worker, workerData } from "node:worker_threads";
 
@@ -109,11 +109,12 @@ async function main(job) {
     check(e.dk_session_run(session), () => e.dk_session_error(session));
     return outputs();
   });
+  const regions = e.dk_lane_regions?.();
   if (workers.length) {
     e.dk_lanes_stop();
     await Promise.all(workers.map((w) => w.left)); // a lane that does not leave is a test that does not end
   }
-  return { isa: text(e.dk_isa()), lanes: workers.length + 1, outputs: first, same, milliseconds, more };
+  return { isa: text(e.dk_isa()), lanes: workers.length + 1, regions, outputs: first, same, milliseconds, more };
 }
 
 if (isMainThread) {

@@ -14,5 +14,6 @@ DK_LANE void* dk_lane_new() { return dk::mem_alloc(kStack); }  // null: no memor
 DK_LANE void dk_lane_free(void* lane) { dk::mem_free(lane); }
 DK_LANE void* dk_lane_stack(void* lane) { return static_cast<char*>(lane) + kStack; }
 DK_LANE void dk_lane_main(void*) { dk::ThreadPool::enter(); }
+DK_LANE unsigned dk_lane_regions() { return dk::ThreadPool::regions(); }  // in which lanes could take part so far
 DK_LANE void dk_lanes_stop() { dk::ThreadPool::leave(); }
 #endif

@@ -200,6 +200,8 @@ void ThreadPool::enter() {
   if (__atomic_sub_fetch(&pool->inside_, 1, __ATOMIC_ACQ_REL) == 0) __atomic_store_n(&pool->stop_, 0, __ATOMIC_RELEASE);
 }
 
+uint32_t ThreadPool::regions() { return static_cast<uint32_t>(the_pool()->word_ >> 8); }
+
 void ThreadPool::leave() {
   ThreadPool* pool = the_pool();
   if (__atomic_load_n(&pool->inside_, __ATOMIC_ACQUIRE) == 0) return;

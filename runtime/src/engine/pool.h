@@ -37,6 +37,7 @@ class ThreadPool {
 #if defined(__wasm__)
   static void enter();  // what a worker does until leave; returns at once while those of before are still leaving
   static void leave();
+  static uint32_t regions();  // started so far
 #endif
 
  private:

@@ -351,6 +351,8 @@ Status SessionState::run() {
   const bool alone = threads > 1 && p.trial.alone();
   const uint64_t began = threads > 1 ? now_ns() : 0;
   env.pool = alone ? nullptr : ThreadPool::acquire(threads);
+#else
+  env.pool = ThreadPool::acquire(threads);
 #endif
   if (!env.pool) env.threads = 1;
   Status status;
