@@ -33,7 +33,8 @@ DK_INL s32x8 nearest(f32x8 v) { return bits<s32x8>(_mm256_cvtps_epi32(bits<__m25
 DK_INL s32x16 nearest(f32x16 v) { return bits<s32x16>(_mm512_maskz_cvtps_epi32(0xffff, bits<__m512>(v))); }
 #endif
 #elif defined(__wasm_relaxed_simd__) && !defined(DK_SIMD_SCALAR)
-DK_INL s32x4 nearest(f32x4 v) {  // one instruction where the saturating form takes six; for what `capped` leaves the same
+DK_INL s32x4
+nearest(f32x4 v) {  // one instruction where the saturating form takes six; for what `capped` leaves the same
   return bits<s32x4>(wasm_i32x4_relaxed_trunc_f32x4(bits<v128_t>(vround(v))));
 }
 #else

@@ -38,8 +38,8 @@
 #endif
 #define DK_RESTRICT __restrict__
 
-// v is computed here, not later.  Browsers' compilers keep the order of instructions, and LLVM, which does not know that
-// they have 16 registers, would load everything first.
+// v is computed here, not later.  Browsers' compilers keep the order of instructions, and LLVM, which does not know
+// that they have 16 registers, would load everything first.
 #if defined(__wasm_simd128__)
 #define DK_PIN(v) asm volatile("" : "+r"(v)::"memory")
 #else
