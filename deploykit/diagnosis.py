@@ -387,7 +387,9 @@ def _plan(s: NativeSession, graph: Graph) -> list[dict[str, Any]]:
 
 
 def sizes(graph: Graph) -> list[dict[str, Any]]:
-    """Bytes of constants by the node that reads them first, largest first."""
+    """Bytes of constants, in a file, by the node that reads them first, largest first."""
+    from deploykit.graph.dkfile import stored_bytes
+
     seen: set[int] = set()
     out = []
     for g in graph.walk():
@@ -395,10 +397,11 @@ def sizes(graph: Graph) -> list[dict[str, Any]]:
             size = 0
             dtypes: dict[str, int] = {}
             for v in n.inputs:
-                if v is not None and v.data is not None and id(v.data) not in seen:
+                if v is not None and v.data is not None and v.dtype is not None and id(v.data) not in seen:
                     seen.add(id(v.data))
-                    size += v.data.nbytes
-                    dtypes[str(v.dtype)] = dtypes.get(str(v.dtype), 0) + v.data.nbytes
+                    held = stored_bytes(v.data, v.dtype)
+                    size += held
+                    dtypes[str(v.dtype)] = dtypes.get(str(v.dtype), 0) + held
             if size:
                 out.append({"name": n.name or n.op, "op": n.op, "bytes": size, "dtype": max(dtypes, key=dtypes.get)})  # type: ignore[arg-type]
     return sorted(out, key=lambda r: (-r["bytes"], r["name"]))

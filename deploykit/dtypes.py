@@ -1,7 +1,7 @@
 """The dtype table: one row per element type, shared with the engine by ``code`` (see ``runtime/src/base/dtype.h``).
 
 Sub-byte types (int4, uint4, int2, uint2, float4_e2m1) are held unpacked, one element per byte, in NumPy arrays and in
-the engine's tensors; only constants inside a ``.dk`` file may be packed later.  A DType is interned: compare with ``is``.
+the engine's tensors; 4-bit integers lie two a byte in ``.dk`` files only.  A DType is interned: compare with ``is``.
 
 The narrow types that NumPy lacks come from ``ml_dtypes``, which is imported when one of them is first used: a program
 that runs a float model does not pay for it.

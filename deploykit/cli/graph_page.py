@@ -86,14 +86,17 @@ def _quant(v: Value) -> list[list[str]]:
 
 
 def _box(n: Node, times: dict[str, float]) -> dict[str, Any]:
+    from deploykit.graph.dkfile import stored_bytes
+
     rows = [["name", n.name]]
     weights = 0
     for i, v in enumerate(n.inputs):
         if v is None:
             continue
-        if v.data is not None:
-            weights += v.data.nbytes
-            shown = f" = {v.data.reshape(-1).tolist()}" if v.data.size <= 6 else f", {size(v.data.nbytes)}"
+        if v.data is not None and v.dtype is not None:
+            held = stored_bytes(v.data, v.dtype)
+            weights += held
+            shown = f" = {v.data.reshape(-1).tolist()}" if v.data.size <= 6 else f", {size(held)}"
             rows.append([f"input {i}", f"constant {_shape(v)}{shown}"])
         else:
             rows.append([f"input {i}", f"{v.name} {_shape(v)}"])

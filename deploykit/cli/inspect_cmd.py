@@ -119,6 +119,8 @@ def _in_integers(n: Any) -> list[str]:
 
 def describe(path: Path, graph: Any) -> dict[str, Any]:
     """Everything the command prints, as data."""
+    from deploykit.graph.dkfile import stored_bytes
+
     ops: Counter[str] = Counter()
     weights: Counter[str] = Counter()
     fused: Counter[str] = Counter()
@@ -127,9 +129,9 @@ def describe(path: Path, graph: Any) -> dict[str, Any]:
         for n in g.nodes:
             ops[n.op] += 1
             for v in n.inputs:
-                if v is not None and v.data is not None and id(v.data) not in seen:
+                if v is not None and v.data is not None and v.dtype is not None and id(v.data) not in seen:
                     seen.add(id(v.data))
-                    weights[n.op] += v.data.nbytes
+                    weights[n.op] += stored_bytes(v.data, v.dtype)
             if n.op in ("conv", "matmul", "conv_transpose"):
                 if n.attrs.get("act", "none") != "none":
                     fused[n.attrs["act"]] += 1

@@ -39,6 +39,31 @@ def _raw(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
+def _stored(data: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
+    """Constants as they lie in the file: two 4-bit integers a byte, the first in the low half, an odd one with zeros."""
+    if dtype.bits != 4 or dtype.kind not in "iu" or data.size < 2:
+        return data
+    raw = _raw(data) & 15
+    out = raw[::2].copy()
+    out[: raw.size // 2] |= raw[1::2] << 4
+    return out
+
+
+def stored_bytes(data: np.ndarray, dtype: dtypes.DType) -> int:
+    """Bytes that a constant takes in a ``.dk`` file."""
+    four = dtype.bits == 4 and dtype.kind in "iu" and data.size > 1
+    return (data.size + 1) // 2 if four else data.nbytes
+
+
+def _unpacked(raw: np.ndarray, dtype: dtypes.DType, count: int) -> np.ndarray:
+    """One byte an element, as :mod:`deploykit.dtypes` holds them: the other way round than :func:`_stored`."""
+    out = np.empty(2 * raw.size, np.uint8)
+    out[::2], out[1::2] = raw & 15, raw >> 4
+    if dtype.kind == "i":
+        out = (out ^ 8) - np.uint8(8)
+    return out[:count]
+
+
 def _digest(array: np.ndarray) -> bytes:
     import hashlib
 
@@ -226,7 +251,7 @@ class _Writer:
     def constant(self, v: Value, number: int) -> int:
         assert v.data is not None and v.dtype is not None
         b = self.b
-        offset, size = self.weights.add(v.data)
+        offset, size = self.weights.add(_stored(v.data, v.dtype))
         dims = self.ints(v.data.shape)
         fb.ConstantStart(b)
         fb.ConstantAddValue(b, number)
@@ -491,9 +516,12 @@ class _Reader:
             if d < 0:
                 raise FormatError(f"a constant has the negative dim {d}.")
             count *= d
-        if count * t.itemsize != size or offset + size > self.m.WeightsSize():
+        packed = t.bits == 4 and t.kind in "iu" and count > 1 and size == (count + 1) // 2
+        if count * t.itemsize != size and not packed or offset + size > self.m.WeightsSize():
             raise FormatError(f"a constant of shape {dims} does not fit its {size} bytes at {offset}.")
         flat = np.frombuffer(self.data, dtype=np.uint8, count=size, offset=self.m.WeightsOffset() + offset)
+        if packed:
+            flat = _unpacked(flat, t, count)
         return flat.view(t.np).reshape(dims)
 
     def graph(self) -> Graph:

@@ -296,7 +296,9 @@ class Amalgamation:
             *units,
             *(a_set(*s) for s in SETS),
         ]
-        return "\n".join(["#if !defined(DK_KERNELS)", *main, "#else", kernels, "#endif", ""])
+        text = "\n".join(["#if !defined(DK_KERNELS)", *main, "#else", kernels, "#endif", ""])
+        # It ships in the wheel, and white space is a hundredth of it: half of the indentation will do.
+        return re.sub(r"^ +", lambda m: " " * (len(m[0]) // 2), re.sub(r" +\\$", r" \\", text, flags=re.M), flags=re.M)
 
 
 def main() -> None:

@@ -261,7 +261,8 @@ class Loader {
     if (!tensor_bytes(to->dtype, to->rank, to->dims, &bytes))
       return bad("%s '%s': the dims are not possible", what, name);
     if (may_be_absent && size == 0) return {};
-    if (bytes != size)
+    const bool four = to->dtype == DType::s4 || to->dtype == DType::u4, packed = four && size < bytes;
+    if (packed ? size != (bytes + 1) / 2 : bytes != size)
       return bad("%s '%s': %llu bytes in the file, its shape needs %llu", what, name, static_cast<ull>(size),
                  static_cast<ull>(bytes));
     if (offset > m_.weights_size || size > m_.weights_size - offset)
@@ -270,10 +271,19 @@ class Loader {
     if (offset % (size > 64 ? 64 : 8))
       return bad("%s '%s': byte %llu is not aligned", what, name, static_cast<ull>(offset));
     to->data = const_cast<uint8_t*>(weights_ + offset);
-    if (to->dtype != DType::b8) return {};  // sub-byte types: the upper bits of a byte mean nothing
-    content_ += size;                       // several constants may share their bytes
+    if (to->dtype != DType::b8 && !packed) return {};  // sub-byte types: the upper bits of a byte mean nothing
+    content_ += bytes;                                 // several constants may share their bytes
     if (content_ > 16 * (m_.weights_size + 64)) return bad("%s '%s': constants overlap too often", what, name);
     const uint8_t* p = weights_ + offset;
+    if (packed) {
+      uint8_t* wide = memory_.array<uint8_t>(bytes + 64);  // kernels may read that much behind the end
+      if (!wide) return no_memory();
+      to->data = wide;
+      const uint8_t sign = to->dtype == DType::s4 ? 8 : 0;
+      for (uint64_t k = 0; k < bytes; ++k)
+        wide[k] = static_cast<uint8_t>(((p[k / 2] >> (k % 2 * 4) & 15) ^ sign) - sign);
+      return {};
+    }
     for (uint64_t k = 0; k < size; ++k)
       if (p[k] > 1) return bad("%s '%s': %d is not a bool", what, name, p[k]);
     return {};

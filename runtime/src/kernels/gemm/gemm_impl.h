@@ -292,9 +292,11 @@ constexpr GemmKernels kTable = DK_GEMM_TABLE(12, 6, 4);  // 12 accumulators, 1-3
 #elif defined(__ARM_NEON)
 constexpr GemmKernels kTable = DK_GEMM_TABLE(16, 8, 8);
 #elif defined(__wasm_relaxed_simd__)
-constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 6, 3);
+constexpr GemmKernels kTable = DK_GEMM_TABLE(6, 6, 3);
+#elif defined(__wasm__)
+constexpr GemmKernels kTable = DK_GEMM_TABLE(6, 4, 4);
 #else
-constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 4, 4);  // SSE and WASM: a multiply needs a register of its own
+constexpr GemmKernels kTable = DK_GEMM_TABLE(8, 4, 4);  // a multiply needs a register of its own
 #endif
 
 }  // namespace
