@@ -555,10 +555,11 @@ class NativeSession:
         self._kept = arrays  # the session still knows their memory
         return tuple(self.output(i) for i in range(len(self.outputs))) if outs is None else outs
 
-    def value(self, name: str) -> np.ndarray | None:
-        """An intermediate tensor by its name in the file, in sessions with ``keep_values``; None if there is none."""
+    def value(self, name: str, *, copy: bool = True) -> np.ndarray | None:
+        """An intermediate tensor by its name in the file, in sessions with ``keep_values``; None if there is none.
+        Without ``copy`` a view that the next run overwrites."""
         t = self._lib.dk_session_value(self._handle, name.encode())
-        return array_of(t.contents) if t else None
+        return array_of(t.contents, copy=copy) if t else None
 
     def variable(self, name: str) -> np.ndarray | None:
         """Current value of a variable; None if there is none of that name."""

@@ -342,17 +342,43 @@ def _session(graph: Graph, keep_values: bool = True) -> Any:
     return NativeSession(NativeModel(np.frombuffer(to_bytes(graph), np.uint8)), keep_values=keep_values)
 
 
+_TWICE = 256 << 20  # bytes of one run's values up to which those of two runs are kept
+
+
 def _watch(graph: Graph, data: Iterable[Feeds], watchers: dict[Value, Any], progress: Progress | None = None) -> int:
-    """Run the graph on every sample and show each watcher (``see(array)``) its value; returns the number of samples."""
+    """Run the graph on every sample and show each watcher (``see(array)``) its value, which it must not keep; returns the
+    number of samples.  While one sample's values are looked at, the next one runs."""
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from deploykit.native import NativeSession
+
     session, inputs, count = _session(graph), {v.name for v in graph.inputs}, 0
-    for count, feeds in enumerate(data, 1):
-        session(*(feeds[v.name] for v in graph.inputs))
+    spare: Any = None
+    looked: Future[None] | None = None
+
+    def look(at: Any, feeds: Feeds) -> None:
         for v, w in watchers.items():
-            x = feeds[v.name] if v.name in inputs else session.value(v.name)
+            x = feeds[v.name] if v.name in inputs else at.value(v.name, copy=False)
             if x is not None:
                 w.see(x)
-        if progress is not None:
-            progress(count)
+
+    with ThreadPoolExecutor(1) as other:
+        for count, given in enumerate(data, 1):
+            feeds = {k: np.array(x) for k, x in given.items()}  # a generator may fill the same arrays again
+            session(*(feeds[v.name] for v in graph.inputs))
+            if looked is not None:
+                looked.result()
+            if count == 1 and not graph.variables and session.memory()["arena"] <= _TWICE:
+                spare = NativeSession(session.model, keep_values=True)
+            looked = other.submit(look, session, feeds)
+            if spare is None:
+                looked.result()
+            else:
+                session, spare = spare, session
+            if progress is not None:
+                progress(count)
+        if looked is not None:
+            looked.result()
     return count
 
 

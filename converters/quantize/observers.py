@@ -21,7 +21,10 @@ import numpy as np
 
 BINS = 2048
 COUNTED = 1 << 17  # numbers of one run that go into the histogram
-CLOSELY, LATER = 32 * COUNTED, 8  # once so many are in it, one in LATER of a run's is enough, and stands for so many
+CLOSELY, LATER = (
+    32 * COUNTED,
+    32,
+)  # once so many are in it, one in LATER of COUNTED is enough in a run, and stands for more
 MOST_CLIPPED = 0.01  # mse and entropy leave at most this share of the numbers outside
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 
@@ -49,24 +52,26 @@ class Observer:
         a = np.asarray(x, np.float32).reshape(-1)
         if not a.size:
             return
-        low, high = float(a.min()), float(a.max())
+        low, high = _limits(a)
         if not (np.isfinite(low) and np.isfinite(high)):
             good = a[np.isfinite(a)]
             self.odd += a.size - good.size
             a = good
             if not a.size:
                 return
-            low, high = float(a.min()), float(a.max())
+            low, high = _limits(a)
         self.low, self.high = min(self.low, low), max(self.high, high)
         m = self.average
         self.average = (low, high) if m is None else (0.9 * m[0] + 0.1 * low, 0.9 * m[1] + 0.1 * high)
         top = max(-low, high)
-        weight = LATER if self.count >= CLOSELY and a.size > COUNTED else 1
-        if a.size > COUNTED // weight:
-            step = a.size * weight // COUNTED
-            while math.gcd(step, a.size) > 1:  # a step of 3 would pass over two thirds of 24 channels
+        all_of_it, weight = a.size, 1
+        most = COUNTED if self.count < CLOSELY else COUNTED // LATER
+        if all_of_it > most:
+            step = all_of_it // most
+            while math.gcd(step, all_of_it) > 1:  # a step of 3 would pass over two thirds of 24 channels
                 step += 1
             a = a[::step]
+            weight = max(1, round(min(all_of_it, COUNTED) / a.size))
         self.count += a.size * weight
         if top == 0:
             self.bins[BINS // 2] += a.size * weight
@@ -81,7 +86,9 @@ class Observer:
             self.bins[:] = 0
             self.bins[BINS // 4 : BINS // 4 + BINS // 2] = merged
             self.reach *= 2
-        at = ((a + self.reach) * (BINS / (2 * self.reach))).astype(np.intp)
+        place = a + np.float32(self.reach)
+        place *= np.float32(BINS / (2 * self.reach))
+        at = place.astype(np.intp)
         self.bins += np.bincount(np.minimum(at, BINS - 1, out=at), minlength=BINS) * weight
 
     def _edges(self) -> np.ndarray:
@@ -135,6 +142,12 @@ class Observer:
             elif end == "high" and full[1] > 0:
                 high = min((full[1] * k for k in keeps), key=lambda v: cost(low, v))
         return max(low, self.low), min(high, self.high)
+
+
+def _limits(a: np.ndarray) -> tuple[float, float]:
+    """The smallest and the largest number, NaN where there is one; part by part, so that memory is read once."""
+    parts = [a[i : i + COUNTED] for i in range(0, a.size, COUNTED)]
+    return float(np.min([p.min() for p in parts])), float(np.max([p.max() for p in parts]))
 
 
 def _divergence(middle: np.ndarray, weight: np.ndarray, low: float, high: float, step: float, steps: int) -> float:

@@ -60,7 +60,7 @@ def _unpacked(raw: np.ndarray, dtype: dtypes.DType, count: int) -> np.ndarray:
     out = np.empty(2 * raw.size, np.uint8)
     out[::2], out[1::2] = raw & 15, raw >> 4
     if dtype.kind == "i":
-        out = (out ^ 8) - np.uint8(8)
+        out = (out ^ np.uint8(8)) - np.uint8(8)
     return out[:count]
 
 
