@@ -1,6 +1,7 @@
-"""What converting large ONNX files takes: seconds and peak memory, each in a process of its own.
+"""What converting large files takes: seconds and peak memory, each in a process of its own.
 
     python -m tests.bench.convert_size [--large]      100 MB of weights inside; --large: 2.3 GB as external data too
+    python -m tests.bench.convert_size --sources      100 MB in each of the other formats; needs Keras and torch
 
 A chain of products, and ResNet-50 with its batch norms still apart, so that every weight is computed anew.  Peak is the
 resident memory of the process, Python itself and mapped pages of the file included; private is what no file stands behind,
@@ -69,14 +70,39 @@ def run(source: Path, result: Path, *how: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
 
 
+def others(folder: Path) -> list[Path]:
+    """The chain in every other format, written by Keras, torch and from ``m.onnx`` by our own exporter."""
+    os.environ["KERAS_BACKEND"] = "torch"
+    import keras
+    import torch
+
+    import deploykit as dk
+
+    paths = [folder / f"m.{k}" for k in ("tflite", "keras", "h5", "pt2")]
+    write(folder / "m.onnx", 25, 1024, False)
+    dk.convert(str(folder / "m.onnx"), str(paths[0]), verify=False)
+    layers = [keras.layers.Dense(1024, "relu", use_bias=False) for _ in range(25)]
+    model = keras.Sequential([keras.Input((1024,)), *layers])
+    for path in paths[1:3]:
+        model.save(path)
+    steps = [step for _ in range(25) for step in (torch.nn.Linear(1024, 1024, bias=False), torch.nn.ReLU())]
+    torch.export.save(torch.export.export(torch.nn.Sequential(*steps).eval(), (torch.zeros(1, 1024),)), paths[3])
+    return paths
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     p.add_argument("--large", action="store_true")
+    p.add_argument("--sources", action="store_true")
     p.add_argument("--verify", action="store_true", help="only with run-time checks (default: both)")
     p.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     a = p.parse_args()
     if a.paths:
         convert(a.paths[0], a.paths[1], a.verify)
+    elif a.sources:
+        with tempfile.TemporaryDirectory() as folder:
+            for source in others(Path(folder)):
+                print(source.suffix, run(source, Path(folder) / "m.dk"), sep=": ", flush=True)
     else:
         from tests.support import zoo
 

@@ -10,7 +10,7 @@ import pytest
 import deploykit as dk
 from deploykit.converters.importers.tflite import import_tflite
 from deploykit.converters.importers.tflite.call import HANDLERS
-from deploykit.converters.ir.tflite_schema import BUILTINS
+from deploykit.converters.ir.tflite_schema import BUILTINS, TYPES
 from deploykit.graph.dkfile import to_bytes
 from deploykit.runners import LiteRtRunner, difference
 from tests.support.peers import need
@@ -523,8 +523,12 @@ MISSING = {
     "DELEGATE": "no operator",
     "CUSTOM": "no operator",
     "CONCAT_EMBEDDINGS": "LiteRT has no kernel",
-    **dict.fromkeys(("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"), "tables of strings"),
-    **dict.fromkeys(("LSH_PROJECTION", "SKIP_GRAM"), "hashing and strings"),
+    **dict.fromkeys(
+        ("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"),
+        "tables of strings, as LiteRT has no others",
+    ),
+    "SKIP_GRAM": "takes and gives strings alone",
+    "LSH_PROJECTION": "hashes bytes with a function that no other operator has",
     "STABLEHLO_RNG_BIT_GENERATOR": "random bits of one generator",
 }
 # those of the StableHLO set that LiteRT has kernels for; the others are names in the schema
@@ -549,3 +553,38 @@ def test_the_rest_of_stablehlo_has_no_kernel() -> None:
 
 def test_what_is_missing_is_said() -> None:
     assert not set(MISSING) & set(HANDLERS)
+
+
+def test_tables_and_skip_grams_are_of_strings_in_litert() -> None:
+    """No table of numbers is refused here that LiteRT would take: one side of each is strings."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    def taken(case: Case) -> bool:
+        try:
+            Interpreter(model_content=model(case)).allocate_tensors()
+        except RuntimeError as e:
+            assert "STRING" in str(e).upper()
+            return False
+        return True
+
+    kinds = ("float32", "int32", "uint8", "int64", "string", "bool", "int8", "float64")
+    types = {k: TYPES.index(k.upper()) for k in kinds}
+    tables = {
+        (k, v)
+        for k in kinds
+        for v in kinds
+        if taken(
+            Case(
+                "HASHTABLE",
+                [],
+                kind="HashtableOptions",
+                fields={"table_id": 1, "key_dtype": types[k], "value_dtype": types[v]},
+                outputs=("resource",),
+            )
+        )
+    }
+    assert tables == {("int64", "string"), ("string", "int64")}
+    for kind in ("float32", "int32", "uint8", "int64"):
+        fields = {"ngram_size": 2, "max_skip_size": 1, "include_all_ngrams": True}
+        case = Case("SKIP_GRAM", [np.ones(3, kind)], kind="SkipGramOptions", fields=fields, outputs=("string",))
+        assert not taken(case)
