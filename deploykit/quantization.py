@@ -245,21 +245,27 @@ def _best_repairs(
     tried: list[dict[str, Any]] = []
     if scheme not in TRIED or not first or not any(weighed(n) for n in prepared.nodes):
         return (), tried
-    some, judged = first[:TRIAL_SAMPLES], first[TRIAL_SAMPLES : 2 * TRIAL_SAMPLES] or first
+    some, judged = first[:TRIAL_SAMPLES], first[: 2 * TRIAL_SAMPLES]
     wants: list[list[np.ndarray]] | None = None
     best: tuple[str, ...] = ()
-    top = -np.inf
+    top: np.ndarray | None = None  # of the best so far, sample by sample
     for repairs in TRIED[scheme]:
         made = calibrated(prepared, scheme, options, repairs, some, some)
         if repairs and not made.counts and not made.moments:
             continue  # nothing to repair by these
         wants = wants or outputs(prepared, judged)
-        found = outputs_db(wants, outputs(made.apply()[0], judged))
-        db = float(np.mean(np.clip(found, -20, 80)))
-        tried.append({"repairs": list(repairs), "mean_output_db": db})
-        if db > top + WINS:
+        found = zip(wants, outputs(made.apply()[0], judged), strict=True)
+        db = np.array([np.mean(np.clip(outputs_db([w], [g]), -20, 80)) for w, g in found])
+        tried.append({"repairs": list(repairs), "mean_output_db": float(db.mean())})
+        if top is None or _wins(db - top):
             best, top = repairs, db
     return best, tried
+
+
+def _wins(gains: np.ndarray) -> bool:
+    """Whether gains on single samples, in dB, say that it is better, and not just that samples differ."""
+    doubt = gains.std(ddof=1) / np.sqrt(gains.size) if gains.size > 1 else 0.0
+    return bool(gains.mean() > max(WINS, 2 * doubt))
 
 
 def outputs(graph: Graph, samples: list[Feeds]) -> list[list[np.ndarray]]:

@@ -344,7 +344,7 @@ def _bias(v: Value | None, scale: np.ndarray, n: int) -> tuple[bool, np.ndarray 
     if stored is not None and stored[0].size == n and np.allclose(stored[1], scale, rtol=1e-5, atol=0):
         return True, stored[0].reshape(-1)
     b = ir.constant(v)
-    if b is None or b.size not in (1, n):
+    if b is None or b.size not in (1, n) or not np.all(scale > 0):  # a channel of scale 0 has no units
         return False, None
     units = np.rint(np.broadcast_to(b.reshape(-1).astype(np.float64), (n,)) / scale)
     if not np.isfinite(units).all() or (units.size and np.abs(units).max() >= 2.0**31):

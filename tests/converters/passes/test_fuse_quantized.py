@@ -114,6 +114,16 @@ def test_asymmetric_weights_are_refused_with_the_reason() -> None:
     assert fuse_quantized.leftovers(g) == {"conv: its weights are not symmetric": 1}
 
 
+def test_a_channel_of_scale_zero_stays_float() -> None:
+    """Its bias would have no units."""
+    b = Builder()
+    w = b.weight(6, 1, 1, 4)
+    w.producer.inputs[1].data[2] = 0  # type: ignore[union-attr, index]
+    y = b.op("conv", b.real("x", 1, 3, 3, 4), w, b.bias(6))
+    with np.errstate(all="raise"):
+        assert "conv" in ops(fused(b, b.q(y)))
+
+
 @DTYPES
 @pytest.mark.parametrize("rounded", [False, True])
 def test_residual(dtype: str, rounded: bool) -> None:
