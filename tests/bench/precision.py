@@ -195,8 +195,8 @@ def page(rows: list[dict[str, Any]], rounds: int, note: str, plain: bool = False
             "",
             *(
                 [
-                    "LiteRT and onnxruntime may use tile registers above. Against those that do not: OpenVINO, and float32 of the",
-                    "others.",
+                    "LiteRT and onnxruntime may use tile registers above. Against those that do not: OpenVINO, and float32",
+                    "of the others.",
                     "",
                     summary(rows, plain=True),
                     "",
