@@ -245,7 +245,8 @@ def _best_repairs(
     tried: list[dict[str, Any]] = []
     if scheme not in TRIED or not first or not any(weighed(n) for n in prepared.nodes):
         return (), tried
-    some, judged = first[:TRIAL_SAMPLES], first[: 2 * TRIAL_SAMPLES]
+    some, others = first[:TRIAL_SAMPLES], first[TRIAL_SAMPLES : 3 * TRIAL_SAMPLES]
+    judged = others if len(others) >= TRIAL_SAMPLES else first  # fewer others say less than all together
     wants: list[list[np.ndarray]] | None = None
     best: tuple[str, ...] = ()
     top: np.ndarray | None = None  # of the best so far, sample by sample

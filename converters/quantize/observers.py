@@ -21,10 +21,8 @@ import numpy as np
 
 BINS = 2048
 COUNTED = 1 << 17  # numbers of one run that go into the histogram
-CLOSELY, LATER = (
-    32 * COUNTED,
-    32,
-)  # once so many are in it, one in LATER of COUNTED is enough in a run, and stands for more
+CLOSELY = 32 * COUNTED  # once so many are in it,
+LATER = 32  # one in so many of COUNTED is enough in a run, and stands for more
 MOST_CLIPPED = 0.01  # mse and entropy leave at most this share of the numbers outside
 OBSERVERS = ("minmax", "moving_average", "percentile", "mse", "entropy")
 
@@ -64,14 +62,14 @@ class Observer:
         m = self.average
         self.average = (low, high) if m is None else (0.9 * m[0] + 0.1 * low, 0.9 * m[1] + 0.1 * high)
         top = max(-low, high)
-        all_of_it, weight = a.size, 1
+        size, weight = a.size, 1
         most = COUNTED if self.count < CLOSELY else COUNTED // LATER
-        if all_of_it > most:
-            step = all_of_it // most
-            while math.gcd(step, all_of_it) > 1:  # a step of 3 would pass over two thirds of 24 channels
+        if size > most:
+            step = size // most
+            while math.gcd(step, size) > 1:  # a step of 3 would pass over two thirds of 24 channels
                 step += 1
             a = a[::step]
-            weight = max(1, round(min(all_of_it, COUNTED) / a.size))
+            weight = max(1, round(min(size, COUNTED) / a.size))
         self.count += a.size * weight
         if top == 0:
             self.bins[BINS // 2] += a.size * weight

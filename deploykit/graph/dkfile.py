@@ -39,9 +39,14 @@ def _raw(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8)
 
 
+def _packs(dtype: dtypes.DType, count: int) -> bool:
+    """Whether so many elements lie two a byte."""
+    return dtype.bits == 4 and dtype.kind in "iu" and count > 1
+
+
 def _stored(data: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
     """Constants as they lie in the file: two 4-bit integers a byte, the first in the low half, an odd one with zeros."""
-    if dtype.bits != 4 or dtype.kind not in "iu" or data.size < 2:
+    if not _packs(dtype, data.size):
         return data
     raw = _raw(data) & 15
     out = raw[::2].copy()
@@ -51,8 +56,7 @@ def _stored(data: np.ndarray, dtype: dtypes.DType) -> np.ndarray:
 
 def stored_bytes(data: np.ndarray, dtype: dtypes.DType) -> int:
     """Bytes that a constant takes in a ``.dk`` file."""
-    four = dtype.bits == 4 and dtype.kind in "iu" and data.size > 1
-    return (data.size + 1) // 2 if four else data.nbytes
+    return (data.size + 1) // 2 if _packs(dtype, data.size) else data.nbytes
 
 
 def _unpacked(raw: np.ndarray, dtype: dtypes.DType, count: int) -> np.ndarray:
@@ -516,7 +520,7 @@ class _Reader:
             if d < 0:
                 raise FormatError(f"a constant has the negative dim {d}.")
             count *= d
-        packed = t.bits == 4 and t.kind in "iu" and count > 1 and size == (count + 1) // 2
+        packed = _packs(t, count) and size == (count + 1) // 2
         if count * t.itemsize != size and not packed or offset + size > self.m.WeightsSize():
             raise FormatError(f"a constant of shape {dims} does not fit its {size} bytes at {offset}.")
         flat = np.frombuffer(self.data, dtype=np.uint8, count=size, offset=self.m.WeightsOffset() + offset)

@@ -14,7 +14,7 @@ FLAGS = (
     "-target wasm32-wasi -Oz -std=gnu++20 -msimd128 -matomics -mbulk-memory -fno-exceptions -fno-rtti "
     "-fno-threadsafe-statics -fno-math-errno -fno-trapping-math -ffp-contract=off -fvisibility=hidden -DNDEBUG -w"
 ).split()
-# What web/npm/src/engine.ts calls.
+# What web/npm/src/engine.ts calls, and dk_lane_regions, by which tests see that layers are split.
 EXPORTS = (
     "malloc free dk_dim_name dk_isa dk_lane_main dk_lane_new dk_lane_regions dk_lane_stack dk_lanes_stop "
     "dk_last_error dk_model_from_bytes dk_model_metadata_count dk_model_metadata_key dk_model_metadata_value "

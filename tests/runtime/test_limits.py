@@ -93,9 +93,8 @@ def test_an_endless_loop_ends_by_each_limit_and_the_model_runs_on(case: str) -> 
     assert took < 2
     np.testing.assert_array_equal(it.run(ENDS)["y"], want)
 
-    if (
-        case == "growing"
-    ):  # the heap keeps for the next run what the longest one needed: here one that none below outgrows
+    # The heap keeps for the next run what the longest one needed: here one that none below outgrows.
+    if case == "growing":
         failure(lambda: it.run(STARTS, timeout=3))
     held = []
     for _ in range(4):
