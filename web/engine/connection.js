@@ -56,14 +56,16 @@ const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; l
 export class Local {
  engine = null;
  closed = false;
+ code = import("./engine.js");
  lanes;
  constructor(assets) {
   this.lanes = new Lanes(assets, () => { });
+  this.code.catch(() => { });
  }
  async call(name, args, { signal } = {}) {
   signal?.throwIfAborted();
   if (name === "open") {
-   const { Engine } = await import("./engine.js");
+   const { Engine } = await this.code;
    const [engine, loaded] = await Engine.open(...args);
    this.engine = engine;
    this.lanes.follow(loaded);

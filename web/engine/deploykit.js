@@ -1,4 +1,10 @@
 /*! Built from web/npm/src by tsc: change it there. */
+import "./binary.js";
+import "./connection.js";
+import "./dkfile.js";
+import "./download.js";
+import "./inputs.js";
+import "./platform.js";
 export { environment } from "./environment.js";
 export { forgetModels } from "./store.js";
 export { Model } from "./model.js";

@@ -1,4 +1,5 @@
 /*! Built from web/npm/src by tsc: change it there. */
+import "./dkfile.js";
 import { Engine } from "./engine.js";
 import { builtin } from "./platform.js";
 import { DeploykitError } from "./values.js";

@@ -75,6 +75,11 @@ def prepare(name: str, folder: Path) -> dict[str, str]:
     return missing
 
 
+def told(folder: Path, name: str) -> str:
+    """What the page has to know of a model."""
+    return (folder / "m" / f"{name}.json").read_text()
+
+
 def browse(url: str, queries: list[dict[str, Any]]) -> list[Row]:
     """What the pages found, one for each query."""
     command = ["node", str(HERE / "run.mjs"), url, pages.CHROMIUM]
@@ -117,7 +122,7 @@ def latency(url: str, folder: Path, models: list[str], threads: list[int], round
         notes += [f"{name} on {k}: {v}" for k, v in missing.items()]
         there = [r for r in RUNTIMES if r not in missing]
         for n in threads:
-            found = browse(url, [{"model": name, "threads": n, "rounds": rounds, "runtimes": ",".join(there)}])[0]
+            found = browse(url, [{"model": told(folder, name), "threads": n, "rounds": rounds, "runtimes": ",".join(there)}])[0]
             if "error" in found:
                 notes.append(f"{name}, {n} threads: {found['error']}")
                 print(notes[-1], flush=True)
@@ -145,7 +150,7 @@ def cold(url: str, folder: Path, models: list[str], reps: int) -> list[str]:
     for name in models:
         if not (folder / "m" / f"{name}.json").exists():
             prepare(name, folder / "m")
-        queries = [{"model": name, "threads": 1, "rounds": 0, "runtimes": r} for r in RUNTIMES] * reps
+        queries = [{"model": told(folder, name), "threads": 1, "rounds": 0, "runtimes": r} for r in RUNTIMES] * reps
         rows = browse(url, queries)
         for runtime in RUNTIMES:
             mine = [r for r in rows if r["query"]["runtimes"] == runtime and "error" not in r]
@@ -207,8 +212,8 @@ answer is from the native one.
 
 {rows}
 
-From navigation to the first answer, in a fresh browser with a local server: median (minimum); and what is downloaded
-besides page and model, brotli 11.
+From navigation to the first answer, in a fresh browser that has started, from a local server, runtime, model and input
+fetched at once: median (minimum); and what is downloaded besides page and model, brotli 11.
 
 {firsts}
 

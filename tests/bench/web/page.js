@@ -1,4 +1,5 @@
-// One model on several runtimes, in turns: page.html?runtimes=deploykit,litert&model=NAME&threads=1&rounds=30
+// One model on several runtimes, in turns: page.html?runtimes=deploykit,litert&model={...}&threads=1&rounds=30, with what
+// prepare of __main__.py tells about the model.
 // Each contender is {load(), run(inputs) -> outputs by place}; a run is the whole call: typed arrays in, typed arrays out.
 const query = new URLSearchParams(location.search);
 const threads = Number(query.get("threads")), rounds = Number(query.get("rounds"));
@@ -67,26 +68,30 @@ function difference(outputs, wanted) {
 }
 
 async function main() {
-  const model = await (await fetch(`/m/${query.get("model")}.json`)).json();
+  const model = JSON.parse(query.get("model"));
   const types = { float32: Float32Array, int32: Int32Array, int64: BigInt64Array };
-  const inputs = [], wanted = [];
-  for (const s of model.inputs) inputs.push(new types[s.dtype](await bytes(`/m/${s.file}`)));
-  for (const f of model.answers) wanted.push(new Float32Array(await bytes(`/m/${f}`)));
+  // The runtime, its model and the inputs come at the same time, as on a page made with care.
+  const names = query.get("runtimes").split(","), alone = names.length === 1 ? contenders[names[0]](model) : null;
+  alone?.catch(() => {}); // told below
+  const inputs = await Promise.all(model.inputs.map(async (s) => new types[s.dtype](await bytes(`/m/${s.file}`))));
   const result = { contenders: {} };
-  const running = [];
-  for (const name of query.get("runtimes").split(",")) {
+  const running = [], answers = [];
+  for (const name of names) {
     const entry = (result.contenders[name] = { ms: [] });
     try {
-      const c = await contenders[name](model);
+      const c = await (alone ?? contenders[name](model));
       const outputs = await c.run(inputs);
       entry.first = performance.now(); // since the navigation
       entry.info = c.info;
-      Object.assign(entry, difference(outputs, wanted));
+      answers.push([entry, outputs]);
       running.push([entry, c]);
     } catch (e) {
       entry.error = String(e?.message ?? e).slice(0, 200);
     }
   }
+  const wanted = [];
+  for (const f of model.answers) wanted.push(new Float32Array(await bytes(`/m/${f}`)));
+  for (const [entry, outputs] of answers) Object.assign(entry, difference(outputs, wanted));
   for (const [, c] of running) for (let i = 0, end = performance.now() + 300; rounds && (i < 3 || performance.now() < end); ++i) await c.run(inputs);
   for (let round = 0; round < rounds; ++round) {
     for (const [entry, c] of running) {

@@ -10,6 +10,7 @@ for (const { query } of JSON.parse(text)) {
     const page = await browser.newPage();
     const fetched = new Set();
     page.on("requestfinished", (r) => fetched.add(new URL(r.url()).pathname));
+    await page.waitForTimeout(1000); // until the browser itself has started
     await page.goto(`${url}page.html?${new URLSearchParams(query)}`);
     await page.waitForFunction("window.result", null, { timeout: 600000, polling: 100 });
     result = { ...(await page.evaluate("window.result")), fetched: [...fetched] };

@@ -39,7 +39,7 @@ export function inline(folder, engine) {
   // no files: what bundlers would look for must not be there
   text = text.replace(/new URL\("\.\/(engine[.a-z]*\.wasm)", import\.meta\.url\)/g, 'new URL("inline:$1")');
   text = replaced(text, 'new Worker(new URL("./worker.js", import.meta.url), { type: "module" })', "scriptWorker(embedded.worker)");
-  text = replaced(text, 'const { Engine } = await import("./engine.js");', "");
+  text = replaced(text, 'import("./engine.js")', "Promise.resolve({ Engine })");
   return `/*! deploykit in one file: built from web/npm/src. */
 ${text}
 embedded.worker = ${JSON.stringify(worker)};

@@ -80,16 +80,18 @@ const disposed = () => new DeploykitError("DK-INPUT", "the model was disposed; l
 export class Local implements Connection {
   private engine: Engine | null = null;
   private closed = false;
+  private readonly code = import("./engine.js"); // while the model is on its way
   readonly lanes: Lanes;
 
   constructor(assets: string | URL | undefined) {
     this.lanes = new Lanes(assets, () => {});
+    this.code.catch(() => {}); // told by open
   }
 
   async call<T>(name: string, args: unknown[], { signal }: CallOptions = {}): Promise<T> {
     signal?.throwIfAborted();
     if (name === "open") {
-      const { Engine } = await import("./engine.js");
+      const { Engine } = await this.code;
       const [engine, loaded] = await Engine.open(...(args as [WebAssembly.Module, Uint8Array, OpenOptions]));
       this.engine = engine;
       this.lanes.follow(loaded);

@@ -1,5 +1,6 @@
 /*! Built from web/npm/src by tsc: change it there. */
 // The worker's side: one engine, calls by message, answers with their buffers handed over; or a lane of an engine elsewhere.
+import "./dkfile.js"; // the engine asks for it: fetched along with it
 import { Engine } from "./engine.js";
 import type { Lane, Loaded, OpenOptions } from "./engine.js";
 import { builtin } from "./platform.js";
