@@ -17,7 +17,9 @@ class Handler(SimpleHTTPRequestHandler):
 
     extensions_map = {**SimpleHTTPRequestHandler.extensions_map, **TYPES}
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # headers and body are written apart: the second would wait 40 ms for the first's receipt
+    disable_nagle_algorithm = (
+        True  # headers and body are written apart: the second would wait 40 ms for the first's receipt
+    )
     headers_sent = HEADERS
     _left: int | None = None
 

@@ -122,7 +122,9 @@ def latency(url: str, folder: Path, models: list[str], threads: list[int], round
         notes += [f"{name} on {k}: {v}" for k, v in missing.items()]
         there = [r for r in RUNTIMES if r not in missing]
         for n in threads:
-            found = browse(url, [{"model": told(folder, name), "threads": n, "rounds": rounds, "runtimes": ",".join(there)}])[0]
+            found = browse(
+                url, [{"model": told(folder, name), "threads": n, "rounds": rounds, "runtimes": ",".join(there)}]
+            )[0]
             if "error" in found:
                 notes.append(f"{name}, {n} threads: {found['error']}")
                 print(notes[-1], flush=True)
