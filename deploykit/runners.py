@@ -181,7 +181,7 @@ class LiteRtRunner:
         fixed = [int(n) for n in d["shape"]]
         free = [int(n) for n in d["shape_signature"]] if len(d["shape_signature"]) == len(fixed) else fixed
         shape = tuple(n if n >= 0 else Dim.symbol(f"?{name}_{i}") for i, n in enumerate(free))
-        return TensorSpec(name, shape, np.dtype(d["dtype"]).name)
+        return TensorSpec(name, shape, "string" if d["dtype"] is np.bytes_ else np.dtype(d["dtype"]).name)
 
     def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Outputs by name; the model is laid out anew when a shape differs from the run before."""
@@ -193,9 +193,10 @@ class LiteRtRunner:
             self.session.reset_all_variables()  # allocation alone leaves what was in the memory
             self._shapes = shapes
         for k, v in feeds.items():
-            self.session.set_tensor(self._in[k], v)
+            v = np.asarray(v)
+            self.session.set_tensor(self._in[k], np.char.encode(v.astype("U"), "utf-8") if v.dtype.kind in "OU" else v)
         self.session.invoke()
-        return {k: self.session.get_tensor(i) for k, i in self._out.items()}
+        return {k: _text(self.session.get_tensor(i)) for k, i in self._out.items()}
 
     def values(self) -> dict[str, np.ndarray]:
         """Inner tensors of the last run by name (needs keep_values), in the order of the file."""
@@ -206,6 +207,14 @@ class LiteRtRunner:
             except ValueError:  # no data: a variable's handle, an unused tensor
                 continue
         return out
+
+
+def _text(a: np.ndarray) -> np.ndarray:
+    return (
+        a
+        if a.dtype.kind not in "OS"
+        else np.array([x.decode("utf-8", "replace") for x in a.flat], object).reshape(a.shape)
+    )
 
 
 def _numbered(details: list[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:

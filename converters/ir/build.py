@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,13 @@ def _large(s: Spec) -> bool:
     """Whether a result is known to be beyond FOLD_LIMIT; before it is computed, for it may be beyond all memory too."""
     sizes = [d for d in s.shape or () if isinstance(d, int)]
     return s.shape is not None and len(sizes) == len(s.shape) and math.prod(sizes) > FOLD_LIMIT
+
+
+@dataclass
+class Text:
+    """A tensor of strings while importing: code points in one more dim (``ir/text.py``)."""
+
+    codes: Any
 
 
 class Body:
@@ -58,7 +66,9 @@ class Body:
         return self.builder.constant(data, name or "const", dtype)
 
     def capture(self, item: Any) -> Any:
-        """Bring an item of the outer body into this one; what is no Value is nobody's and stays as it is."""
+        """Bring an item of the outer body into this one; what is neither Value nor Text stays as it is."""
+        if isinstance(item, Text):
+            return Text(self.capture(item.codes))
         if not isinstance(item, Value):
             return item
         if item not in self.captures:

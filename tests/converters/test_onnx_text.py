@@ -263,3 +263,24 @@ def test_metadata_that_lies_about_text(said: Any) -> None:
     run = dk.Interpreter(to_bytes(graph)).run
     for _ in range(3):
         assert run({"x": np.float32([1, 2])})["y"].tolist() == [-1, -2]
+
+
+@pytest.mark.parametrize("count", [64, 65, 5000])
+def test_label_encoders_of_many_keys(count: int) -> None:
+    """Above 64 keys a hash finds them."""
+    r = np.random.default_rng(count)
+    words = [f"w{i * 7919 % 100003}" for i in range(count)]
+    numbers = r.integers(-(2**60), 2**60, count).tolist()
+    some = r.integers(0, count, 30)
+    asked = [[words[i] for i in some] + ["", "w", words[0] + "x", "x" * 50]]
+    node = helper.make_node(
+        "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_strings=words, values_int64s=numbers
+    )
+    agree(model([node], {"x": (S, [1, None])}, {"y": (I64, None)}), {"x": asked})
+    node = helper.make_node(
+        "LabelEncoder", ["x"], ["y"], domain="ai.onnx.ml", keys_int64s=numbers, values_strings=words
+    )
+    proto = model([node], {"x": (I64, [None])}, {"y": (S, None)})
+    x = np.array([*(numbers[i] for i in some), 0, 1, -1, 2**62])
+    want = OnnxRuntimeRunner(proto.SerializeToString(), 1).run({"x": x})["y"]
+    assert np.array_equal(dk.Interpreter(dk_bytes(proto)).run(x=x)["y"], want)

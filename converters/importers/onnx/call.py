@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.converters.importers.onnx.scope import Optional, Scope, Sequence, Text
+from deploykit.converters.importers.onnx.scope import Optional, Scope, Sequence
 from deploykit.converters.ir.build import Emitter
+from deploykit.converters.ir.text import Text
 from deploykit.dtypes import DType, float32
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import Value

@@ -12,7 +12,7 @@ import numpy as np
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.converters.importers.onnx.handlers_ml import ML, older_trees, post_transform, run_trees, tensor_or_list
 from deploykit.converters.importers.onnx.handlers_text import lookup, one_hot
-from deploykit.converters.importers.onnx.scope import Text
+from deploykit.converters.ir.text import Text
 from deploykit.dtypes import float32, int64
 from deploykit.errors import FormatError
 from deploykit.graph import Value
@@ -224,7 +224,7 @@ def feature_vectorizer(c: Call) -> Value:
 
 @handles("LabelEncoder", domain=ML, since=2)
 def label_encoder(c: Call) -> Any:
-    """Numbers or strings to such: a comparison with every key."""
+    """Numbers or strings to such."""
     found: dict[str, Any] = {}
     for side in ("keys", "values"):
         for kind, dtype in (("int64s", np.int64), ("floats", np.float32), ("strings", object)):
@@ -243,19 +243,7 @@ def label_encoder(c: Call) -> Any:
     if c.has("default_tensor"):
         default = c.importer.weights.array(c.attr("default_tensor")).reshape(-1)[0]
         default = default if values.dtype == object else np.asarray(default, values.dtype)
-    if object in (keys.dtype, values.dtype):
-        return lookup(c, keys, values, default)
-    x = c.x()
-    hit = c.op("equal", c.op("unsqueeze", x, c.i64(-1)), c.const(keys.astype(x.dtype.np)))  # type: ignore[union-attr]
-    if keys.dtype.kind == "f" and np.isnan(keys).any():
-        hit = c.op(
-            "logical_or",
-            hit,
-            c.op("logical_and", c.op("is_nan", c.op("unsqueeze", x, c.i64(-1))), c.const(np.isnan(keys))),
-        )
-    at = c.op("arg_max", c.cast(hit, "uint8"), axis=-1, keepdims=False)
-    chosen = c.op("gather", c.const(values), at, axis=0)
-    return c.op("where", c.op("reduce_max", hit, c.i64(-1), keepdims=False), chosen, c.const(default))
+    return lookup(c, keys, values, default)
 
 
 @handles("ZipMap", domain=ML)

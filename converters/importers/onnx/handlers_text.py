@@ -9,42 +9,12 @@ import numpy as np
 from deploykit.converters.importers.onnx import automaton
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.converters.importers.onnx.handlers_control import run_loop
-from deploykit.converters.importers.onnx.scope import Text
+from deploykit.converters.ir.text import Text, any_of, concat, equal, find, length, padded, to_left, words
 from deploykit.dtypes import int32, uint8
 from deploykit.graph import Value
 from deploykit.strings import encode
 
 CASED = 0x2000  # letters below this have their case changed: Latin, Greek, Cyrillic, Armenian, Georgian and older ones
-
-
-def words(c: Call, text: Any) -> Value:
-    """Constant strings as code points."""
-    return c.const(encode(text))
-
-
-def _length(c: Call, x: Value) -> Value:
-    rank = c.rank(x)
-    return c.dims(x, rank - 1, rank)
-
-
-def _padded(c: Call, x: Value, by: Value) -> Value:
-    """``by`` more zeros at the end of every string."""
-    pads = c.op("concat", c.i64(*[0] * (2 * c.rank(x) - 1)), by, axis=0)
-    return c.op("pad", x, pads, c.scalar(0, int32))
-
-
-def equal(c: Call, a: Value, b: Value) -> Value:
-    """Whether strings are equal, element by element."""
-    a, b = _padded(c, a, _length(c, b)), _padded(c, b, _length(c, a))
-    return _all(c, c.op("equal", a, b))
-
-
-def _all(c: Call, x: Value) -> Value:
-    return c.op("reduce_min", x, c.i64(-1), keepdims=False)
-
-
-def _any(c: Call, x: Value, keep: bool = False) -> Value:
-    return c.op("reduce_max", x, c.i64(-1), keepdims=keep)
 
 
 def _cased(c: Call, x: Value, case: str) -> Value:
@@ -76,7 +46,7 @@ def string_normalizer(c: Call) -> Text:
         exact = bool(c.attr("is_case_sensitive", 0))
         mine = x if exact else _cased(c, x, "LOWER")
         theirs = words(c, stop if exact else [w.lower() for w in stop])
-        drop = _any(c, equal(c, c.op("unsqueeze", mine, c.i64(1)), theirs))
+        drop = any_of(c, equal(c, c.op("unsqueeze", mine, c.i64(1)), theirs))
         none = c.op("reduce_min", drop, c.i64(0), keepdims=True)
         pads = c.i64(0, 0, 1, 0)
         x = c.op("pad", x, pads, c.scalar(0, int32))
@@ -88,38 +58,17 @@ def string_normalizer(c: Call) -> Text:
 
 @handles("StringConcat", since=20)
 def string_concat(c: Call) -> Text:
-    """The second begins where the first one's zeros do."""
-    zero = c.scalar(0, int32)
-
-    def nothing(x: Value) -> Value:  # a zero per string: brings the other into the common shape
-        return c.op("mul", c.op("reduce_sum", x, c.i64(-1), keepdims=True), zero)
-
-    first, second = c.text(0), c.text(1)
-    a, b = c.op("add", first, nothing(second)), c.op("add", second, nothing(first))
-    both = c.op("concat", a, b, nothing(a), axis=-1)
-    la, lb = _length(c, a), _length(c, b)
-    total = c.op("add", la, lb)
-    used = c.cast(c.op("not_equal", a, zero), "int64")
-    used = c.op("reduce_sum", used, c.i64(-1), keepdims=True)
-    at = c.op("range", c.const(np.int64(0)), c.op("reshape", total, c.i64()), c.const(np.int64(1)))
-    later = c.op("minimum", c.op("add", c.op("sub", at, used), la), total)
-    at = c.op("where", c.op("less", at, used), at, later)
-    return Text(c.op("gather_elements", both, at, axis=-1))
+    return Text(concat(c, c.text(0), c.text(1)))
 
 
 def lookup(c: Call, keys: Any, values: Any, default: Any) -> Any:
-    """LabelEncoder where keys or values are strings."""
-    if keys.dtype.kind in "OU":
-        hit = equal(c, c.op("unsqueeze", c.text(0), c.i64(-2)), words(c, keys))
-    else:
-        x = c.x()
-        hit = c.op("equal", c.op("unsqueeze", x, c.i64(-1)), c.const(keys.astype(x.dtype.np)))  # type: ignore[union-attr]
+    """LabelEncoder."""
+    at, found = find(c, c.text(0) if keys.dtype.kind in "OU" else c.x(), keys)
     text = values.dtype.kind in "OU"
     if text:
         table = encode([*values, default])
         values, default = table[:-1], table[-1]
-    at = c.op("arg_max", c.cast(hit, uint8), axis=-1, keepdims=False)
-    found = _any(c, hit, text)
+        found = c.op("unsqueeze", found, c.i64(-1))
     y = c.op("where", found, c.op("gather", c.const(values), at, axis=0), c.const(default))
     return Text(y) if text else y
 
@@ -145,7 +94,7 @@ def _walk(c: Call, codes: Value, cuts: np.ndarray, table: np.ndarray) -> tuple[V
 
     next_ = c.const(table.reshape(-1))
     start = c.op("fill", c.dims(codes, 0, 1), c.scalar(0, int32))
-    trip = c.op("reshape", _length(c, codes), c.i64())
+    trip = c.op("reshape", length(c, codes), c.i64())
     names = [f"{c.name}/{n}" for n in ("letter", "going", "state")]
     last, states = run_loop(c, "walk", trip, None, [start], names, step, 2)
     return last, states
@@ -155,9 +104,9 @@ def _rows(c: Call) -> tuple[Value, Value]:
     """Input 0, strings, as [n, letters] with a zero behind the longest; the shape it has."""
     x = c.text(0)
     shape = c.dims(x, 0, c.rank(x) - 1)
-    x = _padded(c, x, c.i64(1))
+    x = padded(c, x, c.i64(1))
     count = c.op("reduce_prod", shape, c.i64(0), keepdims=True)
-    return c.op("reshape", x, c.op("concat", count, _length(c, x), axis=0), allow_zero=True), shape
+    return c.op("reshape", x, c.op("concat", count, length(c, x), axis=0), allow_zero=True), shape
 
 
 @handles("RegexFullMatch", since=20)
@@ -196,7 +145,7 @@ def string_split(c: Call) -> list[Any]:
         keep = c.op("logical_and", letter, c.op("equal", covered, zero))
         count = c.op("add", c.op("reduce_max", piece, last, keepdims=False), one)
     else:
-        blank = _any(c, c.op("equal", c.op("unsqueeze", x, last), c.const(_SPACES)))
+        blank = any_of(c, c.op("equal", c.op("unsqueeze", x, last), c.const(_SPACES)))
         keep = c.op("logical_and", letter, c.op("logical_not", blank))
         here = c.cast(keep, int32)
         before = c.op("pad", c.op("slice", here, c.i64(0), c.i64(-1), c.i64(1)), c.i64(0, 1, 0, 0), zero)
@@ -213,10 +162,7 @@ def string_split(c: Call) -> list[Any]:
     mine = c.op("logical_and", mine, c.op("unsqueeze", keep, c.i64(1)))
     y = c.op("where", mine, c.op("unsqueeze", x, c.i64(1)), zero)
     first = c.op("arg_max", c.cast(mine, uint8), axis=-1, keepdims=True)
-    size = c.op("reshape", _length(c, x), c.i64())
-    nil, step = c.const(np.int64(0)), c.const(np.int64(1))
-    at = c.op("minimum", c.op("add", first, c.op("range", nil, size, step)), c.op("sub", size, step))
-    y = c.op("gather_elements", y, at, axis=-1)
+    y = to_left(c, y, first)
     whole = c.op("concat", shape, c.dims(y, 1, 3), axis=0)
     return [
         Text(c.op("reshape", y, whole, allow_zero=True)),

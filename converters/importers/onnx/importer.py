@@ -10,8 +10,9 @@ import numpy as np
 from deploykit.converters.importers.onnx import functions, table
 from deploykit.converters.importers.onnx.call import Call, Inline, Skip, find_handler
 from deploykit.converters.importers.onnx.reader import Weights, dtype_of, onnx_module, read_model
-from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence, Text
+from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence
 from deploykit.converters.ir.build import Problems
+from deploykit.converters.ir.text import Text
 from deploykit.dtypes import int32
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, Value

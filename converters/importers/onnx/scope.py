@@ -30,13 +30,6 @@ class Optional:
     item: Any = None
 
 
-@dataclass
-class Text:
-    """A tensor of strings: code points in one more dim, rows filled up with zeros."""
-
-    codes: Any
-
-
 class _Missing:
     def __repr__(self) -> str:
         return "MISSING"
@@ -54,8 +47,6 @@ class Body(build.Body):
         """Bring an item of the outer body into this one."""
         if isinstance(item, Sequence):
             return Sequence([self.capture(x) for x in item.items], item.dtype)
-        if isinstance(item, Text):
-            return Text(self.capture(item.codes))
         if isinstance(item, Optional):
             return Optional(None if item.item is None else self.capture(item.item))
         return super().capture(item)

@@ -16,11 +16,13 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.converters.importers.tflite.flat import Row, empty_row
 from deploykit.converters.ir.build import Body, Emitter, handler_table
+from deploykit.converters.ir.text import Text
 from deploykit.converters.ir.tflite_schema import ACTIVATIONS
 from deploykit.errors import FormatError, UnsupportedError
 from deploykit.graph import QuantParams, Value
+from deploykit.strings import decode
 
-Item = Any  # Value, Handle, Complex or MISSING
+Item = Any  # Value, Text, Handle, Table, Complex or MISSING
 
 
 class _Missing:
@@ -36,6 +38,14 @@ class Handle:
     """What VAR_HANDLE gives: a variable by name."""
 
     name: str
+
+
+@dataclass
+class Table:
+    """A lookup table: keys and values, integers or strings (dtype object), once something filled it."""
+
+    keys: np.ndarray | None = None
+    values: np.ndarray | None = None
 
 
 @dataclass
@@ -79,9 +89,23 @@ class Call(Emitter):
                 f"input {i} is complex; only RFFT2D followed by REAL, IMAG or COMPLEX_ABS is supported. "
                 "Compute magnitude and phase from real and imaginary parts in the source model"
             )
+        if isinstance(v, Text):
+            raise UnsupportedError(f"input {i} holds strings, which this op does not take here. Encode them before")
         if not isinstance(v, Value):
-            raise FormatError(f"input {i} is a variable's handle where a tensor is expected")
+            raise FormatError(f"input {i} is a handle of a variable or table where a tensor is expected")
         return v
+
+    def text(self, i: int) -> Value:
+        """Input ``i``, which must hold strings, as code points."""
+        v = self.item(i)
+        if not isinstance(v, Text):
+            raise FormatError(f"input {i} is no tensor of strings")
+        return v.codes
+
+    def strings(self, i: int, what: str) -> np.ndarray:
+        """The data of input ``i``, numbers or strings (dtype object), which must be known while importing."""
+        v = self.item(i)
+        return decode(self.fixed(v.codes, what)) if isinstance(v, Text) else self.static(i, what)
 
     def x(self, i: int = 0) -> Value:
         """Input ``i`` as numbers to compute with: dequantized when it is quantized."""

@@ -128,16 +128,6 @@ def bucketize(c: Call) -> Value:
     return c.op("reduce_sum", c.cast(hit, "int32"), c.i64(-1), keepdims=False)
 
 
-@handles("BITCAST")
-def bitcast(c: Call) -> Value:
-    dtype = c.importer.source.dtype(c.out_tensor())
-    x = c.raw(0)
-    assert x.dtype is not None
-    if dtype.bits != x.dtype.bits:
-        raise c.unsupported(f"{x.dtype} read as {dtype}, which has another width")
-    return c.op("bitcast", x, dtype=dtype.name)
-
-
 # ---- 1:1
 def _register_direct() -> None:
     """Ops whose operands and meaning are ours, taken from the passports; those with options have handlers above."""

@@ -14,18 +14,21 @@ from deploykit.converters.importers.tflite.call import (
     Complex,
     Handle,
     Item,
+    Table,
     quantized,
 )
 from deploykit.converters.importers.tflite.flat import Row
 from deploykit.converters.importers.tflite.metadata import describe
 from deploykit.converters.importers.tflite.reader import Source, read_model
 from deploykit.converters.ir.build import Body, Problems
-from deploykit.dtypes import DType
+from deploykit.converters.ir.text import Text
+from deploykit.dtypes import DType, int32
 from deploykit.errors import FormatError, GraphError, InputError, ShapeError, UnsupportedError
 from deploykit.graph import Dim, Graph, QuantParams, Value
 from deploykit.graph.dims import Shape
 from deploykit.graph.growth import Visits, check_bytes, check_shape, reading
 from deploykit.graph.ir import Variable
+from deploykit.strings import encode
 
 _DEPTH = 64  # nested subgraphs
 
@@ -80,6 +83,9 @@ class Scope:
             t = self.tensor(i)
             if t.is_variable:
                 self.env[i] = self.importer.state(self, i)
+            elif self.importer.is_constant(t) and self.importer.source.is_text(t):
+                codes = encode(self.importer.source.strings(t))
+                self.env[i] = Text(self.body.constant(codes, self.name(i)))
             elif self.importer.is_constant(t):
                 self.env[i] = self.body.constant(self.importer.data(t), self.name(i))
             else:
@@ -103,6 +109,7 @@ class Importer:
         self.initialising = False  # inside CALL_ONCE
         self.states: dict[str, str] = {}
         self.variables: dict[str, Variable] = {}
+        self.tables: dict[int, Table] = {}
         self._data: dict[int, np.ndarray] = {}
         self._quant: dict[int, QuantParams | None] = {}
 
@@ -160,6 +167,11 @@ class Importer:
         for i in ins:
             name, t = unique(names[i], taken), scope.tensor(i)
             try:
+                if self.source.is_text(t):
+                    shape = (*(self.shape(t, name) or ()), _symbol(f"{name}.letters", name, 0))
+                    scope.env[i] = Text(body.input(name, int32, shape))
+                    _note_text(graph, "inputs", name)
+                    continue
                 scope.env[i] = body.input(name, self.source.dtype(t), self.shape(t, name))
                 scope.env[i].quant = self.quant(t)
             except UnsupportedError as e:
@@ -171,8 +183,13 @@ class Importer:
         taken = set()
         for i, name in zip(outs, out_names, strict=True):
             item = scope.lookup(i)
-            if isinstance(item, (Complex, Handle)):
-                self.problems.note(UnsupportedError("only tensors of real numbers can leave a model"), name, "output")
+            if isinstance(item, (Complex, Handle, Table)):
+                why = "only tensors of real numbers or of strings can leave a model"
+                self.problems.note(UnsupportedError(why), name, "output")
+            elif isinstance(item, Text):
+                name = unique(name, taken)
+                body.builder.output(item.codes, name)
+                _note_text(graph, "outputs", name)
             elif item is not MISSING:
                 body.builder.output(item, unique(name, taken))
                 item.quant = self.quant(scope.tensor(i))
@@ -289,8 +306,9 @@ class Importer:
                     self.problems.note(UnsupportedError(f"output {i} is not supported"), name, op)
                     item = MISSING
                 scope.env[t] = item
-                if isinstance(item, Value):
-                    self._name(scope, item, t, before, name if i == 0 else "")
+                named = item.codes if isinstance(item, Text) else item
+                if isinstance(named, Value):
+                    self._name(scope, named, t, before, name if i == 0 else "")
 
     def _apply(self, call: Call) -> list[Item] | None:
         handler = HANDLERS.get(call.op_type)
@@ -345,6 +363,11 @@ class Importer:
         return [scope.lookup(int(i)) for i in (scope.row.outputs if scope.row.outputs is not None else ())]
 
 
+def _note_text(graph: Graph, side: str, name: str) -> None:
+    """Note in the metadata that an input or output is text (see :mod:`deploykit.strings`)."""
+    graph.metadata.setdefault("strings", {"inputs": [], "outputs": []})[side].append(name)
+
+
 def unique(name: str, taken: set[str]) -> str:
     """The name, numbered when an earlier one is equal."""
     out, i = name, 1
@@ -381,6 +404,7 @@ def dtype_of(v: Value) -> DType:
 
 # the handlers register themselves; they come last because some need names from this module
 from deploykit.converters.importers.tflite import (  # noqa: E402, F401
+    handlers_bits,
     handlers_control,
     handlers_custom,
     handlers_index,
@@ -390,4 +414,5 @@ from deploykit.converters.importers.tflite import (  # noqa: E402, F401
     handlers_rnn,
     handlers_shape,
     handlers_stablehlo,
+    handlers_text,
 )

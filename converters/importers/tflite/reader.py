@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import os
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ class Source:
         return b.data if b.data is not None else np.empty(0, np.uint8)
 
     def dtype(self, tensor: Row) -> DType:
-        """Our dtype of a tensor; UnsupportedError for strings, complex numbers and the like."""
+        """Our dtype of a tensor of numbers; UnsupportedError for strings, complex numbers and the like."""
         kind = TYPES[tensor.type] if 0 <= tensor.type < len(TYPES) else f"type {tensor.type}"
         if kind not in _DTYPES:
             raise UnsupportedError(
@@ -65,6 +66,25 @@ class Source:
                 "outside of the model"
             )
         return dtypes.dtype(_DTYPES[kind])
+
+    def is_text(self, tensor: Row) -> bool:
+        """Whether a tensor holds strings."""
+        return 0 <= tensor.type < len(TYPES) and TYPES[tensor.type] == "STRING"
+
+    def strings(self, tensor: Row) -> np.ndarray:
+        """Constant strings (dtype object): their number, where each begins and the last one ends (int32), then bytes."""
+        raw = self.buffer(tensor.buffer).tobytes()
+        count = int.from_bytes(raw[:4], "little")
+        shape = tuple(int(d) for d in (tensor.shape if tensor.shape is not None else ()))
+        wanted = check_shape(f"{self.name}: constant '{tensor.name}'", shape, 4)
+        at = np.frombuffer(raw, "<i4", min(count + 1, len(raw) // 4 - 1), 4) if len(raw) >= 8 else np.empty(0, np.int32)
+        fits = len(at) == count + 1 == wanted + 1 and not np.any(np.diff(at) < 0)
+        if not fits or not 4 * count + 8 <= at[0] <= at[-1] <= len(raw):
+            what = f"the strings of constant '{tensor.name}' {list(shape)} do not fit its {len(raw)} bytes"
+            raise FormatError(f"{self.name}: {what}.")
+        out = np.empty(count, object)
+        out[:] = [raw[a:b].decode("utf-8", "replace") for a, b in itertools.pairwise(at.tolist())]
+        return out.reshape(shape)
 
     def array(self, tensor: Row, raw: np.ndarray | None = None) -> np.ndarray:
         """The constant data of a tensor, a view where its alignment allows."""

@@ -1,4 +1,5 @@
-"""Every builtin operator that LiteRT's CPU kernels run, in a model of its own, against LiteRT."""
+"""Every builtin operator that LiteRT's CPU kernels run, in a model of its own, against LiteRT; those of strings and bits:
+``test_strings_and_bits.py``."""
 
 from __future__ import annotations
 
@@ -523,13 +524,6 @@ MISSING = {
     "DELEGATE": "no operator",
     "CUSTOM": "no operator",
     "CONCAT_EMBEDDINGS": "LiteRT has no kernel",
-    **dict.fromkeys(
-        ("HASHTABLE", "HASHTABLE_FIND", "HASHTABLE_IMPORT", "HASHTABLE_SIZE"),
-        "tables of strings, as LiteRT has no others",
-    ),
-    "SKIP_GRAM": "takes and gives strings alone",
-    "LSH_PROJECTION": "hashes bytes with a function that no other operator has",
-    "STABLEHLO_RNG_BIT_GENERATOR": "random bits of one generator",
 }
 # those of the StableHLO set that LiteRT has kernels for; the others are names in the schema
 STABLEHLO = (
@@ -556,7 +550,7 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_tables_and_skip_grams_are_of_strings_in_litert() -> None:
-    """No table of numbers is refused here that LiteRT would take: one side of each is strings."""
+    """What strings go into: tables have them on one side, n-grams on both."""
     from ai_edge_litert.interpreter import Interpreter
 
     def taken(case: Case) -> bool:
