@@ -221,7 +221,7 @@ def page(folder: Path, ops: Any, counts: Any, worst: Any, bad: list[str], skippe
         + ".",
         "",
         f"Builtins not among these files ({len(rest)}; most have a test of their own in "
-        "`tests/converters/tflite/test_single_ops.py`): " + ", ".join(rest) + ".",
+        "`tests/converters/tflite/test_single_ops.py` or `test_strings_and_bits.py`): " + ", ".join(rest) + ".",
         "",
     ]
     return "\n".join(lines)

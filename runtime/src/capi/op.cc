@@ -31,7 +31,7 @@ dk_status dk_op_run(uint16_t opcode, const dk_attr* attrs, int32_t n_attrs, cons
     if (!inputs[i]) continue;
     char what[64];
     const OpInfo* info = op_info(opcode);
-    format_text(what, sizeof what, "%s: input %d", info ? info->name : "?", i);
+    format_text(what, sizeof what, "%s: input %d", info ? info->name() : "?", i);
     Status s = from_c(*inputs[i], what, true, &tensors[i], error);
     if (!s.ok()) return to_c(s);
     ptrs[i] = &tensors[i];
@@ -62,6 +62,6 @@ void dk_op_result_free(dk_op_result* result) {
   mem_free(result);
 }
 
-const char* dk_op_name(uint16_t opcode) { return find_op(opcode) ? op_info(opcode)->name : nullptr; }
+const char* dk_op_name(uint16_t opcode) { return find_op(opcode) ? op_info(opcode)->name() : nullptr; }
 
 }  // extern "C"

@@ -351,7 +351,7 @@ dk_status dk_session_profile_row(const dk_session* session, int32_t i, dk_profil
   const GraphState& state = s.graphs[r.graph];
   const NodeDef& n = state.graph->nodes[r.node];
   const char* name = n.name && *n.name ? n.name : n.n_out ? state.graph->value_name(n.outputs[0]) : "";
-  *row = {name, n.op->name, "", state.times[r.node].calls, state.times[r.node].nanoseconds, 0};
+  *row = {name, n.op->name(), "", state.times[r.node].calls, state.times[r.node].nanoseconds, 0};
   const Plan* p = state.current;
   for (int32_t k = 0; p && k < p->n_steps; ++k)
     if (p->steps[k].index == r.node) {

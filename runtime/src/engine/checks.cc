@@ -17,16 +17,16 @@ Status check_outputs(SessionState& s, const Step& step) {
   const NodeDef& n = *step.node;
   for (int32_t k = 0; k < n.n_out; ++k)
     if (step.out[k] && step.out[k]->dtype == DType::none)
-      return s.error.set(Code::internal, "%s '%s': infer did not set output %d", n.op->name, n.name, k);
+      return s.error.set(Code::internal, "%s '%s': infer did not set output %d", n.op->name(), n.name, k);
   if (step.kind == StepKind::view && step.out[0] && step.out[0]->bytes() != step.in[0]->bytes())
-    return s.error.set(Code::internal, "%s '%s': a view changed the number of bytes", n.op->name, n.name);
+    return s.error.set(Code::internal, "%s '%s': a view changed the number of bytes", n.op->name(), n.name);
   return {};
 }
 
 Status check_condition(SessionState& s, const NodeDef& n, const Tensor& t) {
   if (t.dtype == DType::b8 && t.count() == 1) return {};
   char dims[200];
-  return s.error.set(Code::shape, "%s '%s': the condition is %s%s, expected one bool", n.op->name, n.name,
+  return s.error.set(Code::shape, "%s '%s': the condition is %s%s, expected one bool", n.op->name(), n.name,
                      dtype_name(t.dtype), show_dims(t.rank, t.dims, dims, sizeof dims));
 }
 
@@ -37,7 +37,7 @@ Status check_trip(SessionState& s, const Step& step) {
   const Tensor& t = *step.in[0];
   if ((t.dtype == DType::s64 || t.dtype == DType::s32) && t.count() == 1) return {};
   char dims[200];
-  return s.error.set(Code::shape, "%s '%s': the trip count is %s%s, expected one int64", n.op->name, n.name,
+  return s.error.set(Code::shape, "%s '%s': the trip count is %s%s, expected one int64", n.op->name(), n.name,
                      dtype_name(t.dtype), show_dims(t.rank, t.dims, dims, sizeof dims));
 }
 
@@ -55,7 +55,7 @@ Status stacked(SessionState& s, const NodeDef& n, const Tensor& piece, int64_t c
     for (int d = 0; d < piece.rank; ++d) t.dims[d + 1] = piece.dims[d];
   }
   if (t.rank > kMaxRank || !tensor_bytes(t.dtype, t.rank, t.dims, &bytes))
-    return s.error.set(Code::shape, "%s '%s': %lld scanned slices do not fit a tensor", n.op->name, n.name,
+    return s.error.set(Code::shape, "%s '%s': %lld scanned slices do not fit a tensor", n.op->name(), n.name,
                        static_cast<long long>(count));
   *to = t;
   return {};
@@ -63,9 +63,9 @@ Status stacked(SessionState& s, const NodeDef& n, const Tensor& piece, int64_t c
 
 Status check_stop(SessionState& s, const NodeDef& n) {
   if (__atomic_load_n(&s.cancelled, __ATOMIC_RELAXED))
-    return s.error.set(Code::cancelled, "%s '%s': the run was cancelled before this node", n.op->name, n.name);
+    return s.error.set(Code::cancelled, "%s '%s': the run was cancelled before this node", n.op->name(), n.name);
   if (s.deadline && now_ns() > s.deadline)
-    return s.error.set(Code::limit, "%s '%s': the time limit of %llu ms was reached before this node", n.op->name,
+    return s.error.set(Code::limit, "%s '%s': the time limit of %llu ms was reached before this node", n.op->name(),
                        n.name, static_cast<unsigned long long>(s.time_limit / 1'000'000));
   return {};
 }
@@ -73,7 +73,7 @@ Status check_stop(SessionState& s, const NodeDef& n) {
 Status count_step(SessionState& s, const NodeDef& n) {
   DK_TRY(check_stop(s, n));
   if (s.options.max_steps && ++s.steps > s.options.max_steps)
-    return s.error.set(Code::limit, "%s '%s': the limit of %llu steps per run is reached", n.op->name, n.name,
+    return s.error.set(Code::limit, "%s '%s': the limit of %llu steps per run is reached", n.op->name(), n.name,
                        static_cast<unsigned long long>(s.options.max_steps));
   return {};
 }

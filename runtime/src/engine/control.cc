@@ -12,7 +12,7 @@ int32_t carried_of(const NodeDef& n) { return static_cast<int32_t>(n.attrs[attr:
 
 Status no_memory(SessionState& s, const NodeDef& n, uint64_t bytes) {
   return s.error.set(Code::memory, "%s '%s': no memory for %llu bytes (limit reached or system out of memory)",
-                     n.op->name, n.name, static_cast<unsigned long long>(bytes));
+                     n.op->name(), n.name, static_cast<unsigned long long>(bytes));
 }
 
 void copy(void* to, const Tensor& from) {
@@ -193,7 +193,7 @@ Status append(SessionState& s, const NodeDef& n, int32_t k, const Tensor& piece,
     scan->piece = piece;
   } else if (!same_spec(scan->piece, piece)) {
     char a[200], b[200];
-    return s.error.set(Code::shape, "%s '%s': scanned output %d changes its shape from %s to %s", n.op->name, n.name, k,
+    return s.error.set(Code::shape, "%s '%s': scanned output %d changes its shape from %s to %s", n.op->name(), n.name, k,
                        show_dims(scan->piece.rank, scan->piece.dims, a, sizeof a),
                        show_dims(piece.rank, piece.dims, b, sizeof b));
   }

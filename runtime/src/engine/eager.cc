@@ -14,7 +14,7 @@ Status fill_attrs(const OpInfo& info, const EagerAttr* given, int n, AttrValue* 
   for (int i = 0; i < n; ++i) {
     int id = given[i].id;
     if (id < 0 || id >= info.n_attrs)
-      return error->set(Code::input, "%s: no attr number %d, expected 0 to %d", info.name, id, info.n_attrs - 1);
+      return error->set(Code::input, "%s: no attr number %d, expected 0 to %d", info.name(), id, info.n_attrs - 1);
     const AttrInfo& a = info.attr(id);
     const AttrValue& v = given[i].value;
     bool good = v.n >= 0;
@@ -28,14 +28,14 @@ Status fill_attrs(const OpInfo& info, const EagerAttr* given, int n, AttrValue* 
       case AttrKind::graph_: good = false; break;
       default: break;
     }
-    if (!good) return error->set(Code::input, "%s: attr '%s' has a value that is not allowed", info.name, a.name);
+    if (!good) return error->set(Code::input, "%s: attr '%s' has a value that is not allowed", info.name(), a.name());
     attrs[id] = v;
     if (a.kind == AttrKind::str_ && !v.s) attrs[id].s = "";
     seen |= uint64_t{1} << id;
   }
   for (int i = 0; i < info.n_attrs; ++i)
     if (info.attr(i).required && !(seen >> i & 1))
-      return error->set(Code::input, "%s: attr '%s' is required", info.name, info.attr(i).name);
+      return error->set(Code::input, "%s: attr '%s' is required", info.name(), info.attr(i).name());
   return {};
 }
 
@@ -60,7 +60,7 @@ Status prepare_eager(uint16_t opcode, const EagerAttr* attrs, int n_attrs, Error
   op->info = op_info(opcode);
   if (!op->info) return error->set(Code::version, "no op has number %d in this engine", opcode);
   op->def = find_op(opcode);
-  if (!op->def) return error->set(Code::unsupported, "%s: this engine has no kernel for it", op->info->name);
+  if (!op->def) return error->set(Code::unsupported, "%s: this engine has no kernel for it", op->info->name());
   return fill_attrs(*op->info, attrs, n_attrs, op->attrs, error);
 }
 
@@ -69,11 +69,11 @@ Status apply_eager(const EagerOp& op, const Tensor* const* inputs, int n_in, Ten
   const OpInfo& info = *op.info;
   const OpDef& def = *op.def;
   if (n_in < 0 || n_in > 4096 || (n_in > info.fixed_in && !info.variadic_in))
-    return error->set(Code::input, "%s: got %d inputs, expected at most %d", info.name, n_in, info.fixed_in);
+    return error->set(Code::input, "%s: got %d inputs, expected at most %d", info.name(), n_in, info.fixed_in);
   for (int i = 0; i < info.required_in; ++i)
-    if (i >= n_in || !inputs[i]) return error->set(Code::input, "%s: input %d is missing", info.name, i);
+    if (i >= n_in || !inputs[i]) return error->set(Code::input, "%s: input %d is missing", info.name(), i);
   if (n_out < 0 || n_out > 4096 || (n_out > info.fixed_out && !info.variadic_out))
-    return error->set(Code::input, "%s: %d outputs wanted, expected at most %d", info.name, n_out, info.fixed_out);
+    return error->set(Code::input, "%s: %d outputs wanted, expected at most %d", info.name(), n_out, info.fixed_out);
   if (threads < 1) threads = 1;
 
   Bump memory;
@@ -85,7 +85,7 @@ Status apply_eager(const EagerOp& op, const Tensor* const* inputs, int n_in, Ten
   const Tensor** in_ptrs = few_ptrs.get(memory, n_in);
   Tensor** outs = few_outs.get(memory, n_out);
   const void** known = few_known.get(memory, n_in);
-  if (!ins || !in_ptrs || !outs || !known) return error->set(Code::memory, "%s: out of memory", info.name);
+  if (!ins || !in_ptrs || !outs || !known) return error->set(Code::memory, "%s: out of memory", info.name());
   static const int64_t nothing[8] = {0};
   Copies copies;
   for (int i = 0; i < n_out; ++i) outs[i] = &outputs[i];
@@ -97,7 +97,7 @@ Status apply_eager(const EagerOp& op, const Tensor* const* inputs, int n_in, Ten
     uintptr_t at = reinterpret_cast<uintptr_t>(ins[i].data);
     if (at % dtype_size(ins[i].dtype) != 0 || !readable_behind(ins[i].data, n)) {
       void* copy = copies.n < 63 ? mem_alloc(n) : memory.take(n + kSlack);
-      if (!copy) return error->set(Code::memory, "%s: no memory for a copy of input %d", info.name, i);
+      if (!copy) return error->set(Code::memory, "%s: no memory for a copy of input %d", info.name(), i);
       if (copies.n < 63) copies.one[copies.n++] = copy;
       if (n) memcpy(copy, ins[i].data, n);
       ins[i].data = copy;
@@ -121,25 +121,25 @@ Status apply_eager(const EagerOp& op, const Tensor* const* inputs, int n_in, Ten
   OpContext c;
   OpAccess::set(c, in_ptrs, n_in, outs, n_out, &state);
   Status s = def.infer(c);
-  if (s.code == Code::need_value) return error->set(Code::internal, "%s: infer asked for data that it has", info.name);
+  if (s.code == Code::need_value) return error->set(Code::internal, "%s: infer asked for data that it has", info.name());
   DK_TRY(s);
   for (int i = 0; i < n_out; ++i) {
     Tensor& t = outputs[i];
-    if (t.dtype == DType::none) return error->set(Code::internal, "%s: infer did not set output %d", info.name, i);
+    if (t.dtype == DType::none) return error->set(Code::internal, "%s: infer did not set output %d", info.name(), i);
     t.data = alloc(arg, i, t);
-    if (!t.data) return error->set(Code::memory, "%s: no memory for an output of %zu bytes", info.name, t.bytes());
+    if (!t.data) return error->set(Code::memory, "%s: no memory for an output of %zu bytes", info.name(), t.bytes());
   }
   if (def.prepare) DK_TRY(def.prepare(c));
   void* scratch = nullptr;
   if (state.scratch) {
     scratch = copies.one[copies.n++] = mem_alloc(state.scratch);
-    if (!scratch) return error->set(Code::memory, "%s: no memory for %zu bytes of scratch", info.name, state.scratch);
+    if (!scratch) return error->set(Code::memory, "%s: no memory for %zu bytes of scratch", info.name(), state.scratch);
   }
   OpAccess::set_run(c, OpAccess::state(c), scratch);
   state.running = true;
   if (!def.run) {  // a view
     if (outputs[0].bytes() != ins[0].bytes())
-      return error->set(Code::internal, "%s: a view changed the number of bytes", info.name);
+      return error->set(Code::internal, "%s: a view changed the number of bytes", info.name());
     if (ins[0].bytes()) memcpy(outputs[0].data, ins[0].data, ins[0].bytes());
     return {};
   }
@@ -158,10 +158,10 @@ Status run_eager(uint16_t opcode, const EagerAttr* attrs, int n_attrs, const Ten
   *result = nullptr;
   EagerOp op;
   DK_TRY(prepare_eager(opcode, attrs, n_attrs, error, &op));
-  if (n_out < 0 || n_out > 4096) return error->set(Code::input, "%s: %d outputs wanted", op.info->name, n_out);
+  if (n_out < 0 || n_out > 4096) return error->set(Code::input, "%s: %d outputs wanted", op.info->name(), n_out);
   size_t bytes = sizeof(EagerResult) + static_cast<size_t>(n_out) * sizeof(Tensor);
   EagerResult* r = static_cast<EagerResult*>(mem_alloc_zeroed(bytes));
-  if (!r) return error->set(Code::memory, "%s: out of memory", op.info->name);
+  if (!r) return error->set(Code::memory, "%s: out of memory", op.info->name());
   r->n_out = n_out;
   r->outputs = reinterpret_cast<Tensor*>(r + 1);
   EagerAlloc alloc = [](void*, int, const Tensor& t) { return mem_alloc(t.bytes()); };

@@ -10,7 +10,7 @@ Status no_memory(const Step& step, uint64_t bytes) {
   const NodeDef& n = *step.node;
   return step.op.env->error->set(Code::memory,
                                  "%s '%s': no memory for %llu bytes (limit reached or system out of memory)",
-                                 n.op->name, n.name, static_cast<unsigned long long>(bytes));
+                                 n.op->name(), n.name, static_cast<unsigned long long>(bytes));
 }
 
 void run_concat(Step& step) {
@@ -47,7 +47,7 @@ void trace(const Step&, uint64_t, bool) {}
 #else
 void trace(const Step& step, uint64_t ns, bool ok) {
   char text[256];
-  fprintf(stderr, "%s %-18s %-40s", step.dynamic ? "dyn " : "    ", step.node->op->name, step.node->name);
+  fprintf(stderr, "%s %-18s %-40s", step.dynamic ? "dyn " : "    ", step.node->op->name(), step.node->name);
   for (int32_t k = 0; k < step.node->n_out; ++k)
     if (step.out[k])
       fprintf(stderr, " %s%s", dtype_name(step.out[k]->dtype),
@@ -109,7 +109,7 @@ Status run_dynamic(Plan& p, Step& step) {
   OpAccess::set_run(step.context, nullptr, nullptr);
   Status status = step.def->infer(step.context);
   if (status.code == Code::need_value)
-    return s.error.set(Code::internal, "%s '%s': infer asked for data that it has", n.op->name, n.name);
+    return s.error.set(Code::internal, "%s '%s': infer asked for data that it has", n.op->name(), n.name);
   DK_TRY(status);
   DK_TRY(check_outputs(s, step));
   if (step.kind == StepKind::view) {

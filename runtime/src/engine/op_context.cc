@@ -56,8 +56,8 @@ Status OpContext::fail(Code code, const char* format, ...) const {
   va_start(args, format);
   format_text_list(text, sizeof text, format, args);
   va_end(args);
-  if (op_->name && *op_->name) return op_->env->error->set(code, "%s '%s': %s", op_->info->name, op_->name, text);
-  return op_->env->error->set(code, "%s: %s", op_->info->name, text);
+  if (op_->name && *op_->name) return op_->env->error->set(code, "%s '%s': %s", op_->info->name(), op_->name, text);
+  return op_->env->error->set(code, "%s: %s", op_->info->name(), text);
 }
 
 // ---- infer

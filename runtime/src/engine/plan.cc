@@ -113,7 +113,7 @@ Status Planner::prepare(Step& step) {
   if (s.ok()) return s;
   step.op.packed->drop_until(mark, &s_.budget);  // it may not be filled
   if (s.code == Code::need_value)
-    return s_.error.set(Code::internal, "%s '%s': prepare asked for data", step.node->op->name, step.node->name);
+    return s_.error.set(Code::internal, "%s '%s': prepare asked for data", step.node->op->name(), step.node->name);
   return s;
 }
 

@@ -41,7 +41,7 @@ Status ModelState::init(ErrorText* error) {
       bool own = is(n, Opcode::if_) || is(n, Opcode::loop_) || is(n, Opcode::read_variable_) ||
                  is(n, Opcode::assign_variable_);
       if (!own && !find_op(n.op->opcode))
-        return error->set(Code::unsupported, "%s '%s': this engine has no kernel for the op", n.op->name, n.name);
+        return error->set(Code::unsupported, "%s '%s': this engine has no kernel for the op", n.op->name(), n.name);
     }
   }
   return {};

@@ -415,7 +415,7 @@ class Loader {
                          "graph '%s', node %u ('%s'): op number %u is not known to this engine. The file was made by a "
                          "newer version: update deploykit, or convert the model again with this one",
                          g.name, number, n->name, opcode);
-    format_text(where_, sizeof where_, "graph '%.60s', node %u (%s '%.100s')", g.name, number, n->op->name, n->name);
+    format_text(where_, sizeof where_, "graph '%.60s', node %u (%s '%.100s')", g.name, number, n->op->name(), n->name);
     const OpInfo& op = *n->op;
     Span<const int32_t> ins = t.numbers<int32_t>(node_inputs), outs = t.numbers<int32_t>(node_outputs);
     FlatVector attrs = t.vector(node_attrs, 4);
@@ -468,7 +468,7 @@ class Loader {
         return error_->set(Code::version, "%s: attr number %u is not known to this engine. Update deploykit", where_,
                            id);
       const AttrInfo& a = op.attr(id);
-      if (seen >> id & 1) return bad("%s: attr '%s' stands twice", where_, a.name);
+      if (seen >> id & 1) return bad("%s: attr '%s' stands twice", where_, a.name());
       seen |= 1u << id;
       AttrValue& v = values[id];
       v.i = e.scalar<int64_t>(attr_i, 0);
@@ -502,11 +502,11 @@ class Loader {
       }
       if (fb_.bad) return damaged();
       if (!good)
-        return bad("%s: attr '%s' has the value %lld, which is not allowed", where_, a.name,
+        return bad("%s: attr '%s' has the value %lld, which is not allowed", where_, a.name(),
                    static_cast<long long>(v.i));
     }
     for (int i = 0; i < op.n_attrs; ++i) {
-      if (op.attr(i).required && !(seen >> i & 1)) return bad("%s: attr '%s' is missing", where_, op.attr(i).name);
+      if (op.attr(i).required && !(seen >> i & 1)) return bad("%s: attr '%s' is missing", where_, op.attr(i).name());
       if (op.attr(i).kind == AttrKind::graph_ && i < 2) n->body[i] = static_cast<int32_t>(values[i].i);
     }
     return {};
@@ -528,7 +528,7 @@ class Loader {
         const NodeDef& n = g.nodes[k];
         for (int32_t b : n.body) {
           if (b < 0) continue;
-          format_text(where_, sizeof where_, "graph '%.60s', node %d (%s '%.100s')", g.name, k, n.op->name, n.name);
+          format_text(where_, sizeof where_, "graph '%.60s', node %d (%s '%.100s')", g.name, k, n.op->name(), n.name);
           if (b <= i) return bad("%s: its body is graph %d, which does not stand behind graph %d", where_, b, i);
           if (depth[static_cast<size_t>(b)]) return bad("%s: graph %d is used twice", where_, b);
           if (depth[static_cast<size_t>(i)] >= kMaxNesting)

@@ -1,6 +1,15 @@
 #include "format/opset.h"
 
 namespace dk {
+
+// All names, of ops and then of attrs, in the order of the lists below.
+constexpr char kOpNames[] =
+#define DK_OP(code, name, ...) #name "\0"
+#include "../schema/opset.inc"
+#define DK_ATTR(op, index, name, ...) #name "\0"
+#include "../schema/opset.inc"
+    ;
+
 namespace {
 
 enum : uint16_t {
@@ -21,12 +30,13 @@ constexpr bool same(const char* a, const char* b) {
 struct RawAttr {
   uint16_t opcode;
   uint8_t index;
+  const char* name;
   AttrInfo info;
 };
 
 constexpr RawAttr kRawAttrs[] = {
 #define DK_ATTR(op, index, name, kind, required, value) \
-  {code_##op, index, {#name, AttrKind::kind##_, required != 0, 0, static_cast<double>(value)}},
+  {code_##op, index, #name, {static_cast<double>(value), 0, AttrKind::kind##_, required != 0, 0}},
 #include "../schema/opset.inc"
 };
 
@@ -37,7 +47,7 @@ constexpr Choice kChoices[] = {
 
 constexpr OpInfo kRawOps[] = {
 #define DK_OP(opcode, name, since, required, fixed, variadic, fixed_out, variadic_out, flags) \
-  {opcode, #name, since, required, fixed, variadic, fixed_out, variadic_out, flags, 0, 0},
+  {opcode, 0, 0, since, required, fixed, variadic, fixed_out, variadic_out, flags, 0},
 #include "../schema/opset.inc"
 };
 
@@ -52,17 +62,25 @@ struct Table {
 // Joins the three lists: both are ordered by opcode in the file.
 constexpr Table join() {
   Table t{};
-  int a = 0;
+  int a = 0, at = 0;
   for (int i = 0; i < kOps; ++i) {
     t.ops[i] = kRawOps[i];
+    t.ops[i].name_at = static_cast<uint16_t>(at);
+    while (kOpNames[at++]) {
+    }
     t.ops[i].first_attr = static_cast<uint16_t>(a);
     while (a < kAttrs && kRawAttrs[a].opcode == t.ops[i].opcode) {
       t.attrs[a] = kRawAttrs[a].info;
       for (const Choice& c : kChoices)
-        if (c.opcode == kRawAttrs[a].opcode && same(c.attr, t.attrs[a].name)) ++t.attrs[a].choices;
+        if (c.opcode == kRawAttrs[a].opcode && same(c.attr, kRawAttrs[a].name)) ++t.attrs[a].choices;
       ++a;
     }
     t.ops[i].n_attrs = static_cast<uint8_t>(a - t.ops[i].first_attr);
+  }
+  for (AttrInfo& attr : t.attrs) {
+    attr.name_at = static_cast<uint16_t>(at);
+    while (kOpNames[at++]) {
+    }
   }
   return t;
 }
@@ -74,12 +92,13 @@ constexpr bool sound() {
   for (const OpInfo& op : kTable.ops) {
     if (op.n_attrs > kMaxAttrs || op.first_attr != a) return false;
     for (int i = 0; i < op.n_attrs; ++i)
-      if (kRawAttrs[a + i].index != i) return false;
+      if (kRawAttrs[a + i].index != i || !same(kOpNames + kTable.attrs[a + i].name_at, kRawAttrs[a + i].name))
+        return false;
     a += op.n_attrs;
   }
   for (int i = 1; i < kOps; ++i)
     if (kTable.ops[i - 1].opcode >= kTable.ops[i].opcode) return false;
-  return a == kAttrs;
+  return a == kAttrs && sizeof kOpNames < 1 << 16;
 }
 static_assert(sound(), "opset.inc: opcodes must rise, attrs must follow their op in index order");
 

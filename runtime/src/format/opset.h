@@ -6,21 +6,27 @@ namespace dk {
 
 enum class AttrKind : uint8_t { int_, float_, bool_, ints_, floats_, str_, dtype_, enum_, graph_ };
 
+// Names are places in one text: a pointer each would cost a relocation, which takes three times its bytes in the
+// library.
+extern const char kOpNames[];
+
 struct AttrInfo {
-  const char* name;
+  double value;  // default of scalar kinds
+  uint16_t name_at;
   AttrKind kind;
   bool required;
   uint8_t choices;  // enums: values are 0 .. choices-1
-  double value;     // default of scalar kinds
+
+  const char* name() const { return kOpNames + name_at; }
 };
 
 struct OpInfo {
-  uint16_t opcode;
-  const char* name;
+  uint16_t opcode, name_at, first_attr;
   uint8_t since;
   uint8_t required_in, fixed_in, variadic_in, fixed_out, variadic_out, flags;
   uint8_t n_attrs;
-  uint16_t first_attr;
+
+  const char* name() const { return kOpNames + name_at; }
 
   bool view() const { return flags & 1; }
   bool effect() const { return flags & 4; }
