@@ -193,8 +193,8 @@ Status append(SessionState& s, const NodeDef& n, int32_t k, const Tensor& piece,
     scan->piece = piece;
   } else if (!same_spec(scan->piece, piece)) {
     char a[200], b[200];
-    return s.error.set(Code::shape, "%s '%s': scanned output %d changes its shape from %s to %s", n.op->name(), n.name, k,
-                       show_dims(scan->piece.rank, scan->piece.dims, a, sizeof a),
+    return s.error.set(Code::shape, "%s '%s': scanned output %d changes its shape from %s to %s", n.op->name(), n.name,
+                       k, show_dims(scan->piece.rank, scan->piece.dims, a, sizeof a),
                        show_dims(piece.rank, piece.dims, b, sizeof b));
   }
   size_t bytes = piece.bytes();

@@ -121,7 +121,8 @@ Status apply_eager(const EagerOp& op, const Tensor* const* inputs, int n_in, Ten
   OpContext c;
   OpAccess::set(c, in_ptrs, n_in, outs, n_out, &state);
   Status s = def.infer(c);
-  if (s.code == Code::need_value) return error->set(Code::internal, "%s: infer asked for data that it has", info.name());
+  if (s.code == Code::need_value)
+    return error->set(Code::internal, "%s: infer asked for data that it has", info.name());
   DK_TRY(s);
   for (int i = 0; i < n_out; ++i) {
     Tensor& t = outputs[i];
