@@ -15,6 +15,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.converters.exporters.tflite.exporter import Site, exports
 from deploykit.converters.exporters.tflite.handlers_nn import geometry, padding
+from deploykit.converters.exporters.tflite.quant import is_raw_mean
 from deploykit.errors import UnsupportedError
 from deploykit.graph import QuantParams, Value
 
@@ -302,6 +303,10 @@ def qlut(s: Site) -> None:
 @exports("qavg_pool", "qmean")
 def qaverage(s: Site) -> None:
     t = s.attrs
+    if is_raw_mean(s.node):
+        q = s.sub.exporter.scales.get(s.x(0))
+        zero = 0 if q is None else int(q.zero_point)
+        t.update(x_zero_point=zero, y_zero_point=zero, multiplier=1.0)
     x, sx = signed(s, 0, t["x_zero_point"])
     out, sy, low, high, q = finish(s, sx / t["multiplier"])
     if np.float32(sx) != np.float32(t["multiplier"] * sy):

@@ -62,9 +62,17 @@ def params_of(node: Node) -> QuantParams | None:
     return QuantParams(scale, np.broadcast_to(zero, scale.shape), t["axis"] % len(integers.shape))
 
 
+def is_raw_mean(n: Node) -> bool:
+    """Whether an average is taken of the bytes themselves: result and operand have the same scale, whatever it is."""
+    if n.op != "qavg_pool":
+        return False
+    t = walk.attrs(n)
+    return t["x_zero_point"] == t["y_zero_point"] == 0 and abs(t["multiplier"] - 1) < 1e-5
+
+
 def _zeros(n: Node) -> list[tuple[Value, int]]:
     """(value, zero point) of the operands and the result of an integer op, as its attrs say."""
-    if not n.op.startswith("q") or n.op in ("quantize", "qlut"):
+    if not n.op.startswith("q") or n.op in ("quantize", "qlut") or is_raw_mean(n):
         return []
     t = walk.attrs(n)
     places = {"qadd": ("a_zero_point", "b_zero_point"), "qmul": ("a_zero_point", "b_zero_point")}
@@ -90,8 +98,8 @@ def scales(graph: Graph) -> dict[Value, QuantParams]:
                 continue
             if n.op in ("read_variable", "assign_variable"):
                 groups.join(n.output, n.attrs["variable"])
-            if n.op in _MOVING:
-                which = _MOVING[n.op]
+            if n.op in _MOVING or is_raw_mean(n):
+                which = _MOVING.get(n.op, (0,))
                 ins = [v for i, v in enumerate(n.inputs) if v is not None and (which is None or i in which)]
                 for v in (*ins, *(o for o in n.outputs[: None if n.op == "split" else 1] if o is not None)):
                     if v.dtype is not None and v.dtype.name in _BYTES:

@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.importers.tflite.call import HANDLERS, Call, Complex, handles
+from deploykit.converters.importers.tflite.handlers_quant import product
 from deploykit.converters.ir.tensorflow import add_n
 from deploykit.graph import Value
 from deploykit.ops.core import REGISTRY
@@ -89,6 +90,10 @@ def reduction(c: Call) -> Value:
     known = c.known(axes)
     if known is not None and known.size == 0:  # nothing to reduce: ours would reduce everything
         return c.op("identity", c.moved() if exact else c.x())
+    if c.op_type == "REDUCE_PROD" and known is not None:
+        y = product(c, [int(a) for a in known], keep)
+        if y is not None:
+            return y
     return c.op(_REDUCE[c.op_type], c.moved() if exact else c.x(), axes, keepdims=keep)
 
 
@@ -148,5 +153,5 @@ def _direct(op: str) -> Any:
     return run
 
 
-_ELSEWHERE = {"TILE", "RANGE", "REVERSE_V2", "LEAKY_RELU"}
+_ELSEWHERE = {"TILE", "RANGE", "REVERSE_V2", "LEAKY_RELU", "SQRT", "SQUARED_DIFFERENCE"}
 _register_direct()

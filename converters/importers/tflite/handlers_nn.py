@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, handles
+from deploykit.converters.importers.tflite.handlers_quant import UP
+from deploykit.converters.ir.tflite_schema import ACTIVATIONS
+from deploykit.dtypes import DType
 from deploykit.errors import FormatError
 from deploykit.graph import QuantParams, Value
 from deploykit.graph.dims import DimLike
@@ -204,7 +208,26 @@ def pool_attrs(c: Call) -> tuple[Any, dict[str, Any]]:
 @handles("AVERAGE_POOL_2D")
 def average_pool_2d(c: Call) -> Value:
     o, attrs = pool_attrs(c)
-    return c.act(c.op("avg_pool", c.x(), **attrs), o.fused_activation_function)
+    q = c.out_quant()
+    dtype = c.importer.source.dtype(c.tensor(0))
+    if dtype.name not in ("int8", "uint8") or q is None or not c.same(0, q) or math.prod(attrs["kernel"]) > 1 << 16:
+        return c.act(c.op("avg_pool", c.x(), **attrs), o.fused_activation_function)
+    # the mean of the bytes themselves, halves away from zero
+    low, high = bounds(c, q, dtype, o.fused_activation_function)
+    how = dict(multiplier=UP, x_zero_point=0, y_zero_point=0, low=low, high=high, dtype=dtype.name)
+    return c.op("qavg_pool", c.raw(0), **attrs, **how)
+
+
+def bounds(c: Call, q: QuantParams, dtype: DType, code: int) -> tuple[int, int]:
+    """The bytes that a fused activation lets through."""
+    info = np.iinfo(dtype.np)
+    kind = ACTIVATIONS[code] if 0 <= code < len(ACTIVATIONS) else f"code {code}"
+    known = {"NONE": (-np.inf, np.inf), "RELU": (0, np.inf), "RELU6": (0, 6), "RELU_N1_TO_1": (-1, 1)}
+    if kind not in known:
+        raise c.unsupported(f"fused activation {kind}")
+    ends = (np.round(e / float(q.scale)) + int(q.zero_point) for e in known[kind])
+    low, high = (int(min(max(e, info.min), info.max)) for e in ends)
+    return low, high
 
 
 @handles("MAX_POOL_2D")

@@ -284,15 +284,32 @@ def cases(dtype: str, seed: int) -> list[Case]:
         )
         add("ABS", [x2], np.abs(x2), "AbsOptions", version=2)
         add("RSQRT", [np.abs(x2) + 0.5], np.array([0, 1.6]), version=2)
+        add("SQRT", [np.abs(x2) + 0.1], np.array([0, 1.6]), version=2)
+        add("SQUARED_DIFFERENCE", [x2, f(5, 8) * 0.6], x2 * x2 * 3, version=2)
+        add("SQUARED_DIFFERENCE", [x2, f(1, 8)], x2 * x2 * 3, name="broadcast", version=2)
+        for axis, size in ((0, 2), (1, 6), (3, 4)):
+            at = np.array([axis], np.int32)
+            add(
+                "REDUCE_PROD",
+                [x4, at],
+                1.5**size * x4,
+                "ReducerOptions",
+                (1,),
+                name=f"{axis}",
+                keep_dims=axis < 2,
+                version=2,
+            )
+        for act in (1, 3):
+            window = dict(padding=act // 3, stride_w=1, stride_h=1, filter_width=2, filter_height=2)
+            window["fused_activation_function"] = act
+            add("AVERAGE_POOL_2D", [x4 * 8], x4, "Pool2DOptions", same=True, version=v, name=f"{act}", **window)
         add("L2_NORMALIZATION", [x2], x2, "L2NormOptions", out_q=Quant(np.float32(1 / 128), 0), version=2)
     return out
 
 
 ALL = [(d, s, i, c) for d in LIMITS for s in (0, 1) for i, c in enumerate(cases(d, s))]
-# kernels of LiteRT that approximate (tables of 256 or 512 entries, polynomials, integer roots), or meet halves often
-# (averages of few elements: away from zero there, to even here): often one step apart
+# kernels of LiteRT that approximate (tables of 256 or 512 entries, polynomials, integer roots): often one step apart
 ROUGH = {
-    "AVERAGE_POOL_2D",
     "LOGISTIC",
     "TANH",
     "SOFTMAX",
@@ -308,6 +325,10 @@ ROUGH = {
 }
 
 
+# whose roundings are LiteRT's own
+EXACT = {"AVERAGE_POOL_2D", "SQRT", "SQUARED_DIFFERENCE", "REDUCE_PROD"}
+
+
 @pytest.mark.parametrize(
     ("dtype", "seed", "number"), [a[:3] for a in ALL], ids=[f"{d}-{c.id}-{s}" for d, s, _, c in ALL]
 )
@@ -319,5 +340,7 @@ def test_agrees_with_litert(dtype: str, seed: int, number: int) -> None:
     assert (g.dtype, g.shape) == (w.dtype, w.shape)
     apart = np.abs(g.astype(np.int64) - w)
     assert apart.max(initial=0) <= 1, f"{apart.max()} steps apart"
+    if case.op in EXACT and dtype != "int16":
+        assert not apart.any()
     rough = case.op in ROUGH or dtype == "int16"  # 16-bit layers: multipliers of 16 bits there
     assert (apart == 0).mean() >= (0.5 if rough else 0.98), f"{(apart != 0).mean():.2%} differ"
