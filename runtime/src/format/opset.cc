@@ -2,14 +2,6 @@
 
 namespace dk {
 
-// All names, of ops and then of attrs, in the order of the lists below.
-constexpr char kOpNames[] =
-#define DK_OP(code, name, ...) #name "\0"
-#include "../schema/opset.inc"
-#define DK_ATTR(op, index, name, ...) #name "\0"
-#include "../schema/opset.inc"
-    ;
-
 namespace {
 
 enum : uint16_t {
@@ -51,13 +43,47 @@ constexpr OpInfo kRawOps[] = {
 #include "../schema/opset.inc"
 };
 
+constexpr const char* kRawNames[] = {
+#define DK_OP(opcode, name, ...) #name,
+#include "../schema/opset.inc"
+};
+
 constexpr int kOps = sizeof kRawOps / sizeof *kRawOps;
 constexpr int kAttrs = sizeof kRawAttrs / sizeof *kRawAttrs;
+
+constexpr int length(const char* a) {
+  int n = 0;
+  while (a[n]) ++n;
+  return n;
+}
+
+// The attr of the same name that comes first: many ops have a `kernel`, whose name is written once.
+constexpr int first_of(int attr) {
+  for (int i = 0; i < attr; ++i)
+    if (same(kRawAttrs[i].name, kRawAttrs[attr].name)) return i;
+  return attr;
+}
+
+constexpr int text_bytes() {
+  int n = 0;
+  for (const char* name : kRawNames) n += length(name) + 1;
+  for (int i = 0; i < kAttrs; ++i)
+    if (first_of(i) == i) n += length(kRawAttrs[i].name) + 1;
+  return n;
+}
 
 struct Table {
   OpInfo ops[kOps];
   AttrInfo attrs[kAttrs];
+  char names[text_bytes()];
 };
+
+constexpr uint16_t write(char* text, int* at, const char* name) {
+  const int start = *at;
+  for (; *name; ++name) text[(*at)++] = *name;
+  text[(*at)++] = 0;
+  return static_cast<uint16_t>(start);
+}
 
 // Joins the three lists: both are ordered by opcode in the file.
 constexpr Table join() {
@@ -65,22 +91,17 @@ constexpr Table join() {
   int a = 0, at = 0;
   for (int i = 0; i < kOps; ++i) {
     t.ops[i] = kRawOps[i];
-    t.ops[i].name_at = static_cast<uint16_t>(at);
-    while (kOpNames[at++]) {
-    }
+    t.ops[i].name_at = write(t.names, &at, kRawNames[i]);
     t.ops[i].first_attr = static_cast<uint16_t>(a);
     while (a < kAttrs && kRawAttrs[a].opcode == t.ops[i].opcode) {
+      const int first = first_of(a);
       t.attrs[a] = kRawAttrs[a].info;
+      t.attrs[a].name_at = first < a ? t.attrs[first].name_at : write(t.names, &at, kRawAttrs[a].name);
       for (const Choice& c : kChoices)
         if (c.opcode == kRawAttrs[a].opcode && same(c.attr, kRawAttrs[a].name)) ++t.attrs[a].choices;
       ++a;
     }
     t.ops[i].n_attrs = static_cast<uint8_t>(a - t.ops[i].first_attr);
-  }
-  for (AttrInfo& attr : t.attrs) {
-    attr.name_at = static_cast<uint16_t>(at);
-    while (kOpNames[at++]) {
-    }
   }
   return t;
 }
@@ -92,18 +113,20 @@ constexpr bool sound() {
   for (const OpInfo& op : kTable.ops) {
     if (op.n_attrs > kMaxAttrs || op.first_attr != a) return false;
     for (int i = 0; i < op.n_attrs; ++i)
-      if (kRawAttrs[a + i].index != i || !same(kOpNames + kTable.attrs[a + i].name_at, kRawAttrs[a + i].name))
+      if (kRawAttrs[a + i].index != i || !same(kTable.names + kTable.attrs[a + i].name_at, kRawAttrs[a + i].name))
         return false;
     a += op.n_attrs;
   }
   for (int i = 1; i < kOps; ++i)
     if (kTable.ops[i - 1].opcode >= kTable.ops[i].opcode) return false;
-  return a == kAttrs && sizeof kOpNames < 1 << 16;
+  return a == kAttrs && sizeof kTable.names < 1 << 16;
 }
 static_assert(sound(), "opset.inc: opcodes must rise, attrs must follow their op in index order");
 
 }  // namespace
 
+const char* AttrInfo::name() const { return kTable.names + name_at; }
+const char* OpInfo::name() const { return kTable.names + name_at; }
 const AttrInfo& OpInfo::attr(int i) const { return kTable.attrs[first_attr + i]; }
 
 const OpInfo* op_info(uint16_t opcode) {

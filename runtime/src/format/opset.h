@@ -17,7 +17,7 @@ struct AttrInfo {
   bool required;
   uint8_t choices;  // enums: values are 0 .. choices-1
 
-  const char* name() const { return kOpNames + name_at; }
+  const char* name() const;
 };
 
 struct OpInfo {
@@ -26,7 +26,7 @@ struct OpInfo {
   uint8_t required_in, fixed_in, variadic_in, fixed_out, variadic_out, flags;
   uint8_t n_attrs;
 
-  const char* name() const { return kOpNames + name_at; }
+  const char* name() const;
 
   bool view() const { return flags & 1; }
   bool effect() const { return flags & 4; }
