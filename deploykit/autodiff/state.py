@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ class _State(threading.local):
     def __init__(self) -> None:
         self.tapes: list[GradientTape] = []
         self.traces: list[Trace] = []
+        self.borrowing = False
 
 
 current = _State()
@@ -26,6 +29,17 @@ def count(step: int) -> None:
     global busy
     with _lock:
         busy += step
+
+
+@contextmanager
+def borrowing() -> Iterator[None]:
+    """Inside, a variable that is assigned an array nobody can write to (of a mapped file) keeps it instead of a copy: for
+    models that are only looked at."""
+    before, current.borrowing = current.borrowing, True
+    try:
+        yield
+    finally:
+        current.borrowing = before
 
 
 def trace() -> Trace | None:

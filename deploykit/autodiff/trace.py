@@ -116,7 +116,8 @@ class Trace:
             if self.outer is not None:
                 self.reads[variable] = self.outer.read(variable)
             elif self.frozen:
-                self.reads[variable] = Tensor(self.builder.constant(variable.buffer.copy(), variable.path))
+                data = variable.buffer.copy() if variable.buffer.flags.writeable else variable.buffer
+                self.reads[variable] = Tensor(self.builder.constant(data, variable.path))
             else:
                 (v,) = self.apply(_op("read_variable"), [], {"variable": self.name_of(variable)})
                 self.reads[variable] = Tensor(v)

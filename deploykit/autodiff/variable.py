@@ -101,6 +101,11 @@ class Variable(tensors.Operators):
 
     def assign(self, value: Any) -> Variable:
         """Set the value; returns the variable."""
+        if state.current.borrowing and isinstance(value, np.ndarray) and not value.flags.writeable:
+            if value.dtype == self.dtype and value.shape == self.shape and state.trace() is None:
+                self.keep_snapshot()
+                self.buffer = value
+                return self
         t = tensors.convert_to_tensor(value)
         if t.dtype != self.dtype:
             t = t.astype(self.dtype)

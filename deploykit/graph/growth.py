@@ -74,6 +74,27 @@ def member(z: zipfile.ZipFile, key: str, name: str) -> bytes:
         raise FormatError(f"{name}: '{key}' inside is damaged ({type(e).__name__}: {e}). Get the file again.") from None
 
 
+def mapped(z: zipfile.ZipFile, key: str, name: str) -> memoryview | bytes:
+    """A member's bytes, where it is stored as it is: the file itself, mapped, so that they take no memory of their own.
+    FormatError as for :func:`member`."""
+    import mmap
+    import zlib
+
+    info = z.getinfo(key)
+    if info.compress_type or info.flag_bits & 1 or not info.file_size or not z.filename:
+        return member(z, key, name)
+    with open(z.filename, "rb") as f:
+        f.seek(info.header_offset)
+        head, checksum, left = f.read(30), 0, info.file_size
+        start = info.header_offset + 30 + sum(int.from_bytes(head[at : at + 2], "little") for at in (26, 28))
+        f.seek(start)
+        while left and (part := f.read(min(left, 1 << 20))):  # read, not mapped: the pages need not stay
+            checksum, left = zlib.crc32(part, checksum), left - len(part)
+        if head[:4] != b"PK\3\4" or left or checksum != info.CRC:
+            raise FormatError(f"{name}: '{key}' inside is damaged (bad checksum). Get the file again.")
+        return memoryview(mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ))[start : start + info.file_size]
+
+
 # What Python raises on data that nobody foresaw.
 UNFORESEEN = (
     TypeError, ValueError, LookupError, AttributeError, ArithmeticError, AssertionError, RecursionError,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import io
 import json
+import mmap
 import os
 import struct
 import tempfile
@@ -23,9 +24,10 @@ from typing import Any
 import numpy as np
 
 from deploykit import dtypes
+from deploykit.autodiff import state
 from deploykit.autodiff.variable import Variable
 from deploykit.errors import DeploykitError, FormatError, InputError
-from deploykit.graph.growth import check_bytes, loading, member, open_zip, reading
+from deploykit.graph.growth import check_bytes, loading, mapped, member, open_zip, reading
 from deploykit.keras.layers.base import Layer
 from deploykit.keras.serialize import deserialize, serialize, snake_case
 
@@ -70,7 +72,9 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str] |
     return struct.pack("<Q", len(text)) + text + b"".join(parts)
 
 
-def parse_safetensors(data: bytes, name: str = "safetensors") -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def parse_safetensors(
+    data: bytes | memoryview, name: str = "safetensors"
+) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """(arrays, metadata) of safetensors bytes; FormatError for anything out of bounds."""
     if len(data) < 8:
         raise FormatError(f"{name}: too short for a safetensors file ({len(data)} bytes).")
@@ -78,7 +82,7 @@ def parse_safetensors(data: bytes, name: str = "safetensors") -> tuple[dict[str,
     if n > min(len(data) - 8, _LIMIT):
         raise FormatError(f"{name}: not a safetensors file: a header of {n} bytes in a file of {len(data)}.")
     try:
-        header = json.loads(data[8 : 8 + n])
+        header = json.loads(bytes(data[8 : 8 + n]))
     except (ValueError, RecursionError):
         raise FormatError(f"{name}: the header is not JSON.") from None
     if not isinstance(header, dict):
@@ -234,17 +238,46 @@ def _h5_bytes(tensors: dict[str, np.ndarray]) -> bytes:
     return buffer.getvalue()
 
 
+class _Window(io.RawIOBase):
+    """Bytes as a file, without a copy of them."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.at = data, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, to: int, whence: int = 0) -> int:
+        self.at = to + (0, self.at, len(self.data))[whence]
+        return self.at
+
+    def readinto(self, into: Any) -> int:
+        part = self.data[self.at : self.at + len(into)]
+        into[: len(part)] = part
+        self.at += len(part)
+        return len(part)
+
+
 def _h5_tensors(source: Any) -> dict[str, np.ndarray]:
+    """Arrays by name of an HDF5 file: a path, or its bytes.  Those that lie in it as they are, are views of the (mapped)
+    file, which nobody can write to."""
     h5py = _h5()
     out: dict[str, np.ndarray] = {}
+    if isinstance(source, (str, os.PathLike)):
+        name, size = os.fspath(source), os.path.getsize(source)
+        with open(source, "rb") as file:
+            raw = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b"")
+    else:
+        name, raw = "weights", memoryview(source)
+        size = len(raw)
     try:
-        f = h5py.File(source, "r")
+        f = h5py.File(source if name != "weights" else _Window(raw), "r")
     except OSError as e:
-        raise FormatError(
-            f"{source if isinstance(source, (str, os.PathLike)) else 'weights'}: not an HDF5 file ({e})."
-        ) from None
-    name = os.fspath(source) if isinstance(source, (str, os.PathLike)) else "weights"
-    size = os.path.getsize(source) if isinstance(source, (str, os.PathLike)) else source.getbuffer().nbytes
+        raise FormatError(f"{name}: not an HDF5 file ({e}).") from None
+    plain = raw[:8] == b"\x89HDF\r\n\x1a\n"  # else places count from a signature further back
     taken = 0
 
     def read(key: str, d: Any) -> None:
@@ -255,9 +288,14 @@ def _h5_tensors(source: Any) -> dict[str, np.ndarray]:
             raise FormatError(f"{name}: weight '{key}' lies in another file. Refused; save the model whole.")
         if d.dtype.kind not in "biuf":
             return  # text, references: no weights
-        taken += d.size * d.dtype.itemsize
+        size_here = d.size * d.dtype.itemsize
+        taken += size_here
         check_bytes(f"{name}: weight '{key}'", taken, size)
-        out[key] = np.asarray(d)
+        at = d.id.get_offset() if plain and d.chunks is None else None
+        if at is None or not size_here or at + size_here > size or not d.dtype.isnative:
+            out[key] = np.asarray(d)
+            return
+        out[key] = np.frombuffer(raw, d.dtype, d.size, at).reshape(d.shape)
 
     with f:
         try:
@@ -336,9 +374,9 @@ def _load_model(path: Path, custom_objects: dict[str, Any] | None, compile: bool
         if compile and compiled:
             model.compile_from_config(compiled)
         if "model.weights.h5" in names:
-            tensors = _h5_tensors(io.BytesIO(member(z, "model.weights.h5", str(path))))
+            tensors = _h5_tensors(mapped(z, "model.weights.h5", str(path)))
         elif "weights.safetensors" in names:
-            tensors, _ = parse_safetensors(member(z, "weights.safetensors", str(path)), str(path))
+            tensors, _ = parse_safetensors(mapped(z, "weights.safetensors", str(path)), str(path))
         else:
             raise FormatError(f"{path}: there are no weights inside.")
         _scatter(model, tensors, str(path))
@@ -394,8 +432,8 @@ def _load_weights(model: Any, path: str, skip_mismatch: bool) -> None:
     elif path.endswith((".keras", ".dkt")):
         with open_zip(path, path, os.path.getsize(path)) as z:
             h5 = "model.weights.h5" in z.namelist()
-            data = member(z, "model.weights.h5" if h5 else "weights.safetensors", path)
-        tensors = _h5_tensors(io.BytesIO(data)) if h5 else parse_safetensors(data, path)[0]
+            data = mapped(z, "model.weights.h5" if h5 else "weights.safetensors", path)
+        tensors = _h5_tensors(data) if h5 else parse_safetensors(data, path)[0]
     else:
         tensors = _h5_tensors(path)
     _scatter(model, tensors, path, skip_mismatch, optimizer=False)
@@ -413,4 +451,5 @@ def import_keras(source: Any, input_shapes: dict[str, list[int | str]] | None = 
     if not isinstance(source, (str, os.PathLike)):
         return source.to_graph()
     with reading(source):
-        return load_model(source, compile=False).to_graph()
+        with state.borrowing():
+            return load_model(source, compile=False).to_graph()

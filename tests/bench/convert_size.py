@@ -1,7 +1,8 @@
 """What converting large files takes: seconds and peak memory, each in a process of its own.
 
     python -m tests.bench.convert_size [--large]      100 MB of weights inside; --large: 2.3 GB as external data too
-    python -m tests.bench.convert_size --sources      100 MB in each of the other formats; needs Keras and torch
+    python -m tests.bench.convert_size --sources      100 MB in each of the other formats; needs Keras and torch.  For .pt2
+                                                      also what PyTorch alone takes to be imported and to load it
 
 A chain of products, and ResNet-50 with its batch norms still apart, so that every weight is computed anew.  Peak is the
 resident memory of the process, Python itself and mapped pages of the file included; private is what no file stands behind,
@@ -64,6 +65,17 @@ def convert(source: str, result: str, verify: bool) -> None:
     print(f"{size:.0f} MB {how}: {took}, peak {peak:.0f} MB, private {private:.0f} MB at the end", flush=True)
 
 
+def torch_alone(source: str) -> None:
+    """What is spent before we see a program: PyTorch imported, the file loaded and taken apart by it."""
+    start, cpu = time.perf_counter(), time.process_time()
+    import torch
+
+    torch.export.load(source).run_decompositions(torch.export.default_decompositions())
+    status = dict(x.split(":", 1) for x in Path("/proc/self/status").read_text().splitlines())
+    took = f"{time.perf_counter() - start:.2f} s ({time.process_time() - cpu:.2f} of the CPU)"
+    print(f"PyTorch alone: {took}, peak {int(status['VmHWM'].split()[0]) / 1024:.0f} MB", flush=True)
+
+
 def run(source: Path, result: Path, *how: str) -> str:
     """:func:`convert` in a process of its own; the line that it prints."""
     command = child.command("tests.bench.convert_size", *how, source, result)
@@ -94,15 +106,19 @@ if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     p.add_argument("--large", action="store_true")
     p.add_argument("--sources", action="store_true")
+    p.add_argument("--torch", action="store_true", help=argparse.SUPPRESS)
     p.add_argument("--verify", action="store_true", help="only with run-time checks (default: both)")
     p.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     a = p.parse_args()
-    if a.paths:
+    if a.torch:
+        torch_alone(a.paths[0])
+    elif a.paths:
         convert(a.paths[0], a.paths[1], a.verify)
     elif a.sources:
         with tempfile.TemporaryDirectory() as folder:
             for source in others(Path(folder)):
                 print(source.suffix, run(source, Path(folder) / "m.dk"), sep=": ", flush=True)
+            print(source.suffix, run(source, Path(folder) / "m.dk", "--torch"), sep=": ", flush=True)
     else:
         from tests.support import zoo
 
