@@ -1,4 +1,5 @@
-"""What converting costs: 98 MB of weights, each computed anew, and 100 MB of a Keras file, in under 2 s of the CPU and 1.5 times their size in memory."""
+"""What converting costs: 98 MB of weights, each computed anew, or 100 MB of a Keras file: under 2 s of the CPU, under 1.5 times
+their size in memory."""
 
 from __future__ import annotations
 
