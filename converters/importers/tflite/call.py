@@ -66,6 +66,7 @@ class Call(Emitter):
         self.op_type = op
         self.version = version
         self.name = name
+        self.replaced: dict[int, Item] = {}  # inputs that stand for others
         self.inputs: list[int] = [] if proto.inputs is None else [int(i) for i in proto.inputs]
         self.outputs: list[int] = [] if proto.outputs is None else [int(i) for i in proto.outputs]
 
@@ -77,6 +78,8 @@ class Call(Emitter):
 
     def item(self, i: int) -> Item:
         """Input ``i`` as it is, None when absent."""
+        if i in self.replaced:
+            return self.replaced[i]
         return None if i >= self.n or self.inputs[i] < 0 else self.scope.lookup(self.inputs[i])
 
     def raw(self, i: int = 0) -> Value:

@@ -158,9 +158,10 @@ def unique(c: Call) -> list[Value]:
 def non_max_suppression(c: Call) -> list[Value]:
     """Indices of the boxes kept, padded with zeros to the largest number, (V5: their scores,) and how many they are."""
     boxes, scores, most = c.x(0), c.x(1), c.i64_of(2)
-    if c.op_type.endswith("5") and float(c.static(5, "the sigma of soft NMS").reshape(-1)[0]) > 0:
-        raise c.unsupported("soft suppression (sigma above 0)")
+    sigma = float(c.static(5, "the sigma of soft NMS").reshape(-1)[0]) if c.op_type.endswith("5") else 0.0
     iou, low = (v if c.rank(v) == 0 else c.reshape(v) for v in (c.x(3), c.x(4)))
+    if sigma > 0:
+        return soft_suppression(c, boxes, scores, c.reshape(most), iou, low, sigma)
     most1 = c.reshape(most, 1)
     kept = c.op(
         "non_max_suppression",
@@ -179,6 +180,49 @@ def non_max_suppression(c: Call) -> list[Value]:
         chosen = c.op("gather", scores, at, axis=0)
         out.append(c.op("reshape", c.op("pad", chosen, pads), most1))
     return [*out, c.reshape(count)]
+
+
+def soft_suppression(
+    c: Call, boxes: Value, scores: Value, most: Value, iou: Value, low: Value, sigma: float
+) -> list[Value]:
+    """Boxes kept, scores and count: round by round the best box, whose overlap lowers the scores of the others (Bodla et
+    al., Soft-NMS, ICCV 2017), to nothing from ``iou`` on."""
+    a, b = (c.op("slice", boxes, c.i64(k), c.i64(k + 2), c.i64(1)) for k in (0, 2))
+    top, bottom = c.op("minimum", a, b), c.op("maximum", a, b)
+    area = c.op("reduce_prod", c.op("sub", bottom, top), c.i64(1), keepdims=False)
+    none = c.const(np.float32(-np.inf))
+    alive = c.op("where", c.op("greater", scores, low), scores, none)
+    body = c.inside("round")
+    body.graph.inputs = [
+        Value(body.builder.unique("number"), dtypes.int64, ()),
+        Value(body.builder.unique("going"), dtypes.bool_, ()),
+        Value(body.builder.unique("scores"), dtypes.float32, alive.shape),
+    ]
+    inner = Call(c.importer, body, c.scope, c.proto, c.op_type, c.version, c.name)
+    op, now = inner.op, body.graph.inputs[2]
+    top, bottom, area, iou, low = (body.capture(v) for v in (top, bottom, area, iou, low))
+    best = op("arg_max", now, axis=0, keepdims=True)
+    score = op("gather", now, best, axis=0)
+    first, last, size = (op("gather", v, best, axis=0) for v in (top, bottom, area))
+    sides = op("maximum", op("sub", op("minimum", bottom, last), op("maximum", top, first)), np.float32(0))
+    common = op("reduce_prod", sides, inner.i64(1), keepdims=False)
+    whole = op("sub", op("add", area, size), common)
+    real = op("greater", op("minimum", area, size), np.float32(0))
+    overlap = op("where", real, op("div", common, whole), np.float32(0))
+    softer = op("mul", now, op("exp", op("mul", op("square", overlap), np.float32(-0.5 / sigma))))
+    itself = op("equal", op("range", np.int64(0), op("reshape", op("shape_of", now), inner.i64()), np.int64(1)), best)
+    gone = op("logical_or", op("logical_or", op("greater_equal", overlap, iou), itself), op("less_equal", softer, low))
+    following = op("where", gone, np.float32(-np.inf), softer)
+    found = op("greater", score, np.float32(-np.inf))
+    flat = [op("squeeze", v, inner.i64(0)) for v in (op("cast", best, dtype="int32"), score, found)]
+    captured = body.captured()
+    body.graph.inputs += [i for _, i in captured]
+    body.graph.outputs = [op("identity", body.graph.inputs[1]), following, *flat]
+    body.graph.variables = []
+    outer = [o for o, _ in captured]
+    _, at, kept, there = c.op("loop", most, None, alive, *outer, outputs=4, body=body.graph, carried=1)
+    at, kept = c.op("where", there, at, np.int32(0)), c.op("where", there, kept, np.float32(0))
+    return [at, kept, c.op("reduce_sum", c.cast(there, "int32"), c.i64(0), keepdims=False)]
 
 
 # ---- random numbers: of the right kind, not the same as another runtime's

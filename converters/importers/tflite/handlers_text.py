@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 
 from deploykit.converters.importers.tflite.call import MISSING, Call, Item, Table, handles
-from deploykit.converters.ir.text import Text, any_of, concat, find, length, padded, to_left
+from deploykit.converters.ir.text import Text, any_of, concat, equal, find, length, padded, to_left
 from deploykit.dtypes import int32, uint8
 from deploykit.errors import FormatError
 from deploykit.graph import Value
@@ -13,6 +16,28 @@ from deploykit.strings import encode
 
 _SPACES = np.frombuffer(b" \t\n\v\f\r", np.uint8).astype(np.int32)  # those of C
 _MOST = 10_000  # forms of n-grams that begin with one word
+
+
+# ---- ops that take numbers too
+MOVING = frozenset("RESHAPE EXPAND_DIMS SQUEEZE GATHER GATHER_ND SLICE STRIDED_SLICE TILE".split())
+
+
+def moved(c: Call, handler: Callable[[Call], Any]) -> Any:
+    """An op that only moves elements, on strings: it moves their numbers, and rows are fetched by these."""
+    codes = c.text(0)
+    rank = c.rank(codes)
+    shape = c.dims(codes, 0, rank - 1)
+    rows = c.op("reshape", codes, c.op("concat", c.i64(-1), length(c, codes), axis=0), allow_zero=False)
+    count = c.op("reduce_prod", shape, c.i64(0), keepdims=False)
+    numbers = c.op("range", c.const(np.int64(0)), count, c.const(np.int64(1)))
+    c.replaced[0] = c.op("reshape", numbers, shape, allow_zero=True)
+    return Text(c.op("gather", rows, handler(c), axis=0))
+
+
+def compared(c: Call) -> Value:
+    """EQUAL and NOT_EQUAL of strings."""
+    y = equal(c, c.text(0), c.text(1))
+    return y if c.op_type == "EQUAL" else c.op("logical_not", y)
 
 
 # ---- tables: constants while importing, by their number

@@ -315,7 +315,12 @@ class Importer:
         items = [call.item(i) for i in range(call.n)]
         if handler is None or any(i is MISSING for i in items):
             return None
-        got = handler(call)
+        if items and isinstance(items[0], Text) and call.op_type in handlers_text.MOVING:
+            got = handlers_text.moved(call, handler)
+        elif items and isinstance(items[0], Text) and call.op_type in ("EQUAL", "NOT_EQUAL"):
+            got = handlers_text.compared(call)
+        else:
+            got = handler(call)
         many = list(got) if isinstance(got, (list, tuple)) else [got]
         return [self._fit(call, i, v) for i, v in enumerate(many)]
 

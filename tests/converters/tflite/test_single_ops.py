@@ -336,6 +336,19 @@ def cases(seed: int) -> list[Case]:
         (2, 3, 4, 5),
         outputs=("int32", "float32", "int32"),
     )
+    many = np.concatenate([r.random((40, 2)), r.random((40, 2)) * 1.2], 1).astype(np.float32)
+    for sigma, most, above in ((0.5, 12, 0.3), (0.1, 40, 0.05), (2.0, 50, 0.9)):
+        soft = [
+            many,
+            r.random(40).astype(np.float32),
+            np.int32(most),
+            np.float32(0.8),
+            np.float32(above),
+            np.float32(sigma),
+        ]
+        kinds = ("int32", "float32", "int32")
+        name = f"soft{sigma}"
+        add("NON_MAX_SUPPRESSION_V5", soft, "NonMaxSuppressionV5Options", (2, 3, 4, 5), outputs=kinds, name=name)
     # images, casts
     for kind in ("BILINEAR", "NEAREST_NEIGHBOR"):
         name = kind.title().replace("_", "")

@@ -150,6 +150,37 @@ def test_numbers_that_lie_are_refused(at: int, number: int) -> None:
         import_tflite(table_model(WORDS, np.arange(6), [2], -1, raw=bytes(raw)))
 
 
+# ---- ops that take numbers too
+GRID = np.array([["a", "wörld", ""], ["b", "longer word", "x y"]], object)
+
+
+@pytest.mark.parametrize(
+    "op, kind, fields, more, shape",
+    [
+        ("RESHAPE", "ReshapeOptions", dict(new_shape=[3, 2]), [np.int32([3, 2])], [3, 2]),
+        ("EXPAND_DIMS", "ExpandDimsOptions", {}, [np.int32(1)], [2, 1, 3]),
+        ("GATHER", "GatherOptions", dict(axis=0), [np.int32([1, 0, 1])], [3, 3]),
+        ("SLICE", "SliceOptions", {}, [np.int32([0, 1]), np.int32([2, 2])], [2, 2]),
+        ("STRIDED_SLICE", "StridedSliceOptions", {}, [np.int32(v) for v in ([1, 0], [2, 3], [1, 2])], [1, 2]),
+        ("TILE", "TileOptions", {}, [np.int32([2, 1])], [4, 3]),
+    ],
+)
+def test_strings_are_moved(op: str, kind: str, fields: Any, more: list[Any], shape: list[int]) -> None:
+    given = GRID.ravel() if op == "GATHER" else GRID  # LiteRT: of one dim
+    tensors: list[Tensor] = [("x", "string", list(given.shape), None)]
+    tensors += [(f"c{i}", "int32", list(a.shape), a) for i, a in enumerate(more)]
+    tensors += [("y", "string", shape, None)]
+    ins, out = [*range(len(more) + 1)], len(more) + 1
+    agree(file(([(op, ins, [out], kind, fields)], tensors, [0], [out])), {"x": given})
+
+
+@pytest.mark.parametrize("op", ["EQUAL", "NOT_EQUAL"])
+def test_strings_are_compared(op: str) -> None:
+    tensors: list[Tensor] = [(n, "string", [2, 3], None) for n in "ab"]
+    data = file(([(op, [0, 1], [2], "", {})], [*tensors, ("y", "bool", [2, 3], None)], [0, 1], [2]))
+    agree(data, {"a": GRID, "b": np.array([["a", "World", ""], ["", "longer", "x y"]], object)})
+
+
 # ---- n-grams
 SENTENCES = [
     "the quick brown fox jumps",
