@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
-from deploykit.errors import InputError
+from deploykit.errors import DeploykitError, InputError
 
 _WANTED = "it must return an exported program, (module, example_inputs), the same with dynamic_shapes, or a Keras model"
 
@@ -32,12 +33,13 @@ def make(src: str | os.PathLike[str]) -> Any:
 
 
 def load_function(src: str | os.PathLike[str], *, call: bool = False) -> Any:
-    """FUNCTION of FILE.py:FUNCTION; with ``call``, what it returns.  Raises InputError when there is none."""
+    """FUNCTION of FILE.py:FUNCTION; with ``call``, what it returns.  Raises InputError when there
+    is none, and with what the file or the function raises, and in which line."""
     file, _, name = os.fspath(src).rpartition(":")
     path = Path(file)
     if not path.is_file():
         raise InputError(f"{path}: no such file.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(path.stem, path.resolve())
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.resolve().parent))  # the file's own imports
@@ -48,6 +50,13 @@ def load_function(src: str | os.PathLike[str], *, call: bool = False) -> Any:
             known = ", ".join(k for k, v in vars(module).items() if callable(v) and not k.startswith("_"))
             raise InputError(f"{path}: there is no function '{name}'. It has: {known or 'none'}.")
         return function() if call else function
+    except DeploykitError:
+        raise
+    except Exception as e:
+        here = [f.lineno for f in traceback.extract_tb(e.__traceback__) if Path(f.filename) == path.resolve()]
+        where = f" (line {here[-1]})" if here else ""
+        said = f"{path}: {type(e).__name__}: {e}{where}."
+        raise InputError(said + (f" {name}() has to run without arguments." if isinstance(e, TypeError) else "")) from e
     finally:
         sys.path.pop(0)
 
