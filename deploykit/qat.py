@@ -129,7 +129,7 @@ class QuantizationAware(keras.Model):
         super().__init__(name="quantization_aware")
         self._made, self.momentum = made, momentum
         graph: Graph = made.floats
-        choices = q.Choices("int8", keep_float=made.keep, observer=made.options["observer"])
+        choices = q.Choices("int8", keep_float=made.keep, observer=made.options["observer"], ends=True)
         groups = q.calibrate_values(graph, choices)
         self._quantized = {id(n) for n in q.weighted_products(graph, choices)}
         self._weights_of: dict[Value, Any] = {}
@@ -226,7 +226,7 @@ class QuantizationAware(keras.Model):
         self.float_graph()
         for v, (low, high) in self._ranges.items():
             self._made.ranges[v.name] = (float(low.numpy()), float(high.numpy()))
-        self._made.options["portable"] = portable
+        self._made.options |= {"portable": portable, "ends": True}
         graph, _ = self._made.apply()
         return graph
 

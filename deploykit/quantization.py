@@ -137,7 +137,7 @@ def quantize(
     keep_float = tuple(keep_float)
     ready = prepare(graph, scheme, calibration, keep_float, read_file)
     prepared, first, data, notes = ready.graph, ready.first, ready.data, ready.notes
-    options = {"observer": observer, "block_size": block_size, "portable": portable}
+    options = {"observer": observer, "block_size": block_size, "portable": portable, "ends": io_dtype != "float32"}
     info: dict[str, Any] = {"scheme": scheme}
     if repairs is None:
         repairs, info["tried"] = _best_repairs(prepared, scheme, options, first)

@@ -59,10 +59,16 @@ class Choices:
     block_size: int = 32
     repairs: tuple[str, ...] = ()
     portable: bool = False  # for other engines: round also where ours adds before it rounds
+    ends: bool = False  # integers up to the outputs, also where only floats are read
     moments: dict[Value, repair.Moments] = field(default_factory=dict)  # of inputs of products, for the repairs
     reads: dict[Node, Value] = field(default_factory=dict)  # first inputs before quantize nodes came in between
     counts: Counter[str] = field(default_factory=Counter)
     notes: list[str] = field(default_factory=list)
+
+    @property
+    def loose(self) -> bool:
+        """Whether what only floats read stays unrounded."""
+        return self.scheme == "int8" and not (self.ends or self.portable)
 
     def keeps(self, n: Node) -> bool:
         """Whether a node was asked to stay float, by its name, an output's name, or its op."""
@@ -98,6 +104,13 @@ def _wanted(graph: Graph, choices: Choices) -> set[Node]:
         if n.op in PRODUCTS and not _weight_ok(n):
             continue
         out.add(n)
+    if choices.loose:
+        readers = graph.consumers()
+        for n in reversed(
+            graph.nodes
+        ):  # what no product uses need not be rounded: softmax at the end, transformers' sums
+            if n in out and n.op not in PRODUCTS and not any(u in out for u in readers.get(n.output, ())):
+                out.discard(n)
     return out
 
 
@@ -105,7 +118,8 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
     """activation -> representative of the group that shares its range; only activations that become integers.
 
     An output of a product or sum that only a clamp reads is left out: it never exists in the integer form.  So is that of
-    a product that only a sum reads: our engine adds the other tensor before it rounds.
+    a product that only a sum reads: our engine adds the other tensor before it rounds, and what only float ops or people
+    read is never rounded.
     """
     wanted = _wanted(graph, choices)
     wide = choices.scheme == "int16x8"
@@ -140,6 +154,8 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
             and users[0] in wanted
         ):
             group.pop(y, None)
+        if n.op in PRODUCTS and choices.loose and not any(u in wanted for u in users):
+            group.pop(y, None)
     sums: set[Node] = set()  # one of a sum's two operands stays unrounded
     for n in graph.nodes if not choices.portable else ():  # our engine adds before it rounds
         y = n.outputs[0] if n.outputs else None
@@ -160,7 +176,7 @@ def calibrate_values(graph: Graph, choices: Choices) -> dict[Value, Value]:
 
 def observed_values(graph: Graph) -> list[Value]:
     """All activations that become integers under some choice of nodes."""
-    wanted = _wanted(graph, Choices("int8"))
+    wanted = _wanted(graph, Choices("int8", ends=True))
     values = (v for n in graph.nodes if n in wanted for v in (*n.inputs, *n.outputs))
     return list(dict.fromkeys(v for v in values if v is not None and _is_activation(v)))
 
