@@ -193,6 +193,13 @@ class Emitter:
         self.rank(v)
         return v.shape  # type: ignore[return-value]
 
+    def dims_of(self, v: Value, rank: int, what: str) -> tuple:
+        """Shape of a value that must have this rank; FormatError otherwise."""
+        shape = self.shape(v)
+        if len(shape) != rank:
+            raise FormatError(f"{what} has rank {len(shape)}; expected {rank}")
+        return shape
+
     def axis(self, value: int, rank: int) -> int:
         """A non-negative axis; raises FormatError when out of range."""
         if not -rank <= value < rank:
@@ -228,6 +235,7 @@ class Emitter:
             return x
         if x.is_constant:
             assert x.data is not None
+            self.dims_of(x, len(p), f"'{x.name}'")
             return self.body.constant(x.data.transpose(p), x.name)
         return self.op("transpose", x, perm=p)
 

@@ -17,6 +17,8 @@ END = 2**31 - 1  # behind the last element of any dim
 
 def add_n(c: Emitter, xs: list[Value]) -> Value:
     """The sum of one or more tensors."""
+    if not xs:
+        raise FormatError("it has no inputs; expected at least one")
     y = xs[0]
     for x in xs[1:]:
         y = c.op("add", y, x)
@@ -108,7 +110,7 @@ def strided_slice(
 def entries(c: Emitter, v: Value) -> list[Any]:
     """The entries of an int64 vector: ints where known while importing, else vectors of one."""
     known = c.sizes(v)
-    (count,) = c.shape(v)
+    (count,) = c.dims_of(v, 1, f"'{v.name}', a list of indices,")
     if not isinstance(count, int):
         raise UnsupportedError(f"'{v.name}', a list of indices, is of unknown length")
     if count > 64:  # a length that a file only claims would keep us busy
@@ -149,6 +151,8 @@ def _next_one(c: Emitter, first: Any) -> Any:
 
 def symmetric_pad(c: Emitter, x: Value, pads: np.ndarray) -> Value:
     """The border mirrored with its edge repeated; pads [n, 2]."""
+    if len(pads) != c.rank(x):
+        raise FormatError(f"{len(pads)} pairs of padding; expected {c.rank(x)}")
     for axis, (before, after) in enumerate(pads.tolist()):
         size = c.shape(x)[axis]
         if isinstance(size, int) and max(before, after) > size:
@@ -179,9 +183,18 @@ def _sizes_of(c: Emitter, dims: list[DimLike], x: Value, divide: dict[int, int])
     return out
 
 
+def _check_blocks(block: list[int], margins: np.ndarray, rank: int) -> None:
+    if not len(block) == len(margins) < rank or min(block, default=1) < 1:
+        raise FormatError(
+            f"blocks {block} with {len(margins)} pairs of margins for rank {rank}; expected one pair for each block of 1 or "
+            "more, and fewer blocks than dims"
+        )
+
+
 def space_to_batch(c: Emitter, x: Value, block: list[int], pads: np.ndarray, zero: Value | None = None) -> Value:
     """Pad (with ``zero``), then move blocks of each spatial dim to the front of the batch."""
     rank, m = c.rank(x), len(block)
+    _check_blocks(block, pads, rank)
     if pads.any():
         full = np.zeros((rank, 2), np.int64)
         full[1 : 1 + m] = pads
@@ -204,6 +217,7 @@ def space_to_batch(c: Emitter, x: Value, block: list[int], pads: np.ndarray, zer
 def batch_to_space(c: Emitter, x: Value, block: list[int], crops: np.ndarray) -> Value:
     """The inverse: blocks come back from the front of the batch, then the margins are cut off."""
     rank, m, area = c.rank(x), len(block), int(np.prod(block))
+    _check_blocks(block, crops, rank)
     each = _sizes_of(c, list(c.shape(x)), x, {})
     batch = each[0] // area if isinstance(each[0], int) else -1
     y = c.op("reshape", x, vector(c, [*block, batch, *each[1:]]))

@@ -87,6 +87,10 @@ class _Upgrade:
         if not isinstance(config, dict):
             raise FormatError(f"{self.where}: layer of class '{cls}' has no config.")
         name = str(d.get("name") or config.get("name") or cls)
+        if not isinstance(config.get("name", ""), str) or not isinstance(
+            config.get("batch_input_shape", []), (list, type(None))
+        ):
+            raise FormatError(f"{self.where}: layer '{name}': its name is no text, or its batch_input_shape no list.")
         if not self.old and not {"trainable", "layers"} & set(config) and cls != "InputLayer":
             # an operation of keras.ops, which alone has nothing to train (Keras itself cannot read it back from .h5)
             return {"class_name": cls, "module": "keras.ops", "config": config}
@@ -124,6 +128,8 @@ class _Upgrade:
         if not isinstance(inner, list):
             raise FormatError(f"{self.where}: the layers of '{name}' are no list.")
         layers = [self.layer(x, depth + 1) for x in inner]
+        if not all(isinstance(x.get("inbound_nodes", []), (list, type(None))) for x in inner):
+            raise FormatError(f"{self.where}: the inbound_nodes of a layer of '{name}' are no list.")
         new: dict[str, Any] = {"name": name, "layers": layers}
         if cls == "Sequential":
             first = _first_shape(inner)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deploykit.errors import InputError
+from deploykit.errors import FormatError, InputError
 
 _CUSTOM: dict[str, Any] = {}  # "package>name" or name -> class or function
 _KNOWN: dict[str, type] = {}  # class name, also as "layers.Identity" -> our class
@@ -58,11 +58,46 @@ class Configurable:
     def from_config(cls, config: dict[str, Any]) -> Any:
         """An equal object.  Arguments that we do not know and that ask for nothing (None, False) are passed
         over: newer files."""
-        parameters = inspect.signature(cls.__init__).parameters
+        if not isinstance(config, dict):
+            raise FormatError(f"{cls.__name__}: its config is {str(config)[:60]}; expected an object.")
+        parameters = _signature(cls.__init__).parameters
         known = (
             set(parameters) | _BASE if any(p.kind is p.VAR_KEYWORD for p in parameters.values()) else set(parameters)
         )
-        return cls(**{k: deserialize(v) for k, v in config.items() if k in known or v not in (None, False)})
+        given = {k: deserialize(v) for k, v in config.items() if k in known or v not in (None, False)}
+        for k, p in parameters.items():
+            if k in given:
+                _check_kind(f"{cls.__name__}: '{k}'", str(p.annotation), given[k], p.default)
+            elif p.default is p.empty and k != "self" and p.kind is p.POSITIONAL_OR_KEYWORD:
+                raise FormatError(
+                    f"{cls.__name__}: its config lacks '{k}'; it has {', '.join(map(str, given)) or 'nothing'}."
+                )
+        for k in ("name", "dtype"):
+            if k in given and k not in parameters:
+                _check_kind(f"{cls.__name__}: '{k}'", "str", given[k], None)
+        return cls(**given)
+
+
+_KINDS: dict[str, Any] = {
+    "int": int,
+    "bool": (bool, int, type(None)),
+    "float": (int, float),
+    "str": str,
+    "None": type(None),
+}
+
+
+def _check_kind(what: str, annotation: str, v: Any, default: Any) -> None:
+    """FormatError unless v is what a parameter of plain numbers, words and truth values is declared as."""
+    kinds = annotation.split(" | ")
+    if (
+        not set(kinds) <= set(_KINDS)
+        or v is default
+        or not isinstance(v, (bool, int, float, str, list, dict, type(None)))
+    ):
+        return
+    if isinstance(v, bool) and "bool" not in kinds or not any(isinstance(v, _KINDS[k]) for k in kinds):
+        raise FormatError(f"{what} is {str(v)[:60]!r}; expected {annotation}.")
 
 
 def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[Any], Any]:
@@ -157,7 +192,11 @@ def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
         return x
     if "class_name" not in x or "config" not in x:
         return {k: deserialize(v, custom_objects) for k, v in x.items()}
-    name, config = x["class_name"], x["config"]
+    name: str = x["class_name"]
+    config: Any = x["config"]
+    whole = isinstance(config, str if name == "function" else dict)
+    if not isinstance(name, str) or not whole:
+        raise FormatError(f"a saved object is damaged: class {str(name)[:60]!r} with the config {str(config)[:60]!r}.")
     if name == "__numpy__":
         return np.array(config["value"], config["dtype"])
     if name == "__tuple__":
@@ -169,13 +208,13 @@ def deserialize(x: Any, custom_objects: dict[str, Any] | None = None) -> Any:
     if name == "DTypePolicy":
         return config["name"]
     if name == "function":
-        return (custom_objects or {}).get(config, _CUSTOM.get(x.get("registered_name") or "", config))
+        return (custom_objects or {}).get(config, _CUSTOM.get(str(x.get("registered_name")), config))
     if str(x.get("module", "")).startswith(("keras.src.ops", "keras.ops")):
         options = {k: deserialize(v, custom_objects) for k, v in config.items() if k != "name"}
         return _ours("KerasOp")(name, x["module"], options, config.get("name"))  # type: ignore[misc]
     cls: Any = (
         (custom_objects or {}).get(name)
-        or _CUSTOM.get(x.get("registered_name") or "")
+        or _CUSTOM.get(str(x.get("registered_name")))
         or _ours(name, str(x.get("module", "")))
     )
     if cls is None:
@@ -208,6 +247,8 @@ def lookup(kind: str, table: dict[str, Any], x: Any, *, make: bool = True) -> An
                 f"unknown {kind} {x!r}.{hint} Known: {', '.join(sorted(k for k in table if k.islower()))}."
             )
         x = found
+    if isinstance(x, (bool, int, float, list, dict)):
+        raise InputError(f"{kind}: got {str(x)[:60]}, expected a name, a config, an object or a function.")
     return x() if make and isinstance(x, type) else x
 
 

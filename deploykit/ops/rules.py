@@ -65,6 +65,9 @@ def show(shape: Shape | None) -> str:
 
 
 # ---- dims
+_LONGEST = 4096  # entries of shapes, axes, repeats, sizes of pieces
+
+
 def product(dims: Iterable[DimLike]) -> DimLike:
     """Product of dims (1 over nothing)."""
     total: DimLike = 1
@@ -206,15 +209,18 @@ def scalar_of(spec: Spec | None, what: str = "input") -> DimLike | None:
 
 
 def length_of(spec: Spec | None) -> int | None:
-    """Number of elements of a shape-like vector where known."""
+    """Number of elements of a shape-like vector where known; one dim is made for each, so a length that a file only
+    claims is refused."""
     if spec is None:
         return None
-    if spec.value is not None:
-        return int(np.asarray(spec.value).size)
-    if spec.shape is not None:
+    size: object = np.asarray(spec.value).size if spec.value is not None else None
+    if size is None and spec.shape is not None:
         size = product(spec.shape)
-        return size if isinstance(size, int) else None
-    return None
+    if not isinstance(size, int):
+        return None
+    if size > _LONGEST:
+        raise error("length of a list of sizes or places", size, f"at most {_LONGEST}")
+    return size
 
 
 # ---- ready-made infer functions

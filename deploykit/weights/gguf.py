@@ -130,7 +130,7 @@ class Gguf(Weights):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.data = np.memmap(path, np.uint8, "r")
+        self.data = np.memmap(path, np.uint8, "r").view(np.ndarray)  # plain: slices of a memmap are slow
         self.at = 4
         version = self._number("<I")
         if version not in (2, 3):

@@ -28,7 +28,7 @@ class SafeTensors(Weights):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = os.fspath(path)
-        self.data = np.memmap(path, np.uint8, "r")
+        self.data = np.memmap(path, np.uint8, "r").view(np.ndarray)  # plain: slices of a memmap are slow
         name, size = Path(path).name, self.data.size
 
         def bad(what: str) -> FormatError:

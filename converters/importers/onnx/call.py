@@ -32,7 +32,7 @@ class Call(Emitter):
     ``item(i)`` (also a sequence or optional).
     """
 
-    def __init__(self, importer: Any, scope: Scope, proto: Any, name: str, since: int) -> None:
+    def __init__(self, importer: Any, scope: Scope, proto: Any, name: str, since: int, declared: Any = None) -> None:
         self.importer = importer
         self.scope = scope
         self.body = scope.body
@@ -45,6 +45,7 @@ class Call(Emitter):
         self.items = [scope.lookup(n) if n else None for n in proto.input]
         self.outputs = list(proto.output)
         self._attrs = {}
+        self._declared = declared or {}
         for a in proto.attribute:
             if a.ref_attr_name:
                 if a.ref_attr_name in scope.attrs:
@@ -93,7 +94,9 @@ class Call(Emitter):
         return len(self.items)
 
     def xs(self) -> list[Value]:
-        """All inputs, which must be present."""
+        """All inputs, at least one, which must be present."""
+        if not self.n:
+            raise FormatError("it has no inputs; expected at least one")
         return [self.x(i) for i in range(self.n)]
 
     def wants(self, i: int) -> bool:
@@ -124,9 +127,17 @@ class Call(Emitter):
         return name in self._attrs
 
     def attr(self, name: str, default: Any = None) -> Any:
-        """An attribute in Python form: int, float, str, list, TensorProto, GraphProto; the default when not written."""
+        """An attribute in Python form: int, float, str, list, TensorProto, GraphProto; the default when not written.
+        FormatError when it has another kind than ONNX says, or is missing where ONNX asks for it."""
         a = self._attrs.get(name)
-        return default if a is None else attribute_value(a)
+        kind, number, required = self._declared.get(name, ("", 0, False))
+        if a is None:
+            if required and default is None:
+                raise FormatError(f"attribute '{name}' ({kind}) is missing; ONNX asks for it")
+            return default
+        if kind and a.type != number:
+            raise FormatError(f"attribute '{name}' has kind {a.type}; expected {kind} ({number})")
+        return attribute_value(a)
 
     def ints(self, name: str, default: Iterable[int] | None = None) -> list[int] | None:
         """An attribute holding integers."""

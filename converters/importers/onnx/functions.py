@@ -5,6 +5,7 @@ The second kind is the safety net of the importer: an op without a handler of ou
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from deploykit.converters.importers.onnx.call import Call
@@ -19,8 +20,17 @@ def schema_of(domain: str, op_type: str, version: int) -> Any:
 
     try:
         return onnx.defs.get_schema(op_type, version, domain)
-    except onnx.defs.SchemaError:
+    except (onnx.defs.SchemaError, TypeError):  # TypeError: a version that no C int holds
         return None
+
+
+@functools.lru_cache(512)
+def attributes_of(domain: str, op_type: str, since: int) -> dict[str, tuple[str, int, bool]]:
+    """Name -> (kind, its number, whether it must be written) of the attributes that ONNX gives the op."""
+    schema = schema_of(domain, op_type, since)
+    if schema is None:
+        return {}
+    return {k: (a.type.name, int(a.type.value), a.required) for k, a in schema.attributes.items()}
 
 
 def has_body(schema: Any) -> bool:

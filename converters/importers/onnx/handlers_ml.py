@@ -166,6 +166,13 @@ def tree_ensemble(c: Call) -> Value:
 
     weights, targets = array("leaf_weights"), np.array(c.attr("leaf_targetids"))
     inner, count = len(c.attr("nodes_featureids")), len(weights)
+    for k, n in (("nodes_trueleafs", inner), ("nodes_falseleafs", inner), ("leaf_targetids", count)):
+        if len(c.attr(k)) != n:
+            raise FormatError(f"attribute '{k}' has {len(c.attr(k))} entries; expected {n}")
+    if targets.min(initial=0) < 0 or targets.max(initial=0) >= c.attr("n_targets", 1):
+        raise FormatError(
+            f"leaf_targetids from {targets.min()} to {targets.max()} for {c.attr('n_targets', 1)} targets"
+        )
     leaf_ids = np.arange(inner, inner + count)
 
     def next_state(ids: str, is_leaf: str) -> np.ndarray:
@@ -270,6 +277,8 @@ def tf_idf_vectorizer(c: Call) -> Value:
     low, high, skips = (c.attr(k) for k in ("min_gram_length", "max_gram_length", "max_skip_count"))
     counts = []
     for n, (a, b) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
+        if not 0 <= a <= b <= len(pool) or (b - a) % n:
+            raise FormatError(f"ngram_counts give {b - a} numbers from {a} on, of {len(pool)}, for groups of {n}")
         grams = pool[a:b].reshape(-1, n)
         if not len(grams):
             continue

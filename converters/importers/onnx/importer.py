@@ -316,7 +316,8 @@ class Importer:
         if local is None and version is not None:
             schema = functions.schema_of(domain, node.op_type, version)
         since = schema.since_version if schema is not None else version or 1
-        call = Call(self, scope, node, name, since)
+        declared = functions.attributes_of(domain, node.op_type, since) if schema is not None else None
+        call = Call(self, scope, node, name, since, declared)
         if any(i is MISSING for i in call.items):
             return None
         before = len(scope.body.graph.nodes)

@@ -87,6 +87,8 @@ def read_model(source: Any) -> tuple[ModelProto, Weights]:
         raise FormatError(f"{name} is damaged: it does not parse as an ONNX protobuf ({e}).") from None
     if not model.HasField("graph"):
         raise FormatError(f"{name} is not an ONNX model: it holds no graph.")
+    for w in (model.producer_name, model.producer_version, *(p.key for p in model.metadata_props)):
+        _check_word(name, w)
     _check_text(name, model.graph, *model.functions)
     return model, Weights(name, data, base)
 
@@ -122,8 +124,13 @@ def _check_text(name: str, *graphs: Any) -> None:
                 if a.HasField("g"):
                     _check_text(name, a.g)
         for w in words:
-            if not isinstance(w, str):
-                raise FormatError(f"{name} is damaged: the name {w!r} is not UTF-8 text.")
+            _check_word(name, w)
+
+
+def _check_word(name: str, w: Any) -> None:
+    """protobuf gives bytes for text that is not UTF-8."""
+    if not isinstance(w, str):
+        raise FormatError(f"{name} is damaged: the name {w!r} is not UTF-8 text.")
 
 
 class _Walk:

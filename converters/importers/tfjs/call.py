@@ -47,6 +47,13 @@ class Call(Emitter):
 
         return attr(self.node, name, default)
 
+    def whole(self, name: str, default: int | None = None) -> int:
+        """An attribute that must be one whole number."""
+        v = self.attr(name, default)
+        if not isinstance(v, int):
+            raise FormatError(f"attribute '{name}' is {str(v)[:60]}; expected a whole number")
+        return v
+
     def static(self, i: int, what: str) -> np.ndarray:
         """The data of input ``i``, which must be known while importing."""
         return self.fixed(self.x(i), f"{what} (input {i})")

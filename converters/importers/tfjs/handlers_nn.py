@@ -66,7 +66,9 @@ def conv(c: Call) -> Value:
     c.channels_last()
     x, w = c.x(0), c.x(1)  # weights [kernel..., in / groups, out]
     r = c.rank(w)
-    cin, per_group = c.shape(x)[-1], c.shape(w)[-2]
+    if r < 3:
+        raise FormatError(f"the weights have rank {r}; expected at least 3")
+    cin, per_group = c.dims_of(x, r, "the input")[-1], c.shape(w)[-2]
     if not isinstance(cin, int) or not isinstance(per_group, int) or not per_group or cin % per_group:
         raise FormatError(f"weights take {per_group} channels, the input has {cin}")
     attrs = dict(strides=windows(c), dilations=windows(c, "dilations"), groups=cin // per_group, **padding(c))
@@ -78,7 +80,7 @@ def conv(c: Call) -> Value:
 def depthwise(c: Call) -> Value:
     c.channels_last()
     x, w = c.x(0), c.x(1)  # weights [h, w, in, multiplier]
-    h, k, cin, m = c.shape(w)
+    h, k, cin, m = c.dims_of(w, 4, "the weights")
     attrs = dict(strides=windows(c), dilations=windows(c, "dilations"), groups=cin, **padding(c))
     w = c.transpose(c.reshape(w, h, k, 1, cin * m), (3, 0, 1, 2))
     return fused(c, lambda bias: c.op("conv", x, w, bias, **attrs))

@@ -81,7 +81,7 @@ def slice_(c: Call) -> Value:
 
 @handles("StridedSlice")
 def strided_slice(c: Call) -> Value:
-    masks = {k: int(c.attr(f"{k}_mask", 0)) for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {k: c.whole(f"{k}_mask", 0) for k in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     return tensorflow.strided_slice(c, c.x(0), c.vector_of(1), c.vector_of(2), c.ints(3, "the strides"), masks)
 
 
@@ -119,7 +119,7 @@ def reverse(c: Call) -> Value:
 def depth_and_space(c: Call) -> Value:
     c.channels_last()
     return c.op(
-        "depth_to_space" if c.op_type == "DepthToSpace" else "space_to_depth", c.x(), block=int(c.attr("block_size"))
+        "depth_to_space" if c.op_type == "DepthToSpace" else "space_to_depth", c.x(), block=c.whole("block_size")
     )
 
 

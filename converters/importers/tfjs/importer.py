@@ -81,8 +81,9 @@ class Importer:
                 raise FormatError(f"{source.name}: a node has no name or no op: {str(n)[:80]}")
             if not isinstance(n.get("input", []), list) or not all(isinstance(i, str) for i in n.get("input", [])):
                 raise FormatError(f"{source.name}: node '{n['name']}': its inputs are no list of names.")
-            if not isinstance(n.get("attr", {}), dict):
-                raise FormatError(f"{source.name}: node '{n['name']}': its attributes are no object.")
+            given = n.get("attr", {})
+            if not isinstance(given, dict) or not all(isinstance(a, dict) for a in given.values()):
+                raise FormatError(f"{source.name}: node '{n['name']}': its attributes are no object of objects.")
             if n["name"] in self.nodes:
                 raise FormatError(f"{source.name}: two nodes are named '{n['name']}'.")
             self.nodes[n["name"]] = n
@@ -130,7 +131,13 @@ class Importer:
 
     def _infos(self, side: str) -> dict[str, Any]:
         infos = self._signature().get(side)
-        return {k: v for k, v in infos.items() if isinstance(v, dict)} if isinstance(infos, dict) else {}
+        infos = infos if isinstance(infos, dict) else {}
+        for k, v in infos.items():
+            if not isinstance(v, dict) or not isinstance(v.get("name"), str):
+                raise FormatError(
+                    f"{self.source.name}: signature, {side}, '{k}': expected an object with a name, got {str(v)[:60]}"
+                )
+        return infos
 
     def _outputs(self) -> list[str]:
         refs = [i["name"] for i in self._infos("outputs").values() if isinstance(i.get("name"), str)]
@@ -246,7 +253,7 @@ class Importer:
 
     def dtype(self, code: Any, name: str) -> DType:
         """Our dtype of a TensorFlow type, given by name or number."""
-        code = _NUMBERS.get(code, code)
+        code = _NUMBERS.get(code, code) if isinstance(code, (int, str)) else str(code)[:60]
         if code not in _TYPES:
             raise UnsupportedError(f"{self.source.name}: '{name}' has type {code}, which has no counterpart here.")
         return dtypes.dtype(_TYPES[code])

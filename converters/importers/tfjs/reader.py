@@ -106,7 +106,7 @@ def _shard(path: Path, p: Any) -> np.ndarray:
     text = unquote(p) if isinstance(p, str) else ""
     parts = text.replace("\\", "/").split("/")
     file = folder / text
-    if not text or ":" in text or "\0" in text or text[0] in "/\\" or ".." in parts:
+    if not text or ":" in text or "\0" in text or text[0] in "/\\" or ".." in parts or max(map(len, parts)) > 200:
         raise FormatError(f"{path}: the shard name {p!r} does not stand for a file beside the model. Nothing was read.")
     if not file.is_file():
         raise FormatError(f"{path}: its weight shard '{text}' is missing. Put all shards in {folder}.")
@@ -122,7 +122,9 @@ def _spec(s: Any, name: str) -> dict[str, Any]:
     """One weight's name, shape, dtype, quantization and bytes."""
     try:
         out = {"name": s["name"], "shape": tuple(s["shape"]), "dtype": s["dtype"], "q": s.get("quantization")}
-        whole = all(type(d) is int and d >= 0 for d in out["shape"]) and isinstance(out["name"], str)
+        whole = all(type(d) is int and d >= 0 for d in out["shape"]) and all(
+            isinstance(out[k], str) for k in ("name", "dtype")
+        )
     except (KeyError, TypeError, AttributeError):
         whole = False
     if not whole:
@@ -130,7 +132,7 @@ def _spec(s: Any, name: str) -> dict[str, Any]:
     kind = out["dtype"] if out["q"] is None else out["q"].get("dtype") if isinstance(out["q"], dict) else None
     if out["dtype"] in _OTHERS:
         raise UnsupportedError(f"{name}: weight '{out['name']}': {_OTHERS[out['dtype']]}.")
-    if kind not in _DTYPES or out["dtype"] not in ("float32", "int32", "bool"):
+    if not isinstance(kind, str) or kind not in _DTYPES or out["dtype"] not in ("float32", "int32", "bool"):
         raise FormatError(f"{name}: weight '{out['name']}' has dtype {out['dtype']!r} stored as {kind!r}.")
     out["stored"] = _DTYPES[kind]
     count = check_shape(f"{name}: weight '{out['name']}'", out["shape"], 4)

@@ -134,6 +134,8 @@ class Call(Emitter):
 
     def out_tensor(self, i: int = 0) -> Row:
         """The declaration of output ``i``."""
+        if i >= len(self.outputs):
+            raise FormatError(f"output {i} is missing")
         return self.scope.tensor(self.outputs[i])
 
     def quant(self, i: int) -> QuantParams | None:
@@ -154,7 +156,17 @@ class Call(Emitter):
 
     def ints(self, i: int, what: str) -> list[int]:
         """Input ``i`` as a list of known ints."""
-        return [int(v) for v in self.static(i, what).reshape(-1)]
+        data = self.static(i, what)
+        if data.dtype.kind not in "iub":
+            raise FormatError(f"{what} (input {i}) are {data.dtype}; expected integers")
+        return [int(v) for v in data.reshape(-1)]
+
+    def one(self, i: int, what: str) -> int:
+        """Input ``i`` as one known int."""
+        got = self.ints(i, what)
+        if len(got) != 1:
+            raise FormatError(f"{what} (input {i}) has {len(got)} entries; expected one")
+        return got[0]
 
     def i64_of(self, i: int) -> Value:
         """Input ``i`` as int64, for our shape-like operands."""

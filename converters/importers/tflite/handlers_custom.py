@@ -25,6 +25,9 @@ def flex_options(c: Call) -> dict[str, Any]:
     return got
 
 
+_SCALES = ("y_scale", "x_scale", "h_scale", "w_scale")
+
+
 @handles("CUSTOM:TFLite_Detection_PostProcess")
 def detection_post_process(c: Call) -> list[Value]:
     """SSD: boxes decoded from anchors (center form), the best class of each, suppression over all classes together.
@@ -36,16 +39,19 @@ def detection_post_process(c: Call) -> list[Value]:
         raise c.unsupported("suppression class by class (use_regular_nms)")
     if o.get("max_classes_per_detection", 1) != 1:
         raise c.unsupported("more than one class per detection")
+    for k in ("max_detections", "num_classes", *_SCALES, "nms_iou_threshold", "nms_score_threshold"):
+        if not isinstance(o.get(k), (int, float)):
+            raise FormatError(f"option '{k}' is {str(o.get(k))[:60]}; expected a number")
     most, classes = int(o["max_detections"]), int(o["num_classes"])
     codes, scores, anchors = c.x(0), c.x(1), c.x(2)
-    if c.shape(codes)[0] not in (1,) or c.shape(scores)[0] not in (1,):
+    if c.dims_of(codes, 3, "the boxes")[0] not in (1,) or c.dims_of(scores, 3, "the scores")[0] not in (1,):
         raise c.unsupported("a batch of more than one")
     codes, scores = c.op("squeeze", codes, c.i64(0)), c.op("squeeze", scores, c.i64(0))
 
     def part(x: Value, a: int, b: int) -> Value:
         return c.op("slice", x, c.i64(a), c.i64(b), c.i64(1))
 
-    scale = [float(o[k]) for k in ("y_scale", "x_scale", "h_scale", "w_scale")]
+    scale = [float(o[k]) for k in _SCALES]
     code = c.op("div", part(codes, 0, 4), c.const(np.array(scale, np.float32)))
     middle, size = part(anchors, 0, 2), part(anchors, 2, 4)
     center = c.op("add", c.op("mul", part(code, 0, 2), size), middle)

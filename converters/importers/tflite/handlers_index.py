@@ -8,6 +8,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.importers.tflite.call import Call, handles
+from deploykit.errors import FormatError
 from deploykit.graph import Value
 
 
@@ -19,6 +20,10 @@ def gather(c: Call) -> Value:
     axis, batch = c.axis(o.axis, rank), o.batch_dims
     if batch < 0:
         batch += c.rank(at)
+    if not 0 <= batch <= min(axis, c.rank(at)):
+        raise FormatError(
+            f"batch_dims is {o.batch_dims}; expected at most the axis {axis} and the {c.rank(at)} dims of places"
+        )
     if not batch:
         return c.op("gather", x, at, axis=axis)
     # bring the axis right behind the batch dims, gather there, put the dims between them back in front

@@ -27,7 +27,7 @@ def padding(c: Call, code: int) -> str:
 
 def channels(c: Call, v: Value, what: str) -> int:
     """The size of the last dim, which must be a number."""
-    d = c.shape(v)[-1]
+    d = c.shape(v)[-1] if c.rank(v) else None
     if not isinstance(d, int):
         raise c.unsupported(f"the number of channels of {what} is not known. Give the input shapes (--input-shape)")
     return d
@@ -93,7 +93,7 @@ def depthwise_conv_2d(c: Call) -> Value:
 def conv_3d(c: Call) -> Value:
     o = c.options("Conv3DOptions")
     x, w = c.x(0), c.x(1)  # weights [kd, kh, kw, in / groups, out]
-    cin, per_group = channels(c, x, "the input"), int(c.shape(w)[3])
+    cin, per_group = channels(c, x, "the input"), int(c.dims_of(w, 5, "the weights")[3])
     if not per_group or cin % per_group:
         raise FormatError(f"weights take {per_group} channels, the input has {cin}")
     y = c.op(
@@ -251,7 +251,7 @@ def fully_connected(c: Call) -> Value:
     if o.weights_format:
         raise c.unsupported("weights in the shuffled 4x16 format")
     x, w = c.x(0), c.x(1)
-    units, width = c.shape(w)
+    units, width = c.dims_of(w, 2, "the weights")
     if not (o.keep_num_dims and c.rank(x) >= 2) and (c.rank(x) != 2 or c.shape(x)[-1] != width):
         x = c.reshape(x, -1, width)
     y = c.op("matmul", x, w, bias(c, 2), transpose_b=True)

@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, handles, quantized
+from deploykit.errors import FormatError
 from deploykit.graph import Value
 
 
@@ -44,6 +45,8 @@ def fake_quant(c: Call) -> Value:
     """Rounded to the grid of ``num_bits`` between min and max, the grid nudged so that zero is on it."""
     o = c.options("FakeQuantOptions")
     bits = o.num_bits or 8
+    if not 2 <= bits <= 16:
+        raise FormatError(f"num_bits is {bits}; expected 2 to 16")
     low_q, high_q = (1.0 if o.narrow_range else 0.0), float(2**bits - 1)
     if not o.min < o.max:
         raise c.unsupported(f"a range from {o.min} to {o.max}")

@@ -152,7 +152,8 @@ def lstm(c: Call) -> list[Value]:
 # ---- plain recurrent layers
 def rnn_direction(c: Call, x: Value, base: int, o: Any, back: bool) -> Value:
     """One direction of a plain layer over [steps, batch, in]; its inputs from ``base``: w, r, bias, state."""
-    kind = ACTIVATIONS[o.fused_activation_function]
+    code = o.fused_activation_function
+    kind = ACTIVATIONS[code] if 0 <= code < len(ACTIVATIONS) else f"code {code}"
     act = {"NONE": "Affine", "RELU": "Relu", "TANH": "Tanh"}.get(kind)
     if act is None:
         raise c.unsupported(f"a recurrent layer with activation {kind}")

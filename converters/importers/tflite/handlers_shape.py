@@ -65,6 +65,8 @@ def parts(c: Call, which: Any) -> list[Value]:
 @handles("PACK")
 def pack(c: Call) -> Value:
     axis = c.options("PackOptions").axis
+    if not c.n:
+        raise FormatError("it has no inputs; expected at least one")
     xs = parts(c, range(c.n))
     axis = c.axis(axis, c.rank(xs[0]) + 1)
     each = [c.op("unsqueeze", x, c.i64(axis)) for x in xs]
@@ -86,7 +88,7 @@ def unpack(c: Call) -> list[Value]:
 @handles("SPLIT")
 def split(c: Call) -> Any:
     x = c.moved(1)
-    (axis,) = c.ints(0, "the axis")
+    axis = c.one(0, "the axis")
     axis, n = c.axis(axis, c.rank(x)), len(c.outputs)
     size = c.shape(x)[axis]
     if isinstance(size, int) and size % n:
@@ -99,7 +101,7 @@ def split(c: Call) -> Any:
 @handles("SPLIT_V")
 def split_v(c: Call) -> Any:
     x = c.moved(0)
-    (axis,) = c.ints(2, "the axis")
+    axis = c.one(2, "the axis")
     return split_sizes(c, x, c.ints(1, "the sizes"), axis)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from deploykit.converters.importers.tflite.call import Call, handles
 from deploykit.converters.importers.tflite.handlers_control import tensors
+from deploykit.errors import FormatError
 from deploykit.graph import Value
 
 _SAME = {
@@ -91,9 +92,13 @@ _BODIES = {"ADD": "add", "MUL": "mul", "MULTIPLY": "mul", "MINIMUM": "minimum", 
 
 def _windows(c: Call, x: Value, start: Value, op: str, size: list[int], step: list[int], spread: list[int]) -> Value:
     """Every window of x folded by ``op``, one place of the window after the other."""
+    rank = c.rank(x)
+    if not len(size) == len(step) == len(spread) == rank or min(size, default=1) < 1:
+        raise FormatError(
+            f"windows {size}, steps {step}, dilation {spread} for rank {rank}; expected {rank} numbers each"
+        )
     if math.prod(size) > 1024:
         raise c.unsupported(f"windows of {math.prod(size)} elements")
-    rank = c.rank(x)
     y = start
     for at in itertools.product(*map(range, size)):
         first = [i * d for i, d in zip(at, spread, strict=True)]

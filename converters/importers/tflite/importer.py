@@ -277,6 +277,8 @@ class Importer:
         if name not in self.states:
             self.states[name] = name
             q, dtype = self.quant(t), self.source.dtype(t)
+            if t.shape is None:
+                raise FormatError(f"state '{name}' has no shape")
             size = check_shape(name, [int(d) for d in t.shape], dtype.itemsize) * dtype.itemsize
             check_bytes(f"state '{name}'", size, len(self.source.data))
             zero = 0 if q is None or q.zero_point.ndim else q.zero_point

@@ -94,6 +94,8 @@ class CallNode:
 
 def symbolic(shape: Any, dtype: Any = "float32", name: str = "") -> KerasTensor:
     """A symbolic tensor without history."""
+    if not isinstance(shape, (list, tuple)) or not all(d is None or hasattr(d, "__index__") for d in shape):
+        raise InputError(f"an input's shape is {str(shape)[:60]}; expected sizes, None where unknown.")
     dims = tuple(Dim.fresh("any") if d is None else int(d) for d in shape)
     return KerasTensor(_Scratch().input(name or "input", dtypes.dtype(dtype), dims).payload, name=name)
 

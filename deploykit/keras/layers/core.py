@@ -367,6 +367,8 @@ class Dot(_Merge):
     def call(self, inputs: Any) -> Any:
         a, b = inputs
         i, j = (self.axes, self.axes) if isinstance(self.axes, int) else self.axes
+        if not (-a.ndim <= i < a.ndim and -b.ndim <= j < b.ndim):
+            raise InputError(f"Dot: axes {i} and {j} for inputs of rank {a.ndim} and {b.ndim}.")
         i, j = i % a.ndim, j % b.ndim
         if self.normalize:
             a, b = (x * N.rsqrt(N.maximum(N.sum(N.square(x), k, keepdims=True), 1e-12)) for x, k in ((a, i), (b, j)))

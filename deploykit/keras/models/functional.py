@@ -7,7 +7,7 @@ from typing import Any
 from deploykit.autodiff import numeric as N
 from deploykit.autodiff import tree
 from deploykit.autodiff.tensor import Tensor
-from deploykit.errors import InputError, ShapeError
+from deploykit.errors import FormatError, InputError, ShapeError
 from deploykit.keras.layers.base import CallNode, KerasTensor, Layer, is_symbolic, show, symbolic, unique_name
 from deploykit.keras.models.model import Model
 from deploykit.keras.serialize import deserialize, serialize
@@ -20,6 +20,8 @@ class InputLayer(Layer):
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
         if (shape is None) == (batch_shape is None):
             raise InputError("Input: give shape (without the batch) or batch_shape.")
+        if isinstance(batch_shape, (int, str)) or not isinstance(shape, (int, list, tuple, type(None))):
+            raise InputError(f"Input: got shape={shape!r}, batch_shape={batch_shape!r}; expected lists of sizes.")
         self.batch_shape = tuple(batch_shape) if batch_shape is not None else (batch_size, *_shape(shape))
         self._dtype = str(getattr(dtype, "name", dtype) or "float32")
         self.built = True
@@ -412,6 +414,8 @@ class Sequential(Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Any:
+        if not isinstance(config.get("layers"), list):
+            raise FormatError(f"Sequential: its layers are {str(config.get('layers'))[:60]}; expected a list.")
         layers = [deserialize(d, custom_objects) for d in config["layers"]]
         model = cls(layers, name=config.get("name"), trainable=config.get("trainable", True))
         shape = config.get("build_input_shape")
