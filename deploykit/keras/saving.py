@@ -30,12 +30,12 @@ from deploykit.errors import DeploykitError, FormatError, InputError
 from deploykit.graph.growth import check_bytes, loading, mapped, member, open_zip, reading
 from deploykit.keras.layers.base import Layer
 from deploykit.keras.serialize import deserialize, serialize, snake_case
+from deploykit.weights.safetensors import SafeTensors
 
 _NAMES = {
     "float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32", "int16": "I16",
     "int8": "I8", "uint64": "U64", "uint32": "U32", "uint16": "U16", "uint8": "U8", "bool": "BOOL",
 }  # fmt: skip
-_LIMIT = 100 << 20  # bytes of a safetensors header
 
 
 @contextmanager
@@ -74,35 +74,10 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str] |
 
 def parse_safetensors(
     data: bytes | memoryview, name: str = "safetensors"
-) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays, metadata) of safetensors bytes; FormatError for anything out of bounds."""
-    if len(data) < 8:
-        raise FormatError(f"{name}: too short for a safetensors file ({len(data)} bytes).")
-    (n,) = struct.unpack_from("<Q", data)
-    if n > min(len(data) - 8, _LIMIT):
-        raise FormatError(f"{name}: not a safetensors file: a header of {n} bytes in a file of {len(data)}.")
-    try:
-        header = json.loads(bytes(data[8 : 8 + n]))
-    except (ValueError, RecursionError):
-        raise FormatError(f"{name}: the header is not JSON.") from None
-    if not isinstance(header, dict):
-        raise FormatError(f"{name}: the header is not an object.")
-    known = {v: k for k, v in _NAMES.items()}
-    body = memoryview(data)[8 + n :]
-    metadata = header.pop("__metadata__", None) or {}
-    out = {}
-    for key, d in header.items():
-        try:
-            start, end = (int(v) for v in d["data_offsets"])
-            shape, dtype = tuple(int(v) for v in d["shape"]), dtypes.dtype(known[d["dtype"]]).np
-            fits = 0 <= start <= end <= len(body) and all(s >= 0 for s in shape)
-            count = int(np.prod(shape, dtype=object)) if shape else 1
-        except (KeyError, TypeError, ValueError):
-            raise FormatError(f"{name}: tensor '{key}' is not described right.") from None
-        if not fits or count * dtype.itemsize != end - start:
-            raise FormatError(f"{name}: tensor '{key}' lies at {start}..{end} of {len(body)} bytes with shape {shape}.")
-        out[key] = np.frombuffer(body[start:end], dtype).reshape(shape)
-    return out, metadata
+    w = SafeTensors(name, data)
+    return dict(w), w.metadata
 
 
 def write_safetensors(path: Any, tensors: dict[str, np.ndarray], metadata: dict[str, str] | None = None) -> None:
@@ -111,7 +86,7 @@ def write_safetensors(path: Any, tensors: dict[str, np.ndarray], metadata: dict[
         p.write_bytes(safetensors_bytes(tensors, metadata))
 
 
-def read_safetensors(path: Any) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def read_safetensors(path: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """(arrays, metadata) of a file."""
     return parse_safetensors(Path(path).read_bytes(), str(path))
 

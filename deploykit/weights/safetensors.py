@@ -24,11 +24,12 @@ _LIMIT = 100_000_000  # bytes of header, the format's own limit
 
 
 class SafeTensors(Weights):
-    """A safetensors file."""
+    """A safetensors file, mapped; or its bytes, with a name for messages."""
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], data: bytes | memoryview | None = None) -> None:
         self.path = os.fspath(path)
-        self.data = np.memmap(path, np.uint8, "r").view(np.ndarray)  # plain: slices of a memmap are slow
+        mapped = np.memmap(path, np.uint8, "r") if data is None else np.frombuffer(data, np.uint8)
+        self.data = mapped.view(np.ndarray)  # plain: slices of a memmap are slow
         name, size = Path(path).name, self.data.size
 
         def bad(what: str) -> FormatError:
