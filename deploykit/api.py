@@ -15,6 +15,7 @@ import numpy as np
 from deploykit.errors import InputError, UnsupportedError, VerifyError
 from deploykit.factory import is_factory, make
 from deploykit.graph.ir import Graph
+from deploykit.graph.mapped import release
 from deploykit.interpreter import SCALES
 
 if TYPE_CHECKING:
@@ -214,15 +215,15 @@ def convert(
     _note_scales(imported, kind)
     portable = kind == ".onnx" or (kind == ".tflite" and _sixteen(imported))
     graph, told = optimize(imported, verify=verify_passes, stages=PORTABLE if portable else STAGES)
-    data: bytes | None = None
+    data: list[Any] | None = None
     if kind != ".dk" or dst is None:
         try:
-            data = formats.to_bytes(graph, kind, names=names)
+            data = formats.pieces(graph, kind, names=names)
         except UnsupportedError:
             if kind != ".tflite":
                 raise
             graph, told = optimize(imported, verify=verify_passes, stages=PORTABLE)  # integers as far as they go
-            data = formats.to_bytes(graph, kind, names=names)
+            data = formats.pieces(graph, kind, names=names)
     if before is not None:
         told.after(before)
     told.graph = graph
@@ -240,9 +241,16 @@ def convert(
             result = Path(f.name)
         else:
             assert data is not None
-            told.output_bytes, result = len(data), data
+            told.output_bytes = sum(map(len, data))
             if f is not None:
-                f.write(data)
+                for piece in data:
+                    f.write(piece)
+                    if isinstance(piece, np.ndarray):
+                        release(piece)
+                result = Path(f.name)
+            else:
+                result = b"".join(data)
+            data = None
         if f is not None:
             f.flush()
         if verify and quantized is not None:

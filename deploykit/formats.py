@@ -94,19 +94,24 @@ def to_bytes(graph: Any, kind: str, *, names: bool = True) -> bytes:
 
     Raises UnsupportedError with every node that the format cannot express.
     """
+    return b"".join(pieces(graph, kind, names=names))
+
+
+def pieces(graph: Any, kind: str, *, names: bool = True) -> list[Any]:
+    """As :func:`to_bytes`, in pieces; large weights among them are not copied."""
     if kind != ".dk" and "strings" in graph.metadata:
         text = [*graph.metadata["strings"]["inputs"], *graph.metadata["strings"]["outputs"]]
         raise UnsupportedError(
             f"{', '.join(map(repr, text))}: text is code points in our engine; it cannot be written as {kind}. Write .dk."
         )
     if kind == ".onnx":
-        from deploykit.converters.exporters.onnx import export_onnx
+        from deploykit.converters.exporters.onnx import onnx_pieces
 
-        return export_onnx(graph).SerializeToString(deterministic=True)
+        return onnx_pieces(graph)
     if kind == ".tflite":
-        from deploykit.converters.exporters.tflite import export_tflite
+        from deploykit.converters.exporters.tflite import tflite_parts
 
-        return export_tflite(graph)
+        return tflite_parts(graph)
     from deploykit.graph import dkfile
 
-    return dkfile.to_bytes(graph, names=names)
+    return [dkfile.to_bytes(graph, names=names)]

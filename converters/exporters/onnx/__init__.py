@@ -5,6 +5,6 @@
 * ``handlers``: one function per op that is not 1:1; the 1:1 table comes from the passports' ``onnx`` names.
 """
 
-from deploykit.converters.exporters.onnx.exporter import OPSET, export_onnx
+from deploykit.converters.exporters.onnx.exporter import OPSET, export_onnx, onnx_pieces
 
-__all__ = ["OPSET", "export_onnx"]
+__all__ = ["OPSET", "export_onnx", "onnx_pieces"]

@@ -26,8 +26,8 @@ def export_onnx(graph: Graph, *, opset: int = OPSET) -> Any:
     Variables become inputs and outputs (``NAME`` and ``NAME.next``), because ONNX has no state.  Further signatures are
     not written.
 
-    Raises UnsupportedError with every op that ONNX cannot express.  Weights are copied into the protobuf: models over
-    2 GB cannot be written this way.
+    Raises UnsupportedError with every op that ONNX cannot express.  Weights are copied into the protobuf; models over
+    2 GB cannot be written.
 
     >>> from deploykit.ops import GraphBuilder
     >>> b = GraphBuilder()
@@ -40,7 +40,45 @@ def export_onnx(graph: Graph, *, opset: int = OPSET) -> Any:
 
     if not 21 <= opset <= onnx.defs.onnx_opset_version():
         raise UnsupportedError(f"opset: got {opset}, expected 21 to {onnx.defs.onnx_opset_version()}.")
-    return Exporter(opset).model(graph, helper)
+    model, large = Exporter(opset).model(graph, helper)
+    for t in model.graph.initializer:
+        if t.name in large:
+            t.raw_data = large[t.name].tobytes()
+    return model
+
+
+def onnx_pieces(graph: Graph) -> list[Any]:
+    """The bytes of the file in pieces; large weights among them are not copied.
+
+    A message of protocol buffers is its fields one after another, in any order (protobuf.dev, Encoding): so weights are
+    put behind the rest of the graph by hand.  Raises UnsupportedError over 2 GB, the most that such a message may have.
+    """
+    from onnx import helper
+
+    model, large = Exporter(OPSET).model(graph, helper)
+    tensors = [t for t in model.graph.initializer if t.name in large]
+    others = [t for t in model.graph.initializer if t.name not in large]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(others)
+    body: list[Any] = [model.graph.SerializeToString(deterministic=True)]
+    for t in tensors:
+        data = large[t.name].reshape(-1).view(np.uint8)
+        head = t.SerializeToString(deterministic=True) + _length(9, len(data))  # TensorProto.raw_data
+        body += [_length(5, len(head) + len(data)) + head, data]  # GraphProto.initializer
+    model.ClearField("graph")
+    size = sum(map(len, body))
+    if size >= 1 << 31:
+        raise UnsupportedError(f"{size / 1e9:.1f} GB of weights; a file of ONNX holds 2 GB. Write .dk, or quantize.")
+    return [model.SerializeToString(deterministic=True) + _length(7, size), *body]  # ModelProto.graph
+
+
+def _length(field: int, size: int) -> bytes:
+    """What stands before a field of so many bytes."""
+    out = bytearray([field << 3 | 2])
+    while size > 127:
+        out.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*out, size])
 
 
 class Exporter:
@@ -54,9 +92,10 @@ class Exporter:
         self.variables: dict[str, str] = {}  # variable -> name of the tensor that holds it now
 
     def model(self, graph: Graph, helper: Any) -> Any:
-        """The whole model."""
+        """The whole model, and the data that its large weights lack."""
         self._check(graph)
         w = Writer(self.names, self.opset)
+        w.large = {}
         inputs, outputs = [], []
         self.names.taken |= {v.name for v in graph.inputs} | set(graph.public_outputs)
         for v in graph.inputs:
@@ -90,7 +129,7 @@ class Exporter:
         for key, value in graph.metadata.items():
             if isinstance(value, str) and not key.startswith("source"):
                 model.metadata_props.add(key=key, value=value)
-        return model
+        return model, w.large
 
     def _check(self, graph: Graph) -> None:
         for g in graph.walk():

@@ -15,6 +15,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.graph import Dim, Value
+from deploykit.graph.mapped import LARGE, in_file, release
 
 INLINE_CONSTANT = 64  # elements: equal small constants are written once
 
@@ -44,6 +45,7 @@ class Writer:
         self.outer = outer
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
+        self.large: dict[str, np.ndarray] | None = None  # data of large ones, by name, where it is not copied into them
         self.own: dict[Value, str] = {}
         self.channels_first: dict[Value, str] = {}
         self.public: dict[Value, str] = {}  # the name a value must have in its own layout
@@ -73,14 +75,21 @@ class Writer:
 
     def const(self, data: Any, dtype: Any = None, hint: str = "") -> str:
         """An initializer; small equal ones are shared."""
-        from onnx import numpy_helper
+        from onnx import TensorProto, helper, numpy_helper
 
         a = np.asarray(data, None if dtype is None else dtypes.dtype(dtype).np)
         key = (a.dtype, a.shape, a.tobytes()) if a.size <= INLINE_CONSTANT else None
         if key is not None and key in self._constants:
             return self._constants[key]
         name = self.names.new(hint or f"{self.hint}/const")
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(a).reshape(a.shape), name))
+        whole = np.ascontiguousarray(a).reshape(a.shape)
+        if self.large is not None and whole.nbytes >= LARGE and whole.dtype.isbuiltin == 1:
+            kind = helper.np_dtype_to_tensor_dtype(whole.dtype)
+            self.initializers.append(TensorProto(name=name, data_type=kind, dims=whole.shape))
+            self.large[name] = whole if a.flags.c_contiguous else in_file(whole)
+            release(a)
+        else:
+            self.initializers.append(numpy_helper.from_array(whole, name))
         if key is not None:
             self._constants[key] = name
         return name

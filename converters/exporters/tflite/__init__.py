@@ -5,6 +5,6 @@
 * ``handlers_*``: our ops as operators, alone or put together from several.
 """
 
-from deploykit.converters.exporters.tflite.exporter import export_tflite
+from deploykit.converters.exporters.tflite.exporter import export_tflite, tflite_parts
 
-__all__ = ["export_tflite"]
+__all__ = ["export_tflite", "tflite_parts"]

@@ -9,7 +9,7 @@ import numpy as np
 
 from deploykit import dtypes
 from deploykit.converters.exporters.tflite import quant, sixteen
-from deploykit.converters.exporters.tflite.writer import Table, options, pack
+from deploykit.converters.exporters.tflite.writer import Table, options, parts
 from deploykit.converters.ir import walk
 from deploykit.converters.ir.tflite_schema import BUILTINS, TYPES
 from deploykit.dtypes import DType
@@ -79,6 +79,11 @@ def export_tflite(graph: Graph) -> bytes:
     >>> export_tflite(g)[4:8]
     b'TFL3'
     """
+    return b"".join(tflite_parts(graph))
+
+
+def tflite_parts(graph: Graph) -> list[Any]:
+    """As :func:`export_tflite`, in pieces; weights among them are views of the Graph's."""
     return Exporter().model(graph)
 
 
@@ -97,8 +102,8 @@ class Exporter:
         self.sixteen: dict[Node, sixteen.Wide] = {}  # ops on int16
         self.half = False  # whether weights came in half precision
 
-    def model(self, graph: Graph) -> bytes:
-        """The whole file."""
+    def model(self, graph: Graph) -> list[Any]:
+        """The whole file, in pieces."""
         graph = walk.clone(graph)
         self.sixteen, wide = sixteen.mark(graph)
         self.half = _widen(graph)
@@ -125,7 +130,7 @@ class Exporter:
             )
             for op, v in self.codes
         ]
-        return pack(
+        return parts(
             Table(
                 "Model",
                 version=3,

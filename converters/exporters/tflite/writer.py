@@ -56,6 +56,11 @@ def options(kind: str, **fields: Any) -> dict[str, Any]:
 
 def pack(model: Table) -> bytes:
     """The file's bytes."""
+    return b"".join(parts(model))
+
+
+def parts(model: Table) -> list[Any]:
+    """The file's bytes in pieces: data of buffers as they are, not copied."""
     total = sum(_bytes(b).nbytes for b in model.buffers)
     if total < LARGE:
         return _flat(model)
@@ -64,16 +69,16 @@ def pack(model: Table) -> bytes:
     for b in behind:
         b.fields["offset"], b.fields["size"] = 2, 2  # to be known when the length of the FlatBuffer is
         del b.fields["data"]
-    at = -(-len(_flat(model)) // 64) * 64
-    parts: list[bytes] = []
+    at = -(-sum(map(len, _flat(model))) // 64) * 64
+    data: list[Any] = []
     start = at
     for b, raw in zip(behind, sizes, strict=True):
         b.fields["offset"], b.fields["size"] = at, raw.nbytes
         pad = -raw.nbytes % _ALIGN
-        parts += [raw.tobytes(), bytes(pad)]
+        data += [raw, bytes(pad)]
         at += raw.nbytes + pad
     head = _flat(model)
-    return b"".join([head, bytes(start - len(head)), *parts])
+    return [*head, bytes(start - sum(map(len, head))), *data]
 
 
 def _bytes(buffer: Table) -> np.ndarray:
@@ -81,7 +86,7 @@ def _bytes(buffer: Table) -> np.ndarray:
     return np.empty(0, np.uint8) if data is None else data
 
 
-def _flat(model: Table) -> bytes:
+def _flat(model: Table) -> list[Any]:
     room = sum(_bytes(b).nbytes + 64 for b in model.buffers)
     builder = flatbuffers.Builder(0)
     builder.head = room + (1 << 16)  # large enough to grow seldom: growing copies everything
@@ -95,13 +100,13 @@ def _flat(model: Table) -> bytes:
     for behind, data in reversed(packer.data):
         parts += [whole[at : len(whole) - behind], data]
         at = len(whole) - behind + len(data)
-    return b"".join([*parts, whole[at:]])
+    return [*parts, whole[at:]]
 
 
 class _Packer:
     def __init__(self, builder: flatbuffers.Builder) -> None:
         self.b = builder
-        self.data: list[tuple[int, memoryview]] = []  # of buffers, and where it goes, as bytes from the end
+        self.data: list[tuple[int, np.ndarray]] = []  # of buffers, and where it goes, as bytes from the end
 
     def table(self, t: Table) -> int:
         """Write a table after everything it points to; returns its offset."""
@@ -150,5 +155,5 @@ class _Packer:
         b.StartVector(1, data.nbytes, 1)
         b.Prep(_ALIGN, data.nbytes)
         b.head = b.head - data.nbytes
-        self.data.append((len(b.Bytes) - b.head, memoryview(data)))
+        self.data.append((len(b.Bytes) - b.head, data))
         return b.EndVector()
