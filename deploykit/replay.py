@@ -15,7 +15,7 @@ import numpy as np
 
 from deploykit import dtypes, lineage, vectors
 from deploykit.errors import DeploykitError, EngineError
-from deploykit.interpreter import Interpreter, TensorSpec
+from deploykit.interpreter import Interpreter
 from deploykit.vectors import Arrays
 
 # ---------------------------------------------------------------- WebAssembly
@@ -32,7 +32,7 @@ for (const [v, inputs] of job.inputs.entries()) {
   const model = await Model.load(pathToFileURL(job.model).href);
   const given = {};
   for (const [name, dtype, shape, file] of inputs) {
-    const bytes = readFileSync(file);
+    const bytes = readFileSync(`${job.out}/${file}`);
     given[name] = { data: new kinds[dtype](bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length)), shape };
   }
   const names = [];
@@ -60,24 +60,29 @@ def have_node() -> str:
     return ""
 
 
-def replay_in_node(model: Path, specs: Sequence[TensorSpec], cases: list[dict[str, Any]]) -> list[Arrays]:
-    """The outputs of each vector from the WebAssembly engine in Node."""
+def write_inputs(folder: Path, feeds: Sequence[Arrays]) -> list[list[list[Any]]]:
+    """Inputs as files of a folder; for each of them name, dtype, shape and the file's name."""
+    out: list[list[list[Any]]] = []
+    for i, given in enumerate(feeds):
+        out.append([])
+        for k, a in given.items():
+            name = f"in-{i}-{len(out[-1])}"
+            (folder / name).write_bytes(np.ascontiguousarray(a).tobytes())
+            out[-1].append([k, dtypes.dtype(a.dtype).name, list(a.shape), name])
+    return out
+
+
+def replay_in_node(model: Path, feeds: Sequence[Arrays]) -> list[Arrays]:
+    """The outputs for each of the inputs from the WebAssembly engine in Node."""
     from deploykit.web import site
 
     with tempfile.TemporaryDirectory() as d:
-        inputs: list[list[Any]] = []
-        for i, v in enumerate(cases):
-            inputs.append([])
-            for k, a in vectors.feeds(specs, v["shapes"], v["seed"]).items():
-                file = Path(d) / f"in-{i}-{len(inputs[-1])}"
-                file.write_bytes(np.ascontiguousarray(a).tobytes())
-                inputs[-1].append([k, dtypes.dtype(a.dtype).name, list(a.shape), str(file)])
         script = Path(d) / "replay.mjs"
         script.write_text(_NODE)
         job = {
             "engine": str(site.runtime() / "deploykit.js"),
             "model": str(Path(model).resolve()),
-            "inputs": inputs,
+            "inputs": write_inputs(Path(d), feeds),
             "out": d,
         }
         done = subprocess.run(["node", str(script)], input=json.dumps(job), capture_output=True, text=True)
@@ -121,7 +126,8 @@ def verify(model: Path, threads: Sequence[int] = (1, 2)) -> dict[str, Any]:
             judge(f"{isa}, {lanes} thread{'s' * (lanes > 1)}", vectors.replay(model, isa, cases, lanes), isa, lanes)
     why = have_node()
     if cases and not why:
-        judge("WebAssembly in Node", replay_in_node(model, session.inputs, cases))
+        made = [vectors.feeds(session.inputs, v["shapes"], v["seed"]) for v in cases]
+        judge("WebAssembly in Node", replay_in_node(model, made))
     return {
         "status": "passed" if all(r["ok"] for r in runs) else "failed",
         "vectors": count,

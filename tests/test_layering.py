@@ -62,6 +62,7 @@ LAYERS: list[tuple[str, ...]] = [
     ("deploykit.web", "deploykit.bundle"),
     ("deploykit.web",),
     ("deploykit.replay",),
+    ("deploykit.web_answers",),
     ("deploykit.cli", "deploykit.__main__", "deploykit"),
 ]
 # Peers of one layer that must not see each other.

@@ -66,9 +66,9 @@ class _Model(click.Path):
         return super().convert(value, param, ctx)
 
 
-def model_argument(name: str = "model", factory: bool = False) -> Callable[[Any], Any]:
+def model_argument(name: str = "model", factory: bool = False, required: bool = True) -> Callable[[Any], Any]:
     """A path to a model file that must exist; with ``factory`` also FILE.py:FUNCTION."""
-    return click.argument(name, type=_Model(factory))
+    return click.argument(name, type=_Model(factory), required=required)
 
 
 def parse_shapes(values: tuple[str, ...]) -> dict[str, list[int | str]]:

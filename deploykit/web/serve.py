@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -72,9 +73,16 @@ class Handler(SimpleHTTPRequestHandler):
         """Quiet: the terminal belongs to the command."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A browser that goes away in the middle is nothing to report."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 def server(folder: Path, port: int = 0, host: str = "127.0.0.1") -> ThreadingHTTPServer:
     """A server bound to ``host:port`` (0: any free port), not yet running.  Raises InputError when the port is taken."""
     try:
-        return ThreadingHTTPServer((host, port), partial(Handler, directory=str(folder)))
+        return _Server((host, port), partial(Handler, directory=str(folder)))
     except OSError as e:
         raise InputError(f"port {port}: {e.strerror or e}. Choose another with --port.") from None

@@ -1,6 +1,6 @@
 """Every public model on every engine that runs here, held against the scalar kernels on one thread: docs/same-answer.md.
 
-    python -m tests.trust.same_answer [--only native,wasm,arm] [--models WORD,...] [--int8] [--write]
+    python -m tests.trust.same_answer [--only native,wasm,browser,arm] [--models WORD,...] [--int8] [--write]
 
 native: every kernel set of this machine with 1, 2 and 3 threads.  wasm: the engine for browsers in Node, without threads and
 with 1, 2 and 3 lanes.  arm: AArch64 under qemu-user, cortex-a53 with 1 thread, cortex-a76 with 2, max with 3.  Real inputs,
@@ -138,6 +138,22 @@ def wasm(jobs: list[Job], module: str) -> None:
             ]
 
 
+def browser(jobs: list[Job], name: str) -> None:
+    """The engine for browsers in one, by the web package."""
+    from deploykit import web_answers as answers
+    from deploykit.web import site
+    from tests.web import pages
+
+    built = pages.build()
+    site.runtime = lambda: built  # type: ignore[assignment]
+    for job in jobs:
+        try:
+            for n, (got, info) in answers.in_browser(job.path, job.steps, pages.CHROMIUM, list(THREADS), False).items():
+                job.got[f"{name}_{info['isa'].removeprefix('wasm_')}", n] = got
+        except dk.DeploykitError as e:
+            job.problems.append(f"{name}: {e}")
+
+
 def _packed(x: np.ndarray) -> dict[str, Any]:
     code = dtypes.dtype(x.dtype).code
     return {"dtype": code, "shape": list(x.shape), "data": base64.b64encode(np.ascontiguousarray(x).tobytes()).decode()}
@@ -219,12 +235,12 @@ def page(jobs: list[Job], rows: list[tuple[bool, dict[str, str]]], command: str)
         f"models agree on all engines, {runs:,} runs of a model with some number of threads.",
         "",
         "Each model runs on real inputs on every kernel set of the machine, on the engine for browsers in Node",
-        "(`wasm_simd128`; `wasm_threads`: its build for shared memory), with 1, 2 and 3 threads, except `wasm_simd128`, which",
-        "has one; and on AArch64 under emulation (`arm_*`: cortex-a53 with 1 thread, cortex-a76 with 2, max with 3). **Threads",
-        "change no bit**, unless it is said below. `bits`: every output equals that of the scalar kernels to the bit. A number:",
-        'the largest difference of a float as a part of the output\'s largest number; allowed is 1e-4 (class "loose" of the',
-        "passports). Integers and dequantized 8-bit outputs must have the same bits. Relaxed SIMD is tried in a browser by",
-        "`tests/web/test_modules.py`: Node 20's is not exact.",
+        "(`wasm_simd128`; `wasm_threads`: its build for shared memory) and in Chromium (`chromium_relaxed`), with 1, 2 and 3",
+        "threads, except `wasm_simd128`, which has one; and on AArch64 under emulation (`arm_*`: cortex-a53 with 1 thread,",
+        "cortex-a76 with 2, max with 3). **Threads change no bit**, unless it is said below. `bits`: every output equals that of",
+        "the scalar kernels to the bit. A number: the largest difference of a float as a part of the output's largest number;",
+        'allowed is 1e-4 (class "loose" of the passports). Integers and dequantized 8-bit outputs must have the same bits.',
+        "Node 20's relaxed SIMD is not exact and not used; Chromium's is, with fused multiply-add.",
         "",
         "| model | " + " | ".join(f"`{e}`" for e in engines) + " |",
         "|---|" + "---|" * len(engines),
@@ -238,7 +254,7 @@ def page(jobs: list[Job], rows: list[tuple[bool, dict[str, str]]], command: str)
 
 def main() -> int:
     p = argparse.ArgumentParser()
-    p.add_argument("--only", default="native,wasm,arm")
+    p.add_argument("--only", default="native,wasm,browser,arm")
     p.add_argument("--models", default="")
     p.add_argument("--int8", action="store_true")
     p.add_argument("--write", action="store_true")
@@ -246,8 +262,11 @@ def main() -> int:
     from tests.support.arm import CPUS
 
     todo: list[tuple[str, Callable[[list[Job], str], None], list[str]]] = [
-        ("native", native, vectors.kernel_sets()), ("wasm", wasm, list(MODULES)), ("arm", arm, list(CPUS)),
-    ]  # fmt: skip
+        ("native", native, vectors.kernel_sets()),
+        ("wasm", wasm, list(MODULES)),
+        ("browser", browser, ["chromium"]),
+        ("arm", arm, list(CPUS)),
+    ]
     with tempfile.TemporaryDirectory() as d:
         started = time.time()
         jobs = list(make(Path(d), [w for w in a.models.split(",") if w], a.int8))
