@@ -17,7 +17,7 @@ from deploykit.errors import DeploykitError, InputError
 from deploykit.graph import Graph
 from deploykit.graph.dims import Dim
 from deploykit.graph.dkfile import to_bytes
-from deploykit.graph.ir import Value
+from deploykit.graph.ir import Value, Variable
 from deploykit.ops.builder import GraphBuilder
 from tests.support import fuzz_seeds
 
@@ -290,6 +290,62 @@ def test_variables_last_and_reset() -> None:
     np.testing.assert_array_equal(s.variable("v"), F32([1, 2, 3]))
     np.testing.assert_array_equal(s.variable("w"), np.zeros((2, 2)))
     assert s.variable("none") is None
+
+
+ADAM = dict(beta_1=0.9, beta_2=0.99, epsilon=1e-3)
+
+
+def stepping(seed: int) -> Graph:
+    """Variables read, updated, assigned and read again in an order of chance, by ops that may and may not work in place."""
+    r, b = np.random.default_rng(seed), GraphBuilder()
+    names = ["a", "b", "c"]
+    b.graph.variables = [Variable(k, r.standard_normal((4, 4)).astype(F32)) for k in names]
+    known = [b.input("x", "float32", (4, 4))]
+    pick = lambda: known[r.integers(len(known))]  # noqa: E731
+    for _ in range(24):
+        kind = r.integers(8)
+        if kind < 2:
+            known.append(b.op("read_variable", variable=names[r.integers(3)]))
+        elif kind < 4:
+            known.append(b.op(("tanh", "neg", "transpose")[r.integers(3)], pick()))
+        elif kind < 5:
+            known.append(b.op("mul", b.op("matmul", pick(), pick()), F32(0.1)))
+        elif kind < 6:
+            known += b.op("adam_update", pick(), pick(), b.op("abs", pick()), pick(), F32(0.1), **ADAM)
+        elif kind < 7:
+            known.append(b.op(("sub", "maximum")[r.integers(2)], pick(), pick()))
+        else:
+            b.op("assign_variable", pick(), variable=names[r.integers(3)])
+    for k, v in zip(names, known[-3:], strict=True):
+        if r.integers(2):
+            b.op("assign_variable", v, variable=k)
+    b.output(b.op("neg", pick()), "y")
+    return b.graph
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_updates_in_the_memory_of_variables_change_nothing_else(seed: int) -> None:
+    """Sessions that keep every value put none of them into a variable's memory."""
+    x, graph = floats(4, 4), stepping(seed)
+    apart, s = session(graph, keep_values=True), session(graph)
+    for _ in range(3):
+        np.testing.assert_array_equal(s(x)[0], apart(x)[0])
+        for k in "abc":
+            np.testing.assert_array_equal(s.variable(k), apart.variable(k))
+
+
+def test_an_optimizer_updates_variables_in_place() -> None:
+    b = GraphBuilder()
+    b.graph.variables = [Variable(k, np.ones((256, 256), F32)) for k in "pmv"]
+    old = [b.op("read_variable", variable=k) for k in "pmv"]
+    new = b.op("adam_update", *old, b.input("g", "float32", (256, 256)), F32(0.1), **ADAM)
+    for k, v in zip("pmv", new, strict=True):
+        b.op("assign_variable", v, variable=k)
+    b.output(b.op("shape_of", new[0]), "y")
+    s = session(b.graph)
+    s(np.ones((256, 256), F32))
+    assert s.memory()["arena"] < 4096, "the arena of three arrays would be 786 KB"
+    assert np.unique(s.variable("p")) < 1 and np.unique(s.variable("m")) == 1
 
 
 # ---- the caller's side

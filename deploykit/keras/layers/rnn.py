@@ -432,9 +432,8 @@ def _fused_rnn(self: Any, x: Any, states: list[Any]) -> Any:
 def _lstm_steps(xs: Any, h0: Any, c0: Any, kernel: Any) -> Any:
     """All steps of projected inputs xs [time, batch, 4 units]: (outputs of all, last h, last c).
 
-    The gradient walks back with one product per step; all that does not depend on the steps behind is computed for the
-    whole sequence at once, and the kernel's gradient is one product.  It is no function of the inputs for a second
-    tape: the caller sees to it that there is none.
+    The gradient walks back with one product per step, on what the processor's nearest cache holds, and the kernel's
+    gradient is one product.  It is no function of the inputs for a second tape: the caller sees to it that there is none.
     """
 
     def step(carry: Any, share: Any) -> Any:
@@ -450,19 +449,23 @@ def _lstm_steps(xs: Any, h0: Any, c0: Any, kernel: Any) -> Any:
 
     def backward(g_hs: Any, g_h: Any, g_c: Any) -> Any:
         before_h, before_c = (N.concatenate([N.expand_dims(a, 0), b[:-1]], 0) for a, b in ((h0, hs), (c0, cs)))
-        of_c = o * (1.0 - ts * ts)  # of c through h
-        slopes = [g * i * (1.0 - i), before_c * f * (1.0 - f), i * (1.0 - g * g), ts * o * (1.0 - o)]
         turned = N.transpose(kernel)
 
         def step(carry: Any, x: Any) -> Any:
             dh, dc = carry
-            own, of_c, slope, f = x
+            own, before, t, i, f, g, o = x
             dh = dh + own
-            dc = dc + dh * of_c
-            dz = N.concatenate([dc, dc, dc, dh], -1) * slope
+            dc = dc + dh * (o * (1.0 - t * t))
+            of = (
+                dc * (g * i * (1.0 - i)),
+                dc * (before * f * (1.0 - f)),
+                dc * (i * (1.0 - g * g)),
+                dh * (t * o * (1.0 - o)),
+            )
+            dz = N.concatenate(of, -1)
             return [N.matmul(dz, turned), dc * f], dz
 
-        (dh, dc), dz = scan(step, [g_h, g_c], [g_hs, of_c, N.concatenate(slopes, -1), f], reverse=True)
+        (dh, dc), dz = scan(step, [g_h, g_c], [g_hs, before_c, ts, i, f, g, o], reverse=True)
         rows = [N.reshape(t, (-1, t.shape[-1])) for t in (before_h, dz)]
         return dz, dh, dc, F.matmul(*rows, transpose_a=True)
 
@@ -475,8 +478,8 @@ def _trained_lstm(self: Any, x: Any, states: list[Any], training: bool) -> Any:
     if not standard or (training and cell.recurrent_dropout):
         return None
     drop, _ = cell.masks(x[:, 0], training)
-    share = cell.project(x if drop is None else x * N.expand_dims(drop, 1))
-    share = N.swapaxes(share if cell.bias is None else share + cell.bias, 0, 1)
+    share = cell.project(N.swapaxes(x if drop is None else x * N.expand_dims(drop, 1), 0, 1))  # x is the smaller one
+    share = share if cell.bias is None else share + cell.bias
     hs, h, c = _lstm_steps(N.flip(share, 0) if self.go_backwards else share, *states, cell.recurrent_kernel)
     return h, N.swapaxes(hs, 0, 1) if self.return_sequences else None, [h, c]
 

@@ -121,7 +121,7 @@ Status Planner::place(int32_t i) {
   if (is(n, Opcode::concat_) && join(i)) return place_concat(i);
   for (int32_t k = 0; k < n.n_out; ++k) {
     if (n.outputs[k] < 0) continue;
-    if (k == 0 && reuse(i)) continue;
+    if (into_variable(i, k) || (k == 0 && reuse(i))) continue;
     DK_TRY(place_output(i, k));
   }
   return {};
@@ -166,7 +166,7 @@ bool Planner::reuse(int32_t i) {
   const NodeDef& n = *step.node;
   PlanValue& y = value(n.outputs[0]);
   if (keep_ || !step.def->inplace || y.t.bytes() == 0) return false;
-  for (int32_t k = 0; k < n.n_in && k < 32; ++k) {
+  for (int32_t k = 0; k < n.n_in && k < 31; ++k) {
     if (!(step.def->inplace >> k & 1) || n.inputs[k] < 0) continue;
     const PlanValue& x = value(n.inputs[k]);
     if (x.place != Place::arena || x.t.bytes() != y.t.bytes() || dtype_size(x.t.dtype) != dtype_size(y.t.dtype))
@@ -187,6 +187,37 @@ bool Planner::reuse(int32_t i) {
     return true;
   }
   return false;
+}
+
+// Output k in the memory of the variable that it is assigned to, where nobody reads the old value any more.
+bool Planner::into_variable(int32_t i, int32_t k) {
+  const NodeDef& n = g_.nodes[i];
+  PlanValue& y = value(n.outputs[k]);
+  const int32_t j = y.last;
+  if (keep_ || !r_.top || j <= i || j >= g_.n_nodes || y.t.bytes() == 0) return false;
+  if (p_.steps[j].kind != StepKind::assign || p_.steps[j].dynamic) return false;
+  const int32_t variable = g_.nodes[j].variable;
+  for (int32_t r = 0; r < j; ++r) {
+    const NodeDef& other = g_.nodes[r];
+    if (!needed_[r]) continue;
+    if (r > i && (other.body[0] >= 0 || other.body[1] >= 0)) return false;  // it may read or assign anything
+    const StepKind kind = p_.steps[r].kind;
+    if ((kind != StepKind::read && kind != StepKind::assign) || other.variable != variable) continue;
+    if (r > i) return false;
+    if (kind == StepKind::read && aliased_[r] && value(other.outputs[0]).last > i) return false;
+  }
+  for (int32_t p = 0; p < n.n_in; ++p) {
+    if (n.inputs[p] < 0) continue;
+    const PlanValue& x = value(n.inputs[p]);
+    const bool allowed = (k == 0 && p < 31 && (p_.steps[i].def->inplace >> p & 1)) ||
+                         (p == k && (p_.steps[i].def->inplace & kEachInplace));
+    if (x.place == Place::variable && x.slot == variable && !(allowed && x.t.bytes() == y.t.bytes())) return false;
+  }
+  y.place = Place::variable;
+  y.slot = variable;
+  y.offset = 0;
+  y.t.data = s_.variables[variable].data;
+  return true;
 }
 
 // True when a concat is nothing but its inputs one behind the other.

@@ -51,6 +51,7 @@ class Planner {
   Status place(int32_t i);
   Status join_next(int32_t i, bool* joined);
   bool reuse(int32_t i);
+  bool into_variable(int32_t i, int32_t k);
   bool join(int32_t i);
   Status place_concat(int32_t i);
   Status place_control(int32_t i);

@@ -132,12 +132,14 @@ class OpContext {
   OpState* op_ = nullptr;
 };
 
+constexpr uint32_t kEachInplace = 1u << 31;  // every output may be the buffer of the input of its number
+
 struct OpDef {
   Opcode opcode;
   Status (*infer)(OpContext&);
   Status (*prepare)(OpContext&);  // may be null
   Status (*run)(OpContext&);      // null for views
-  uint32_t inplace = 0;           // bit i: output 0 may be input i's buffer (when bytes are equal)
+  uint32_t inplace = 0;           // bit i: output 0 may be input i's buffer (when bytes are equal); kEachInplace
 #if !defined(__wasm__)            // where every byte of the library is downloaded
   // May be null.  Called after prepare of two nodes of ops that have it: c alone reads the output of `before`, as its
   // input 0.  With *joined the run of c does the work of both (and of what `before` was joined with), and there is no

@@ -97,7 +97,7 @@ Status gelu_run(OpContext& c) {
 }
 
 const OpDef kDefs[] = {
-    {Opcode::adam_update_, adam_infer, nullptr, adam_run},
+    {Opcode::adam_update_, adam_infer, nullptr, adam_run, kEachInplace},
     {Opcode::gelu_gradient_, gelu_infer, nullptr, gelu_run},
 };
 
