@@ -29,6 +29,27 @@ def _own(x: Any) -> Any:
     return getattr(x, "__dk_variable__", x)
 
 
+_GIVEN = "this tape has given its gradient; make it persistent=True to use it again."
+
+
+def _is_float(y: Tensor) -> bool:
+    d = y.dtype
+    return d.kind == "f" or (d.kind == "V" and dtype_of(y).kind == "f")  # V: narrow floats
+
+
+@functools.lru_cache(64)
+def _few_ones(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """Ones to begin with, made once; nobody can write to them."""
+    a = np.ones(shape, dtype)
+    a.flags.writeable = False
+    return a
+
+
+def _ones(t: Tensor) -> Tensor:
+    p = t.payload
+    return Tensor(_few_ones(p.shape, p.dtype)) if type(p) is np.ndarray and p.size <= 1024 else numeric.ones_like(t)
+
+
 class TapeError(DeploykitError):
     """A tape was used in a way that it cannot answer."""
 
@@ -69,6 +90,9 @@ class GradientTape:
 
     def watch(self, x: Any) -> None:
         """Follow a tensor or variable (or a nest of them)."""
+        if type(x) is Tensor and x.dtype.kind == "f":
+            self._tracked[id(x)] = x
+            return
         for leaf in map(_own, tree.flatten(x)[0]):
             if isinstance(leaf, Variable):
                 self._watched.add(leaf)
@@ -118,7 +142,11 @@ class GradientTape:
                 d = next(t.dtype for t in inputs if hasattr(t, "dtype"))
                 inputs = tuple(x if x is None or hasattr(x, "dtype") else np.asarray(x, d) for x in inputs)
                 break
-        self._record(inputs, (y,), op, op._defaults)
+        if self._steps is None:
+            raise TapeError(_GIVEN)
+        if _is_float(y):
+            tracked[id(y)] = y
+        self._steps.append((inputs, (y,), op, op._defaults))
 
     def record(self, inputs: list[Any], results: tuple[Tensor, ...], backward: Backward) -> None:
         """Remember a step with its own rule: gradients of the results (None where nothing depends) to those of the
@@ -133,10 +161,9 @@ class GradientTape:
         else:
             return
         if self._steps is None:
-            raise TapeError("this tape has given its gradient; make it persistent=True to use it again.")
+            raise TapeError(_GIVEN)
         for y in results:
-            d = y.dtype
-            if d.kind == "f" or (d.kind == "V" and dtype_of(y).kind == "f"):  # V: narrow floats
+            if _is_float(y):
                 tracked[id(y)] = y
         self._steps.append((inputs, results, op, how))
 
@@ -156,6 +183,9 @@ class GradientTape:
         steps = self._steps
         if not self.persistent:
             self._steps = None
+        if type(sources) is Tensor and type(target) is Tensor and output_gradients is None and not state.current.tapes:
+            found = self._backward(steps, [target], [None], {id(sources)}).get(id(sources))
+            return numeric.zeros_like(sources) if found is None and unconnected_gradients == "zero" else found
         leaves, build = tree.flatten(sources)
         leaves = list(map(_own, leaves))
         targets = [t.read() if isinstance(t, Variable) else t for t in tree.flatten(target)[0]]
@@ -177,7 +207,7 @@ class GradientTape:
 
         for t, g in zip(targets, given, strict=True):
             if id(t) in self._tracked:
-                add(t, numeric.ones_like(t) if g is None else convert_to_tensor(g, t.dtype))
+                add(t, _ones(t) if g is None else convert_to_tensor(g, t.dtype))
         tracked = self._tracked
         for inputs, results, op, how in reversed(steps):
             # each result has one step, so its gradient is complete here and needed no more, unless asked for

@@ -134,8 +134,8 @@ def lstm(inputs, initial_state_h, initial_state_c, mask, kernel, recurrent_kerne
     if not state.current.tapes:
         h, y, states = as_op("lstm", x, [h0, c0], (0, 3, 1, 2), w, r, b, go_backwards)  # i f c o -> i o f c
     else:
-        share = N.matmul(x, w)
-        share = _turn(share if b is None else share + b)
+        share = N.matmul(_turn(x), w)  # x is smaller than what it adds to the gates
+        share = share if b is None else share + b
         hs, h, c = _lstm_steps(N.flip(share, 0) if go_backwards else share, h0, c0, r)
         y, states = _turn(hs), [h, c]
     return h, y if return_sequences else N.expand_dims(h, 1), states

@@ -9,6 +9,8 @@ import pytest
 
 from deploykit.ops.core import get
 from tests.ops.test_passports import cases, complete, float_inputs, gradient_of, in_float64, partial_of
+from tests.ops.torch_table import TABLE as MORE
+from tests.ops.torch_table import reduced_product
 from tests.support.peers import need
 
 torch = need("torch")
@@ -78,6 +80,10 @@ OTHERS = {
     "reduce_sum_square": reduced(lambda x, a, k: (x * x).sum(a, keepdim=k)),
     "reduce_log_sum_exp": reduced(lambda x, a, k: torch.logsumexp(x, a, keepdim=k)),
     "reduce_log_sum": reduced(lambda x, a, k: x.sum(a, keepdim=k).log()),
+    "reduce_max": reduced(lambda x, a, k: torch.amax(x, a, k)),
+    "reduce_min": reduced(lambda x, a, k: torch.amin(x, a, k)),
+    "reduce_l1": reduced(lambda x, a, k: x.abs().sum(a, keepdim=k)),
+    "reduce_prod": reduced(reduced_product),
     "matmul": product,
     "einsum": lambda *xs, equation: torch.einsum(equation.replace(" ", ""), *xs),
     "layer_norm": layer_norm,
@@ -87,7 +93,7 @@ OTHERS = {
     "expand": lambda x, shape: x * torch.ones(tuple(int(d) for d in shape), dtype=x.dtype),
     "identity": plain(lambda x: x.clone()),
 }
-TABLE = {**{k: plain(f) for k, f in {**UNARY, **BINARY, **ACTIVATIONS}.items()}, **OTHERS}
+TABLE = {**{k: plain(f) for k, f in {**UNARY, **BINARY, **ACTIVATIONS}.items()}, **OTHERS, **MORE}
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -105,10 +111,13 @@ def test_against_torch(name: str) -> None:
         y = TABLE[name](*inputs, **complete(op, s))
         if y is None:
             continue
-        g = np.random.default_rng(3).standard_normal(tuple(y.shape))  # as gradient_of draws it
-        first = torch.autograd.grad((y * torch.tensor(g)).sum(), leaves, create_graph=True, allow_unused=True)
+        draw = np.random.default_rng(3)  # as gradient_of draws them
+        ys = y if isinstance(y, (tuple, list)) else (y,)
+        gs = [draw.standard_normal(tuple(t.shape)) for t in ys]
+        total = sum((t * torch.tensor(g)).sum() for t, g in zip(ys, gs, strict=True))
+        first = torch.autograd.grad(total, leaves, create_graph=True, allow_unused=True)
         first = [torch.zeros_like(t) + 0 * t if d is None else d for d, t in zip(first, leaves, strict=True)]
-        ours = partial_of(op, s).gradient([g], *xs)
+        ours = partial_of(op, s).gradient(gs, *xs)
         for a, b in zip(ours, first, strict=True):
             np.testing.assert_allclose(
                 a, b.detach().numpy(force=True), rtol=1e-9, atol=1e-9, err_msg=f"{what} first order"
