@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from deploykit.ops.core import get
+from deploykit.ops.samples import Sample
 from tests.ops.test_passports import cases, complete, float_inputs, gradient_of, in_float64, partial_of
 from tests.ops.torch_table import TABLE as MORE
 from tests.ops.torch_table import reduced_product
@@ -96,10 +97,24 @@ OTHERS = {
 TABLE = {**{k: plain(f) for k, f in {**UNARY, **BINARY, **ACTIVATIONS}.items()}, **OTHERS, **MORE}
 
 
+# Places that float32 holds exactly: the op's own samples have others.
+DOUBLED = np.random.default_rng(5).standard_normal((1, 3, 4, 2)).astype(np.float32)
+MORE_SAMPLES = {
+    "resize": [
+        Sample(
+            [DOUBLED, None, None, np.array([6, 2])],
+            dict(axes=(1, 2), mode=mode, coordinates="half_pixel"),
+            fixed=(1, 2),
+        )
+        for mode in ("linear", "cubic")
+    ]
+}
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_against_torch(name: str) -> None:
     op, checked = get(name), 0
-    for what, s in cases(op):
+    for what, s in [*cases(op), *((f"{name} {s}", s) for s in MORE_SAMPLES.get(name, ()))]:
         if not s.differentiable or not (s := in_float64(s)):
             continue
         floats = float_inputs(s)

@@ -305,7 +305,7 @@ def resize(x: Any, roi: Any = None, scales: Any = None, sizes: Any = None, **how
         return None
     ratios = [r for out, n in zip(ints(sizes), x.shape[1:3], strict=True) for r in (out / n, n / out)]
     if any(float(np.float32(r)) != r for r in ratios):
-        return None  # the op keeps them in float32
+        return None  # the op keeps places in float32
     return last(F.interpolate(first(x), ints(sizes), mode=mode, align_corners=corners))
 
 

@@ -219,7 +219,7 @@ Status prepare_f32(OpContext& c, MatmulState& s) {
   s.outer = p.transpose_a && !p.transpose_b && p.batch.count == 1 && !s.convert && !c.in(2) && !c.in(3) &&
             s.alpha == 1.0f && c.attr_int(attr::matmul_::act) == 0 && p.m > 1 && p.k > 1 && !c.is_const(1);
   if (s.outer) return c.need_scratch(static_cast<size_t>(c.threads() * kOuterTerms * kOuterRows) * 4);
-  s.in_place = !c.is_const(1) && !p.transpose_b && p.m <= 2 * s.layout.main.mr && gemm_in_place(s.layout);
+  s.in_place = !c.is_const(1) && !p.transpose_b && p.m <= 6 * s.layout.main.mr && gemm_in_place(s.layout);
 
   ScratchPlan scratch;
   if (s.convert) {
