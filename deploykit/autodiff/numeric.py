@@ -12,7 +12,7 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.autodiff import state
 from deploykit.autodiff.promote import common
-from deploykit.autodiff.tensor import Tensor, convert_to_tensor, direct, dtype_of, record
+from deploykit.autodiff.tensor import Tensor, convert_to_tensor, direct, dtype_of
 from deploykit.errors import ShapeError
 from deploykit.graph.dims import Dim
 from deploykit.ops import F, Op, get
@@ -612,7 +612,8 @@ def _operator(f: Callable[[Any, Any], Tensor], name: str) -> Callable[[Any, Any]
         if y is NotImplemented:
             return _operate(f, a, b)
         if state.busy:
-            record(op, (a, b), y)
+            for tape in state.current.tapes:
+                tape.record_direct(op, (a, b), y)
         return y
 
     return operator

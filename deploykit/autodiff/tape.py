@@ -73,8 +73,8 @@ class GradientTape:
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True) -> None:
         self.persistent = persistent
         self.watch_accessed_variables = watch_accessed_variables
-        # (inputs, results, rule): the rule is a function, or an op and its attrs
-        self._steps: list[tuple[Any, tuple[Tensor, ...], Any, Any]] | None = []
+        # (inputs, results, op, attrs) or (inputs, results, None, rule); a result by itself for an op with a rule and but one
+        self._steps: list[tuple[Any, Any, Any, Any]] | None = []
         self._tracked: dict[int, Tensor] = {}  # by id; holding the tensor keeps the id its own
         self._reads: dict[Variable, list[Tensor]] = {}
         self._watched: set[Variable] = set()
@@ -132,21 +132,22 @@ class GradientTape:
     def record_direct(self, op: Op, inputs: tuple[Any, ...], y: Tensor) -> None:
         """An op without attrs was applied to tensors that are not traced, and to Python numbers."""
         tracked = self._tracked
+        hit = odd = False
         for x in inputs:
             if id(x) in tracked:
-                break
-        else:
+                hit = True
+            elif x.__class__ is float or x.__class__ is int:
+                odd = True
+        if not hit:
             return
-        for x in inputs:
-            if x.__class__ is float or x.__class__ is int:  # rules ask for the dtypes of inputs
-                d = next(t.dtype for t in inputs if hasattr(t, "dtype"))
-                inputs = tuple(x if x is None or hasattr(x, "dtype") else np.asarray(x, d) for x in inputs)
-                break
+        if odd:  # rules ask for the dtypes of inputs
+            d = next(t.dtype for t in inputs if hasattr(t, "dtype"))
+            inputs = tuple(x if x is None or hasattr(x, "dtype") else np.asarray(x, d) for x in inputs)
         if self._steps is None:
             raise TapeError(_GIVEN)
-        if _is_float(y):
+        if y.payload.dtype.kind == "f" or _is_float(y):  # type: ignore[union-attr]
             tracked[id(y)] = y
-        self._steps.append((inputs, (y,), op, op._defaults))
+        self._steps.append((inputs, y, op, op._defaults))
 
     def record(self, inputs: list[Any], results: tuple[Tensor, ...], backward: Backward) -> None:
         """Remember a step with its own rule: gradients of the results (None where nothing depends) to those of the
@@ -200,34 +201,32 @@ class GradientTape:
 
     def _backward(self, steps: Any, targets: list[Any], given: list[Any], wanted: set[int]) -> dict[int, Any]:
         total: dict[int, Any] = {}
-
-        def add(x: Any, g: Any) -> None:
-            have = total.get(id(x))
-            total[id(x)] = g if have is None else F.add(have, g)
-
-        for t, g in zip(targets, given, strict=True):
-            if id(t) in self._tracked:
-                add(t, _ones(t) if g is None else convert_to_tensor(g, t.dtype))
         tracked = self._tracked
+        for t, g in zip(targets, given, strict=True):
+            if (at := id(t)) in tracked:
+                g = _ones(t) if g is None else convert_to_tensor(g, t.dtype)
+                total[at] = F.add(total[at], g) if at in total else g
         for inputs, results, op, how in reversed(steps):
             # each result has one step, so its gradient is complete here and needed no more, unless asked for
-            if len(results) == 1:
-                at = id(results[0])
+            if results.__class__ is Tensor:
+                at = id(results)
                 one = total.get(at) if at in wanted else total.pop(at, None)
                 if one is None:
                     continue
-                gs = [one]
+                found = (
+                    op.vjp(one, results, *inputs, **how) if op.vjp else op_gradients(op, [one], (results,), inputs, how)
+                )
             else:
                 gs = [total.get(id(y)) if id(y) in wanted else total.pop(id(y), None) for y in results]
                 if all(g is None for g in gs):
                     continue
-            found = how(gs) if op is None else op_gradients(op, gs, results, inputs, how)
-            for x, g in zip(inputs, found, strict=False):
-                if g is not None and id(x) in tracked:
-                    if not isinstance(g, Tensor):
-                        g = convert_to_tensor(g)
-                    have = total.get(id(x))
-                    total[id(x)] = g if have is None else have + g
+                found = how(gs) if op is None else op_gradients(op, gs, results, inputs, how)
+            for x, g in zip(inputs, found):  # noqa: B905, rules may leave out what comes last
+                if g is None or (at := id(x)) not in tracked:
+                    continue
+                if g.__class__ is not Tensor:
+                    g = convert_to_tensor(g)
+                total[at] = total[at] + g if at in total else g
         return total
 
     def _of(self, source: Any, total: dict[int, Any], unconnected: str) -> Tensor | None:

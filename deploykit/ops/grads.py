@@ -91,9 +91,9 @@ def sum_to(g: Any, x: Any) -> Any:
     Where symbolic shapes leave open which dims those are, they are found at run time by comparing the two shapes.
     """
     gs, xs = g.shape, x.shape
+    if gs == xs and gs is not None:
+        return g
     if gs is not None and xs is not None:
-        if gs == xs:
-            return g
         lead = len(gs) - len(xs)
         pairs: list[tuple[DimLike, DimLike]] = [(d, 1) for d in gs[:lead]] + list(zip(gs[lead:], xs, strict=True))
         if all(a == b or b == 1 for a, b in pairs):
