@@ -27,12 +27,13 @@ async function bytesOf(source, options, sha) {
   return source;
  if (source instanceof ArrayBuffer)
   return new Uint8Array(source);
- if (source instanceof Blob)
-  return new Uint8Array(await source.arrayBuffer());
- if (source instanceof Response)
-  return (await whole(source, source.url || "the response", options)).bytes;
- if (!isAddress(source))
+ if (!isAddress(source)) {
+  if (source instanceof Blob)
+   return new Uint8Array(await source.arrayBuffer());
+  if (source instanceof Response)
+   return (await whole(source, source.url || "the response", options)).bytes;
   throw new DeploykitError("DK-INPUT", `load: got ${source === null ? "null" : typeof source}, expected an address, bytes, a File or a Response.`);
+ }
  const path = localPath(source);
  if (path !== null)
   return readFile(path, options);

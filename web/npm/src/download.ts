@@ -43,9 +43,12 @@ const isAddress = (source: Source): source is string | URL => typeof source === 
 async function bytesOf(source: Source, options: DownloadOptions, sha: string | null): Promise<Bytes> {
   if (source instanceof Uint8Array) return source as Bytes;
   if (source instanceof ArrayBuffer) return new Uint8Array(source);
-  if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
-  if (source instanceof Response) return (await whole(source, source.url || "the response", options)).bytes;
-  if (!isAddress(source)) throw new DeploykitError("DK-INPUT", `load: got ${source === null ? "null" : typeof source}, expected an address, bytes, a File or a Response.`);
+  if (!isAddress(source)) {
+    // asked last: in Node the mention of Response loads its whole HTTP client
+    if (source instanceof Blob) return new Uint8Array(await source.arrayBuffer());
+    if (source instanceof Response) return (await whole(source, source.url || "the response", options)).bytes;
+    throw new DeploykitError("DK-INPUT", `load: got ${source === null ? "null" : typeof source}, expected an address, bytes, a File or a Response.`);
+  }
   const path = localPath(source);
   if (path !== null) return readFile(path, options);
   const url = String(new URL(source, globalThis.location?.href)), store = options.cache ? await openStore() : null;
