@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -225,11 +225,10 @@ def calibrated(
         n = q.equalize(graph, _moments(graph, first, False) if first and scheme in q.STATIC else None)
         made.counts["pairs equalized"] = n
     if "smooth" in repairs:
-        made.counts["norms smoothed"] = q.smooth(graph, _moments(graph, first, False))
+        made.counts["norms smoothed"] = q.smooth(graph, _moments(graph, first, False)) if q.norms(graph) else 0
     made.counts = {k: n for k, n in made.counts.items() if n}
     if {"bias", "gptq", "round"} & set(repairs):
-        found = _moments(graph, first, bool({"gptq", "round"} & set(repairs)))
-        made.moments = {v.name: m for v, m in found.items()}
+        made.moments = _named(_moments(graph, first, bool({"gptq", "round"} & set(repairs))))
     if scheme in q.STATIC:
         steps = 255 if scheme == "int8" else 65534
         made.ranges, made.count = _observe(graph, data, options["observer"], progress, steps)
@@ -240,6 +239,7 @@ def _best_repairs(
     prepared: Graph, scheme: str, options: dict[str, Any], first: list[Feeds]
 ) -> tuple[tuple[str, ...], list[dict[str, Any]]]:
     """The repairs whose quantized graph is nearest to the float one on samples, and what was tried."""
+    from deploykit.converters.pipeline import optimize
     from deploykit.converters.quantize import weighed
 
     tried: list[dict[str, Any]] = []
@@ -250,12 +250,17 @@ def _best_repairs(
     wants: list[list[np.ndarray]] | None = None
     best: tuple[str, ...] = ()
     top: np.ndarray | None = None  # of the best so far, sample by sample
+    made: Calibrated | None = None
     for repairs in TRIED[scheme]:
-        made = calibrated(prepared, scheme, options, repairs, some, some)
+        if made is not None and repairs == (*made.options["repairs"], "bias"):  # same floats, same ranges
+            own = {**made.options, "repairs": repairs}
+            made = replace(made, options=own, moments=_named(_moments(made.floats, some, False)))
+        else:
+            made = calibrated(prepared, scheme, options, repairs, some, some)
         if repairs and not made.counts and not made.moments:
             continue  # nothing to repair by these
         wants = wants or outputs(prepared, judged)
-        found = zip(wants, outputs(made.apply()[0], judged), strict=True)
+        found = zip(wants, outputs(optimize(made.apply()[0])[0], judged), strict=True)  # in integers: that is faster
         db = np.array([np.mean(np.clip(outputs_db([w], [g]), -20, 80)) for w, g in found])
         tried.append({"repairs": list(repairs), "mean_output_db": float(db.mean())})
         if top is None or _wins(db - top):
@@ -400,6 +405,10 @@ def _moments(graph: Graph, samples: list[Feeds], second: bool) -> dict[Value, An
     }
     _watch(graph, samples, wanted)
     return {v: m for v, m in wanted.items() if m.count}
+
+
+def _named(moments: dict[Value, Any]) -> dict[str, Any]:
+    return {v.name: m for v, m in moments.items()}
 
 
 def _observe(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from deploykit.converters.quantize.interface import IO_DTYPES, integer_interface
 from deploykit.converters.quantize.observers import OBSERVERS, Observer
-from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, smooth, weighed
+from deploykit.converters.quantize.repair import REPAIRS, Moments, equalize, norms, smooth, weighed
 from deploykit.converters.quantize.schemes import (
     SCHEMES,
     STATIC,
@@ -30,6 +30,7 @@ __all__ = [
     "channel_axis",
     "equalize",
     "integer_interface",
+    "norms",
     "observed_values",
     "quantize_static",
     "quantize_weights",

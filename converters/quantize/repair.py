@@ -158,6 +158,11 @@ def _pairs(graph: Graph) -> list[tuple[Node, Node, float | None]]:
     return out
 
 
+def norms(graph: Graph) -> bool:
+    """Whether there is anything that :func:`smooth` could change."""
+    return any(n.op in ("layer_norm", "rms_norm") for n in graph.nodes)
+
+
 def smooth(graph: Graph, moments: dict[Value, Moments], alpha: float = 0.5) -> int:
     """Move outlier channels behind layer norms into the weights that read them; the number of norms changed."""
     readers, outputs = graph.consumers(), set(graph.outputs)

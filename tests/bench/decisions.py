@@ -4,8 +4,9 @@
 
 Default settings of ``convert`` (for the recurrent VAD what ``auto`` takes: dynamic); calibration and judged inputs never
 overlap (other lines of the page, other sentences, other crops).  ``--scheme auto --drop 0.5%`` searches instead which
-layers stay in float, and prints them.  The Fashion-MNIST nets are trained here first, once, and kept in the cache of
-tests/support/assets.py.
+layers stay in float, and prints them, with times; its metric is the share of decisions that stay the same on inputs from
+where the calibration data came (``--metric none``: the distance of the outputs).  The Fashion-MNIST nets are trained here
+first, once, and kept in the cache of tests/support/assets.py.
 """
 
 from __future__ import annotations
@@ -41,6 +42,22 @@ class Task:
     decide: Callable[[Run, Any], list[Any]]
     same: Callable[[Any, Any], bool] = lambda a, b: bool(a == b)
     truth: list[Any] | None = None
+    tuning: list[Any] | None = None  # inputs that the search may look at; those it judges by decisions
+
+    def metric(self) -> Callable[[Run], float] | None:
+        """Share of the decisions on ``tuning`` that are those of the first run it sees, which is the float model's."""
+        if self.tuning is None:
+            return None
+        wants: list[list[Any]] = []
+
+        def same_decisions(run: Run) -> float:
+            got = [self.decide(run, x) for x in self.tuning or ()]
+            wants[:] = wants or got
+            return float(
+                np.mean([self.same(a, b) for w, g in zip(wants, got, strict=True) for a, b in zip(w, g, strict=True)])
+            )
+
+        return same_decisions
 
 
 def page() -> np.ndarray:
@@ -93,8 +110,10 @@ def ocr_text() -> Task:
     def noisy(a: np.ndarray) -> np.ndarray:
         return np.clip(a.astype(int) + r.integers(-2, 3, a.shape), 0, 255).astype(np.uint8)
 
-    held = [a for a in line_crops(found[half:], 240, 1) if decide(run, a) == decide(run, noisy(a)) != [""]]
-    return Task(model, calibration, held, decide)
+    def steady(which: list[tuple[int, int]], seed: int) -> list[np.ndarray]:
+        return [a for a in line_crops(which, 240, seed) if decide(run, a) == decide(run, noisy(a)) != [""]]
+
+    return Task(model, calibration, steady(found[half:], 1), decide, tuning=steady(found[:half], 3))
 
 
 def ocr_boxes() -> Task:
@@ -104,8 +123,8 @@ def ocr_boxes() -> Task:
     def decide(run: Run, x: np.ndarray) -> list[Any]:
         return [ocr.regions(next(iter(run({"x": x}).values()))[0, 0] > 0.3)]
 
-    data, held = (list(crops("ppocr-det", spec, n, seed)) for n, seed in ((48, 0), (120, 1)))
-    return Task(model, [{"x": a} for a in data], held, decide, lambda a, b: alike(a, b, 0.7))
+    data, held, tuning = (list(crops("ppocr-det", spec, n, seed)) for n, seed in ((48, 0), (120, 1), (120, 2)))
+    return Task(model, [{"x": a} for a in data], held, decide, lambda a, b: alike(a, b, 0.7), tuning=tuning)
 
 
 def dk_bytes(model: Path) -> bytes:
@@ -314,6 +333,7 @@ def main() -> None:
     p.add_argument("--only", default=",".join(TASKS))
     p.add_argument("--scheme", default="int8")
     p.add_argument("--drop", default=None)
+    p.add_argument("--metric", choices=("decisions", "none"), default="decisions")
     a = p.parse_args()
     options: dict[str, Any] = {"quantize": a.scheme}
     if a.drop:
@@ -322,7 +342,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for name in a.only.split(","):
         started = time.perf_counter()
-        r = judge(TASKS[name](), **options | ({"quantize": "auto"} if name == "vad" and not a.drop else {}))
+        task = TASKS[name]()
+        if a.drop and a.metric == "decisions":
+            options["metric"] = task.metric()
+        r = judge(task, **options | ({"quantize": "auto"} if name == "vad" and not a.drop else {}))
         right = ", ".join(f"{100 * v:.2f} %" for v in r.get("right", ()))
         q = r["report"].quantization
         took = time.perf_counter() - started
@@ -330,7 +353,16 @@ def main() -> None:
         repairs = " + ".join(q.get("repairs", ())) or "none"
         print(f"| {name} | {r['n']} | {share} | {right} | {r['ratio']:.3f} | {repairs} | {took:.0f} |", flush=True)
         if "search" in q:
-            print(f"  in float: {', '.join(q['search']['chosen']['float'])}")
+            found, rows = q["search"], q["search"]["layers"]
+            kept = found["chosen"]["float"]
+            ms = [sum(r[f"{k}_us"] for r in rows) / 1e3 for k in ("float", "int8")]
+            print(
+                f"  ms float, int8, chosen: {ms[0]:.2f}, {ms[1]:.2f}, {found['chosen']['ms']:.2f}; drop on tuning inputs",
+                end=" ",
+            )
+            print(
+                f"{found['chosen']['drop']:.4f}\n  in float, {len(kept)} of {len(rows)}: {', '.join(kept)}", flush=True
+            )
 
 
 if __name__ == "__main__":
