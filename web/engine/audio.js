@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { DeploykitError, tensor } from "./values.js";
 export function audioInput({ inputs, metadata }, name) {
  const rate = Number(metadata["preprocessing"]?.sample_rate ?? 0);

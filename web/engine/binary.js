@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { localPath, readFile, whole } from "./download.js";
 import { environment } from "./environment.js";
 import { embedded } from "./platform.js";

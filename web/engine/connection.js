@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { builtin, embedded } from "./platform.js";
 import { DeploykitError } from "./values.js";
 export class Lanes {

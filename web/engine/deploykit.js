@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import "./binary.js";
 import "./connection.js";
 import "./dkfile.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { DeploykitError } from "./values.js";
 export function boxes({ metadata }, outputs) {
  const how = metadata["detector"], labels = (metadata["labels"] ?? []);

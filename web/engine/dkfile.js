@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { DeploykitError } from "./values.js";
 const MODEL = { headerSize: 1, headerCrc: 2, weightsOffset: 3, crcChunk: 5, weightsCrcs: 6, variables: 10 };
 const VARIABLE = { name: 0, offset: 3, size: 4 };

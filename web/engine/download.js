@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { builtin } from "./platform.js";
 import { openStore, PART, sha256, wanted } from "./store.js";
 import { DeploykitError } from "./values.js";

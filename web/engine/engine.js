@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { variables } from "./dkfile.js";
 import { arrayOf, DeploykitError, dtypeId, dtypeName } from "./values.js";
 const TENSOR = { dtype: 0, rank: 4, dims: 8, data: 72, bytes: 76, size: 80 };

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { DeploykitError, tensor } from "./values.js";
 export function imageInput({ inputs, metadata }, name) {
  const prep = (metadata["preprocessing"] ?? {});

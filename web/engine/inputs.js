@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { arrayOf, DeploykitError, fill, product, specText } from "./values.js";
 const list = (shape) => `[${shape.join(", ")}]`;
 const isArray = (x) => ArrayBuffer.isView(x) && !(x instanceof DataView);

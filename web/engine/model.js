@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { Local, Remote } from "./connection.js";
 import { engineModule } from "./binary.js";
 import { read } from "./download.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 export const embedded = {};
 export function builtin(name) {
  const { process } = globalThis;

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import { DeploykitError } from "./values.js";
 const NAME = "dk-models", KEYS = `${globalThis.origin}/.deploykit/`;
 export const PART = 8 << 20;

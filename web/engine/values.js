@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 export class DeploykitError extends Error {
  code;
  constructor(code, message) {

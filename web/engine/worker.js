@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 import "./dkfile.js";
 import { Engine } from "./engine.js";
 import { builtin } from "./platform.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Sound to tensors, at the model's own rate, and a spectrogram to look at.
 import type { Model } from "./model.js";
 import { DeploykitError, tensor } from "./values.js";

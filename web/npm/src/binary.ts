@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The engine's code: the module that suits this platform, fetched and compiled once for the page.
 import { localPath, readFile, whole } from "./download.js";
 import type { Bytes } from "./download.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The way to an engine: in a worker of its own, so that the page never blocks, or on the caller's thread; and its lanes.
 import type { Engine, Lane, Loaded, OpenOptions } from "./engine.js";
 import { builtin, embedded } from "./platform.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The engine of .dk models in browsers, workers and Node.
 // What the modules below ask for in their turn: named here, a browser fetches all at once instead of level by level.
 import "./binary.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Detector outputs to boxes, by the model's `detector` metadata (docs/web.md of the project).
 import type { Model } from "./model.js";
 import { DeploykitError } from "./values.js";

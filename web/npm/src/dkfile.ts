@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The variables of a .dk file (runtime/schema/dk.fbs), and the file with other values in them. The engine checks every byte
 // of a file when it opens it; this reads files that it has opened.
 import { DeploykitError } from "./values.js";

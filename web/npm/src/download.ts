@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Bytes of models: from addresses, files, responses; with progress, checksum, a place in the browser's cache, and a second try
 // from where a connection broke.
 import { builtin } from "./platform.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // One instance of the WebAssembly engine with one model in it: a binding of its C API (runtime/include/deploykit/dk.h). Runs
 // in the worker, or on the caller's thread when that was asked for.
 import { variables } from "./dkfile.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // What this browser or Node offers to the engine, and why something is switched off.
 import { builtin } from "./platform.js";
 

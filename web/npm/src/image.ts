@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Pictures and drawings to tensors and back, by the model's own preprocessing; resizing as in Python, so that answers agree.
 import type { Model } from "./model.js";
 import { DeploykitError, tensor } from "./values.js";

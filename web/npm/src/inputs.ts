@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // What the caller gave, checked before the run: the same rules and words as Python's Interpreter.run.
 import { arrayOf, DeploykitError, fill, product, specText } from "./values.js";
 import type { DType, Spec, Tensor, TypedArray } from "./values.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The model as its user sees it.
 import { Local, Remote } from "./connection.js";
 import type { Connection } from "./connection.js";

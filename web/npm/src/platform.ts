@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // What differs between browsers and Node. Node's own modules are asked for by name at run time, so that bundlers for browsers
 // have nothing to stumble over; Deno and Bun answer in the same way.
 

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Models kept in the browser's Cache API: whole ones by the hash of their content, parts of unfinished downloads by address.
 import { DeploykitError } from "./values.js";
 

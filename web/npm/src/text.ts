@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Text to numbers, by the `text` entry of the model's preprocessing metadata.
 import type { Model } from "./model.js";
 import { DeploykitError, tensor } from "./values.js";

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // Errors, dtypes, tensors and specs: what both sides of the worker know.
 
 /** Every error on purpose: `code` is stable and the one that Python and C give (docs/errors.md of the project). */

@@ -1,4 +1,4 @@
-/*! Built from web/npm/src by tsc: change it there. */
+/*! built from web/npm/src */
 // The worker's side: one engine, calls by message, answers with their buffers handed over; or a lane of an engine elsewhere.
 import "./dkfile.js"; // the engine asks for it: fetched along with it
 import { Engine } from "./engine.js";
