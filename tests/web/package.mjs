@@ -136,7 +136,7 @@ const scenarios = {
       w.on("exit", () => ++ended);
     });
     for (let i = 0; i < 4; ++i) await Model.load(path).then((m) => m.run({ image: numbers(64) }));
-    for (let i = 0; i < 100 && ended < started; ++i) {
+    for (let i = 0; i < 1000 && ended < started; ++i) {
       globalThis.gc();
       await new Promise((done) => setTimeout(done, 20));
     }
