@@ -135,3 +135,53 @@ def test_dynamic(plain: Path) -> None:
     report, got, want = both(path)
     assert report.ops_after["conv_integer"] == 7
     np.testing.assert_allclose(got, want, atol=1e-5)
+
+
+def layer_by_layer(path: Path) -> dict[str, int]:
+    """Steps that our integers of each layer differ from onnxruntime's, both given onnxruntime's integers before it."""
+    model = onnx.shape_inference.infer_shapes(onnx.load(path))
+    made = {o: n for n in model.graph.node for o in n.output}
+    rounded = [n.output[0] for n in model.graph.node if n.op_type == "QuantizeLinear"]
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    kinds = {v.name: v for v in [*model.graph.value_info, *model.graph.output]}
+    whole.graph.output.extend(kinds[r] for r in rounded if r not in {o.name for o in model.graph.output})
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL  # as the file says it
+    session = ort.InferenceSession(whole.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    x = np.random.default_rng(5).standard_normal(SHAPE).astype(np.float32)
+    real = dict(zip(rounded, session.run(rounded, {"x": x}), strict=True)) | {"x": x}
+
+    def before(name: str) -> set[str]:
+        found: set[str] = set()
+        for i in made[name].input:
+            found |= {i} if i in real else before(i) if i in made else set()
+        return found
+
+    apart = {}
+    for name in rounded:
+        given = sorted(before(name))
+        part = onnx.utils.Extractor(model).extract_model(given, [name])
+        onnx.save(part, path.with_name("part.onnx"))
+        dk.convert(path.with_name("part.onnx"), path.with_name("part.dk"), verify=False, test_vectors=0)
+        got = dk.Interpreter(path.with_name("part.dk")).run({g: real[g] for g in given})[name]
+        assert got.dtype == real[name].dtype and np.ptp(got) > 0
+        apart[name] = int(np.abs(got.astype(int) - real[name].astype(int)).max())
+    return apart
+
+
+@pytest.mark.parametrize("quantizer", ["deploykit", "onnxruntime"])
+def test_every_layer_is_within_a_step(plain: Path, tmp_path: Path, quantizer: str) -> None:
+    """Files of either quantizer: our integer ops against onnxruntime's reading of the same nodes."""
+    path = tmp_path / "q.onnx"
+    if quantizer == "deploykit":
+        rng = np.random.default_rng(0)
+        data = [rng.standard_normal(SHAPE).astype(np.float32) for _ in range(16)]
+        dk.convert(plain, path, quantize="int8", calibration=data, verify=False)
+    else:
+        how = dict(
+            quant_format=quantization.QuantFormat.QDQ, activation_type=quantization.QuantType.QUInt8, per_channel=True
+        )
+        quantization.quantize_static(plain, path, Noise(), **how)
+    apart = layer_by_layer(path)
+    assert len(apart) >= 18 and max(apart.values()) <= 1, apart
