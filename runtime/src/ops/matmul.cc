@@ -117,7 +117,7 @@ Status matmul_infer(OpContext& c) {
 
 // ---- float32
 
-constexpr int64_t kOuterTerms = 128, kOuterRows = 96;
+constexpr int64_t kOuterTerms = 128, kOuterRows = 96, kTileRows = 12;  // a multiple of every tile's rows
 
 enum class BiasForm : uint8_t {
   none,
@@ -301,10 +301,14 @@ void run_outer(const OpContext& c, const Product& p) {
   const GradientKernels* kernels = gradient_kernels();
   const float *a = c.in(0)->as<float>(), *b = c.in(1)->as<float>();
   float *y = c.out(0)->as<float>(), *scratch = static_cast<float*>(c.scratch());
-  c.parallel((p.m + kOuterRows - 1) / kOuterRows, 1 + 100000 / (p.k * p.n), [&](int64_t from, int64_t end, int lane) {
+  // As many blocks for one thread as for the next.
+  int64_t blocks = (p.m + kOuterRows - 1) / kOuterRows;
+  blocks += (c.threads() - blocks % c.threads()) % c.threads();
+  const int64_t most = ((p.m + blocks - 1) / blocks + kTileRows - 1) / kTileRows * kTileRows;
+  c.parallel((p.m + most - 1) / most, 1 + 100000 / (p.k * p.n), [&](int64_t from, int64_t end, int lane) {
     float* near = scratch + lane * kOuterTerms * kOuterRows;
     for (; from < end; ++from) {
-      const int64_t r = from * kOuterRows, rows = p.m - r < kOuterRows ? p.m - r : kOuterRows;
+      const int64_t r = from * most, rows = p.m - r < most ? p.m - r : most;
       memset(y + r * p.n, 0, static_cast<size_t>(rows * p.n) * 4);
       for (int64_t k = 0; k < p.k; k += kOuterTerms) {
         const int64_t n = p.k - k < kOuterTerms ? p.k - k : kOuterTerms;
