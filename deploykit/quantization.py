@@ -159,7 +159,9 @@ def quantize(
         )
     notes += choices.notes
     if not choices.counts:
-        notes.append("nothing was quantized: the model has no ops or weights that this scheme covers")
+        none = "the model has no ops or weights that this scheme covers"
+        slow = "no layer that is faster in int8 keeps the budget; quantize='fp16' halves the file"
+        notes.append(f"nothing was quantized: {slow if keep else none}")
     info |= {"counts": dict(choices.counts), "notes": notes, "repairs": list(repairs)}
     return Quantized(result, info, first[:CHECKED], made.floats, ready.told)
 

@@ -93,9 +93,11 @@ def depth(rows: Sequence[dict[str, Any]], good: float) -> dict[str, Any]:
 
 def curve(points: Sequence[dict[str, Any]], chosen: dict[str, Any], budget: dict[str, Any]) -> dict[str, Any]:
     """Dots of choices: milliseconds from left to right, the drop (in decades) from the bottom up."""
-    height, left = 220.0, 64.0
+    height = 220.0
     decades = [math.log10(max(p["drop"], 1e-7)) for p in points]
     low, high = math.floor(min(decades)), max(math.ceil(max(decades)), math.floor(min(decades)) + 1)
+    labels = {d: f"{100 * 10.0**d:g} %" for d in range(low, high + 1)}
+    left = 16 + 11.0 * max(map(len, labels.values()))  # letters are largest on phones
     times = [p["ms"] for p in points]
     across = (WIDTH - left - 20) / ((max(times) - min(times)) or 1.0)
 
@@ -112,7 +114,7 @@ def curve(points: Sequence[dict[str, Any]], chosen: dict[str, Any], budget: dict
         }
         for p, d in zip(points, decades, strict=True)
     ]
-    ticks = [(up(d), f"{100 * 10.0**d:g} %") for d in range(low, high + 1)]
+    ticks = [(up(d), label) for d, label in labels.items()]
     drop = budget["drop"]
     bar = up(math.log10(drop)) if drop and low <= math.log10(drop) <= high else None
     return {

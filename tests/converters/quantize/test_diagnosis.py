@@ -194,3 +194,13 @@ def test_command(tmp_path: Path) -> None:
     data = json.loads(got.stdout)
     assert data["diagnosis"]["layers"] and data["quantization"]["outputs"]
     assert "conv" in (tmp_path / "r.html").read_text()
+
+
+def test_labels_of_the_curve_fit_left_of_it() -> None:
+    from deploykit.pages import charts
+
+    points = [{"float": [], "drop": d, "bytes": 1, "ms": 1.0 + i} for i, d in enumerate((1e-7, 1e-6, 0.3))]
+    c = charts.curve(points, points[0], {"drop": 0.005, "size": None, "ms": None})
+    longest = max(len(label) for _, label in c["ticks"])
+    assert longest == len("0.0001 %") and c["left"] - 6 > 10 * longest  # 19 units high on phones, half as wide
+    assert min(p["x"] for p in c["dots"]) > c["left"] and max(p["x"] for p in c["dots"]) <= c["width"]
