@@ -128,14 +128,25 @@ void binary(const void* px, const void* py, void* pz, int64_t n, int step_x, int
   return binary_loop<Fn, false, true>(x, y, z, n);  // both 0 with n = 1 is covered by the tail
 }
 
-// ---- comparison.  A plain loop: compilers make compares and narrowing packs of it.  One value for all is spread over
-// a block first, and > is < with the sides exchanged, which keeps this at four loops per ISA.
+// ---- comparison.  One value for all is spread over a block first, and > is < with the sides exchanged, which keeps
+// this at four loops per ISA.
 enum Relation { kEqual, kNotEqual, kLess, kLessEqual };
 
 template <Relation kRelation>
 __attribute__((noinline)) void compare_loop(const float* DK_RESTRICT x, const float* DK_RESTRICT y,
                                             uint8_t* DK_RESTRICT z, int n) {
-  for (int i = 0; i < n; ++i)
+  int i = 0;
+#if !defined(__wasm__)  // there the plain loop is smaller
+  for (; i + kW <= n; i += kW) {
+    const f32 a = load<f32>(x + i), b = load<f32>(y + i);
+    const s32 holds = kRelation == kEqual      ? a == b
+                      : kRelation == kNotEqual ? a != b
+                      : kRelation == kLess     ? a < b
+                                               : a <= b;
+    narrow(z + i, -holds);
+  }
+#endif
+  for (; i < n; ++i)
     z[i] = kRelation == kEqual      ? x[i] == y[i]
            : kRelation == kNotEqual ? x[i] != y[i]
            : kRelation == kLess     ? x[i] < y[i]
