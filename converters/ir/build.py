@@ -216,6 +216,8 @@ class Emitter:
 
     def i64(self, *values: int) -> Value:
         """A constant int64 vector."""
+        if any(isinstance(v, int) and not -(2**63) <= v < 2**63 for v in values):
+            raise FormatError(f"the numbers {str(values)[:80]} do not fit 64 bits")
         return self.const(np.array(values, np.int64))
 
     def scalar(self, value: float, like: Value | DType) -> Value:

@@ -14,6 +14,7 @@ from deploykit.autodiff import state
 from deploykit.autodiff.promote import common
 from deploykit.autodiff.tensor import Tensor, convert_to_tensor, direct, dtype_of
 from deploykit.errors import ShapeError
+from deploykit.graph import growth
 from deploykit.graph.dims import Dim
 from deploykit.ops import F, Op, get
 from deploykit.ops.grads import shape_value
@@ -337,6 +338,7 @@ def full(shape: Any, fill_value: Any, dtype: Any = None) -> Tensor:
     d = dtypes.dtype(dtype) if dtype is not None else common(fill_value)
     to = _ints(shape)
     if isinstance(to, np.ndarray) and not isinstance(fill_value, Tensor):
+        growth.take("a constant", tuple(map(int, to)), d.np.itemsize)  # a file may ask for terabytes
         return Tensor(np.full(tuple(to), fill_value, d.np))
     return convert_to_tensor(
         F.fill(to, cast(fill_value, d) if isinstance(fill_value, Tensor) else np.asarray(fill_value).astype(d.np))

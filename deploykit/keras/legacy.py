@@ -154,7 +154,7 @@ class _Upgrade:
             tensors = [_tensor(t) for t in node]
             kwargs = {k: v for t in node for k, v in (t[3] if len(t) > 3 else {}).items() if v is not None}
             kwargs = {k: _tensor(v) if _is_tensor(v) else v for k, v in kwargs.items()}
-        except (TypeError, IndexError, AttributeError, ValueError):
+        except (TypeError, LookupError, AttributeError, ValueError):
             raise FormatError(f"{self.where}: a layer's inbound_nodes are damaged: {str(node)[:80]}") from None
         kwargs.pop("training", None)
         if cls in _RNN and len(tensors) > 1:  # first states follow the sequence

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from deploykit import dtypes
 from deploykit.errors import FormatError, InputError
 
 _CUSTOM: dict[str, Any] = {}  # "package>name" or name -> class or function
@@ -75,6 +76,9 @@ class Configurable:
         for k in ("name", "dtype"):
             if k in given and k not in parameters:
                 _check_kind(f"{cls.__name__}: '{k}'", "str", given[k], None)
+        kind = given.get("dtype")
+        if isinstance(kind, str) and kind not in dtypes.BY_NAME and not kind.startswith("mixed_"):
+            raise FormatError(f"{cls.__name__}: 'dtype' is {kind[:60]!r}; known are {', '.join(dtypes.BY_NAME)}.")
         return cls(**given)
 
 
@@ -93,7 +97,9 @@ def _check_kind(what: str, annotation: str, v: Any, default: Any) -> None:
     if (
         not set(kinds) <= set(_KINDS)
         or v is default
-        or not isinstance(v, (bool, int, float, str, list, dict, type(None)))
+        or hasattr(v, "__index__")
+        and not isinstance(v, bool)
+        and "int" in kinds
     ):
         return
     if isinstance(v, bool) and "bool" not in kinds or not any(isinstance(v, _KINDS[k]) for k in kinds):

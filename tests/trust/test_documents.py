@@ -85,6 +85,11 @@ def keras_document() -> dict[str, Any]:
         (lambda d: d["config"]["layers"][1]["config"].update(kernel_initializer=[[]]), "initializer: got"),
         (lambda d: d["config"]["layers"][1]["config"].update(dtype=5), "Dense: 'dtype' is '5'; expected str"),
         (lambda d: d["config"]["layers"][0]["config"].update(batch_shape=7), "batch_shape=7; expected lists"),
+        (lambda d: d["config"]["layers"][2]["config"].update(target_shape=5), "target_shape is 5; expected whole"),
+        (
+            lambda d: d["config"]["layers"][1]["config"].update(dtype="float31"),
+            "'dtype' is 'float31'; known are float32",
+        ),
         (lambda d: d["config"].update(layers=3), "its layers are 3; expected a list"),
         (
             lambda d: d["config"]["layers"].__setitem__(1, {"class_name": ["Dense"], "config": {}}),
@@ -105,6 +110,8 @@ def test_keras_configs_are_held_against_the_layers(change: Any, says: str) -> No
 
 # (kind, seed, case) of fuzz_long
 FOUND = [
+    ("onnx", 21, 29259), ("onnx", 21, 11), ("onnx", 21, 5093), ("onnx", 21, 15799), ("tfjs", 21, 2443), ("tfjs", 21, 3585),
+    ("tfjs", 21, 4964), ("tfjs", 21, 18642), ("tflite", 2, 10706), ("tflite", 2, 53726), ("tflite", 2, 72839),
     ("onnx", 1, 850), ("tflite", 9, 26813), ("tflite", 1, 53039), ("tflite", 1, 57968), ("tflite", 1, 590319),
     ("tflite", 9, 37852), ("tflite", 9, 52251), ("tflite", 1, 557), ("tflite", 1, 1914),
     ("tfjs", 1, 86), ("tfjs", 1, 149), ("tfjs", 1, 265), ("tfjs", 9, 242), ("tfjs", 9, 1273), ("tfjs", 9, 10140),

@@ -11,6 +11,7 @@ from typing import Any
 from deploykit.converters.importers.onnx.call import Call
 from deploykit.converters.importers.onnx.reader import enum_of
 from deploykit.converters.importers.onnx.scope import Optional, Sequence
+from deploykit.errors import FormatError
 from deploykit.graph import Dim, Value
 
 
@@ -62,7 +63,10 @@ def standard_body(call: Call, schema: Any) -> Any:
             if name not in call.attr_names() and declared.default_value is not None and declared.default_value.type:
                 node.attribute.add().CopyFrom(declared.default_value)
         types = [_type_of(call.item(i)).SerializeToString() for i in range(call.n)]
-        data = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
+        try:
+            data = schema.get_context_dependent_function_with_opset_version(version, node.SerializeToString(), types)
+        except RuntimeError as e:  # onnx writes attributes and names into a text, and parses that
+            raise FormatError(f"onnx makes no body of it: {str(e)[:120]}") from None
     if not data:
         return None
     f = onnx.FunctionProto()

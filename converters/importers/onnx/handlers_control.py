@@ -217,8 +217,11 @@ def scan(c: Call) -> Any:
     n_state = c.n - n
     xs = c.xs()
     axes = c.ints("scan_input_axes", [0] * n) or []
+    directions = c.ints("scan_input_directions", [0] * n) or []
+    if not 0 < n == len(axes) <= len(xs):
+        raise FormatError(f"num_scan_inputs is {n}, with {len(axes)} axes and {len(xs)} inputs")
     axes = [c.axis(a, c.rank(x)) for a, x in zip(axes, xs[n_state:], strict=True)]
-    results = run_scan(c, g, xs[:n_state], xs[n_state:], axes, c.ints("scan_input_directions", [0] * n) or [])
+    results = run_scan(c, g, xs[:n_state], xs[n_state:], axes, directions)
     n_out = len(g.output) - n_state
     back = c.ints("scan_output_directions", [0] * n_out) or []
     axes = c.ints("scan_output_axes", [0] * n_out) or []
@@ -253,6 +256,8 @@ def scan_8(c: Call) -> Any:
 
 def run_scan(c: Call, g: Any, state: list[Value], xs: list[Value], axes: list[int], backward: list[int]) -> list[Value]:
     """Emit a scan as a loop; scanned results are stacked along axis 0, in order of computation."""
+    if not 0 < len(xs) == len(axes) == len(backward):
+        raise FormatError(f"{len(xs)} scan inputs with {len(axes)} axes and {len(backward)} directions")
     trip = c.op("reshape", c.dims(xs[0], axes[0], axes[0] + 1), c.i64())
     last = c.op("sub", trip, c.const(np.int64(1))) if any(backward) else None
 

@@ -268,7 +268,7 @@ def tf_idf_vectorizer(c: Call) -> Value:
     if not c.has("pool_int64s"):
         raise c.unsupported("n-grams of strings; the engine computes with numbers only")
     x = c.x()
-    width = c.shape(x)[-1]
+    width = c.shape(x)[-1] if c.rank(x) else None
     if not isinstance(width, int):
         raise c.unsupported("the length of the sequences is not known. Give the input shapes (input_shapes=)")
     x = c.cast(x if c.rank(x) == 2 else c.op("unsqueeze", x, c.i64(0)), "int64")

@@ -17,7 +17,7 @@ def windows(c: Call, key: str = "strides", x: int = 0) -> tuple[int, ...]:
         return (int(c.attr(key.removesuffix("s"), 1)),)
     rank = c.rank(c.x(x))
     v = c.attr(key) or [1] * rank
-    if not isinstance(v, list) or len(v) != rank:
+    if not isinstance(v, list) or len(v) != rank or rank < 2:
         raise FormatError(f"{key} {v}; expected {rank} numbers, one per dim")
     if v[0] != 1 or v[-1] != 1:
         raise UnsupportedError(f"{key} {v}: steps along the batch or the channels")

@@ -54,7 +54,7 @@ def pack(c: Call) -> Value:
 def unpack(c: Call) -> list[Value]:
     x = c.x()
     axis = c.axis(int(c.attr("axis", 0)), c.rank(x))
-    n = int(c.attr("num", c.shape(x)[axis]))
+    n = c.whole("num", c.shape(x)[axis])
     cut = [x] if n == 1 else c.op("split", x, c.i64(*[1] * n), outputs=n, axis=axis)
     return [c.op("squeeze", p, c.i64(axis)) for p in cut]
 

@@ -130,6 +130,8 @@ class Call(Emitter):
 
     def tensor(self, i: int) -> Row:
         """The declaration of input ``i``."""
+        if i >= self.n:
+            raise FormatError(f"input {i} is missing")
         return self.scope.tensor(self.inputs[i])
 
     def out_tensor(self, i: int = 0) -> Row:

@@ -77,11 +77,10 @@ def lstm_direction(
     peepholes = None
     if any(c.item(peep + k) is not None for k in range(3)):
         pi, pf, po = (c.opt(peep + k) for k in range(3))
-        if pf is None or po is None:
+        if pf is None or po is None or pi is None and not coupled:
             raise FormatError("peephole weights of a gate are missing")
         if coupled:
             pi = c.op("neg", pf)
-        assert pi is not None
         peepholes = c.op("unsqueeze", c.op("concat", pi, po, pf, axis=0), c.i64(0))
     (hh, h0), (ch, c0) = state(c, states[0]), state(c, states[1])
     if o.cell_clip:

@@ -15,7 +15,7 @@ from deploykit.ops.core import F
 
 
 def _tuple(x: Any, n: int, what: str) -> tuple[int, ...]:
-    t = (x,) * n if isinstance(x, int) else tuple(x)
+    t = (x,) * n if not isinstance(x, (list, tuple)) else tuple(x)
     if len(t) != n or any(not isinstance(v, int) or v < 1 for v in t):
         raise InputError(f"{what}: got {x!r}, expected a number of 1 or more, or {n} of them.")
     return t

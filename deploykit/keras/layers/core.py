@@ -397,6 +397,8 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not isinstance(target_shape, (list, tuple)) or not all(hasattr(d, "__index__") for d in target_shape):
+            raise InputError(f"Reshape: target_shape is {str(target_shape)[:60]}; expected whole numbers.")
         self.target_shape = tuple(target_shape)
 
     def call(self, inputs: Any) -> Any:

@@ -38,6 +38,8 @@ class BatchNormalization(Layer):
         self._moving = (initializers.get(moving_mean_initializer), initializers.get(moving_variance_initializer))
 
     def build(self, input_shape: Any) -> None:
+        if not -len(input_shape) <= self.axis < len(input_shape):
+            raise InputError(f"BatchNormalization: axis {self.axis} for an input of shape {tuple(input_shape)}.")
         shape = (input_shape[self.axis],)
         g, b = self._gamma, self._beta
         self.gamma = (

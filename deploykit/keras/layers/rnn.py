@@ -518,6 +518,9 @@ class Bidirectional(Layer):
         super().__init__(**kwargs)
         if merge_mode not in ("sum", "mul", "ave", "concat", None):
             raise InputError(f"Bidirectional: got merge_mode={merge_mode!r}, expected sum, mul, ave, concat or None.")
+        for x in (layer, layer if backward_layer is None else backward_layer):
+            if not isinstance(x, Layer) or not hasattr(x, "go_backwards"):
+                raise InputError(f"Bidirectional: got {str(x)[:60]}, expected a recurrent layer.")
         config = serialize(layer)
         self.forward_layer = deserialize(config)
         if backward_layer is None:

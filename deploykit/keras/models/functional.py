@@ -20,7 +20,9 @@ class InputLayer(Layer):
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
         if (shape is None) == (batch_shape is None):
             raise InputError("Input: give shape (without the batch) or batch_shape.")
-        if isinstance(batch_shape, (int, str)) or not isinstance(shape, (int, list, tuple, type(None))):
+        if not isinstance(batch_shape, (list, tuple, type(None))) or not isinstance(
+            shape, (int, list, tuple, type(None))
+        ):
             raise InputError(f"Input: got shape={shape!r}, batch_shape={batch_shape!r}; expected lists of sizes.")
         self.batch_shape = tuple(batch_shape) if batch_shape is not None else (batch_size, *_shape(shape))
         self._dtype = str(getattr(dtype, "name", dtype) or "float32")
