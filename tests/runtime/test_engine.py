@@ -334,6 +334,20 @@ def test_updates_in_the_memory_of_variables_change_nothing_else(seed: int) -> No
             np.testing.assert_array_equal(s.variable(k), apart.variable(k))
 
 
+@pytest.mark.parametrize("op", ["transpose", "matmul"])
+def test_a_variable_is_not_overwritten_while_it_is_read(op: str) -> None:
+    """These write results before they have read all of their inputs."""
+    b, start = GraphBuilder(), floats(64, 64)
+    b.graph.variables = [Variable("v", start)]
+    old = b.op("read_variable", variable="v")
+    b.op("assign_variable", b.op(op, *[old] * (2 if op == "matmul" else 1)), variable="v")
+    b.output(b.input("x", "float32", (1,)), "y")
+    s = session(b.graph)
+    s(floats(1))
+    want = start.T if op == "transpose" else start @ start
+    np.testing.assert_allclose(s.variable("v"), want, rtol=1e-4, atol=1e-4)
+
+
 def test_an_optimizer_updates_variables_in_place() -> None:
     b = GraphBuilder()
     b.graph.variables = [Variable(k, np.ones((256, 256), F32)) for k in "pmv"]
