@@ -121,7 +121,10 @@ Status Planner::place(int32_t i) {
   if (is(n, Opcode::concat_) && join(i)) return place_concat(i);
   for (int32_t k = 0; k < n.n_out; ++k) {
     if (n.outputs[k] < 0) continue;
-    if (into_variable(i, k) || (k == 0 && reuse(i))) continue;
+#if !defined(__wasm__)  // worth a part of a training step, which pages take few of, and bytes that all download
+    if (into_variable(i, k)) continue;
+#endif
+    if (k == 0 && reuse(i)) continue;
     DK_TRY(place_output(i, k));
   }
   return {};
@@ -189,6 +192,7 @@ bool Planner::reuse(int32_t i) {
   return false;
 }
 
+#if !defined(__wasm__)
 // Output k in the memory of the variable that it is assigned to, where nobody reads the old value any more.
 bool Planner::into_variable(int32_t i, int32_t k) {
   const NodeDef& n = g_.nodes[i];
@@ -219,6 +223,7 @@ bool Planner::into_variable(int32_t i, int32_t k) {
   y.t.data = s_.variables[variable].data;
   return true;
 }
+#endif
 
 // True when a concat is nothing but its inputs one behind the other.
 bool Planner::join(int32_t i) {
