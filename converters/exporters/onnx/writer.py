@@ -15,9 +15,10 @@ import numpy as np
 from deploykit import dtypes
 from deploykit.dtypes import DType
 from deploykit.graph import Dim, Value
-from deploykit.graph.mapped import LARGE, in_file, release
+from deploykit.graph.mapped import in_file, release
 
 INLINE_CONSTANT = 64  # elements: equal small constants are written once
+APART = 1 << 14  # bytes: data of larger ones is not copied into the message
 
 
 class Names:
@@ -83,7 +84,7 @@ class Writer:
             return self._constants[key]
         name = self.names.new(hint or f"{self.hint}/const")
         whole = np.ascontiguousarray(a).reshape(a.shape)
-        if self.large is not None and whole.nbytes >= LARGE and whole.dtype.isbuiltin == 1:
+        if self.large is not None and whole.nbytes >= APART and whole.dtype.isbuiltin == 1:
             kind = helper.np_dtype_to_tensor_dtype(whole.dtype)
             self.initializers.append(TensorProto(name=name, data_type=kind, dims=whole.shape))
             self.large[name] = whole if a.flags.c_contiguous else in_file(whole)
