@@ -74,7 +74,8 @@ def test_qlinear_conv_is_onnxruntimes(x_dtype: str, groups: int, channels: int, 
     rng = np.random.default_rng([channels, out])
     low = 0 if x_dtype == "uint8" else -128
     x = rng.integers(low, low + 256, (1, channels, 9, 11)).astype(x_dtype)
-    w = rng.integers(-127, 128, (out, channels // groups, 3, 3)).astype(np.int8)
+    # Without VNNI onnxruntime adds pairs of products of unsigned bytes in 16 bits, which saturate beyond these weights.
+    w = rng.integers(-64, 65, (out, channels // groups, 3, 3)).astype(np.int8)
     xs, ys = np.float32(0.043), np.float32(0.19)
     ws = rng.uniform(0.002, 0.006, out).astype(np.float32)
     xz, yz = (np.asarray(z + low, x_dtype) for z in (120, 131))

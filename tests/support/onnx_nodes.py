@@ -80,6 +80,22 @@ def cases_of(*ops: str) -> list[Case]:
     return [c for op in ops for c in sorted(all_cases().get(op, []), key=lambda c: c.name)]
 
 
+def settled(op: str, x: np.ndarray, got: np.ndarray, want: np.ndarray) -> np.ndarray:
+    """``want`` with ``got`` where ONNX settles nothing: floats that the integer type of a cast cannot hold.
+
+    The Cast operator calls them undefined; the suite writes what ml_dtypes makes of them, which changed with its 0.7.
+    """
+    if op not in ("Cast", "CastLike") or x.dtype.kind in "biu" or got.shape != want.shape or got.dtype != want.dtype:
+        return want
+    try:
+        limits = ml_dtypes.iinfo(want.dtype)
+    except ValueError:  # not an integer
+        return want
+    whole = np.trunc(x.astype(np.float64))
+    held = (whole >= int(limits.min)) & (whole <= int(limits.max))
+    return np.where(held, want, got)
+
+
 def check(case: Case, adapter: Callable[..., Any]) -> None:
     """Run ``adapter(inputs, attrs, opset)`` and compare all outputs that the case expects."""
     got = adapter(list(case.inputs), dict(case.attrs), case.opset)
@@ -90,6 +106,7 @@ def check(case: Case, adapter: Callable[..., Any]) -> None:
         y = np.asarray(got[i])
         assert y.shape == want.shape, f"output {i}: shape {y.shape}, expected {want.shape}"
         assert y.dtype == want.dtype, f"output {i}: dtype {y.dtype}, expected {want.dtype}"
+        want = settled(case.op, case.inputs[0], y, want) if case.inputs[0] is not None else want
         # ONNX rounds to bfloat16 after every step inside an op, the engine once at its end
         rtol = max(case.rtol, 2e-2 if want.dtype == ml_dtypes.bfloat16 else 1e-5)
         np.testing.assert_allclose(y.astype(np.float64), want.astype(np.float64), rtol=rtol, atol=max(case.atol, 1e-6))

@@ -63,6 +63,8 @@ def cases() -> dict[str, tuple[str, list[Any], dict[str, Any]]]:
         conv((1, 56, 56, 512), (48, 1, 1, 512), dtype, strides=(2, 2))  # rows of a tile at two distances
         conv((1, 40, 38, 96), (48, 3, 3, 96), dtype, pads=(1, 1, 1, 1))
         conv((1, 700, 1, 300), (80, 1, 1, 300), dtype, residual=True)
+        conv((1, 3, 1, 33000), (20, 1, 1, 33000), dtype)  # rows that are widened in parts
+        conv((1, 5, 4, 4101), (18, 3, 3, 4101), dtype, pads=(0, 1, 0, 1))
         conv((1, 12, 12, 48), (60, 3, 3, 24), dtype, groups=2, pads=(1, 1, 1, 1))
         for c in (24, 96, 131):
             conv((1, 56, 57, c), (c, 3, 3, 1), dtype, groups=c, pads=(1, 1, 1, 1))

@@ -194,14 +194,14 @@ void gemm_run(const GemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t 
       }
       t.n = together > 1 ? together * shape.nr : l.columns(panel);
       const int mr = tile_rows(shape, pointers, rows);
-      const int64_t blocks = (rows + mr - 1) / mr;
+      const int64_t blocks = (rows + mr - 1) / mr, least = rows / blocks, more = rows % blocks;
       // Panels that have been through are in L2, unless they are too many.
       const bool fetch = p.packed && (ch == 0 || rows > 2 * mr) && blocks <= 32;
-      for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
+      t.ahead_step = fetch ? (shape.nr * 4 + blocks - 1) / blocks : 0;
+      for (int64_t block = 0, r0 = 0, r1; block < blocks; ++block, r0 = r1) {
+        r1 = r0 + least + (block < more);
         const int m = static_cast<int>(r1 - r0);
         t.a = pointers + r0;
-        t.ahead_step = fetch ? (shape.nr * 4 + blocks - 1) / blocks : 0;
         t.ahead = reinterpret_cast<const char*>(t.b) +
                   (fetch ? shape.nr * 4 * l.rows + block * l.rows * t.ahead_step : int64_t{0});
         t.c = p.c + (c0 + r0) * p.ldc + column;

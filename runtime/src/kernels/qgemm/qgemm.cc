@@ -16,6 +16,8 @@ const QGemmKernels* qgemm_kernels() { return best_dot_isa() == DotIsa::x86_amx ?
 const QGemmKernels* qgemm_kernels() { return DK_PICK_DOT(qgemm); }
 #endif
 
+constexpr int64_t kWide = 32 << 10;  // numbers that are widened at once, on the stack
+
 QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, int64_t n) {
   QGemmLayout l;
   l.n = n;
@@ -28,6 +30,7 @@ QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, i
     l.step = (l.quads + tiles - 1) / tiles;
     l.quads = l.step * tiles;
   }
+  l.pairs = kernels->widen != nullptr;
   l.main = kernels->main;
   l.panels = n / l.main.nr;
   const int64_t rest = n - l.panels * l.main.nr;
@@ -36,9 +39,15 @@ QGemmLayout qgemm_layout(const QGemmKernels* kernels, int64_t taps, int64_t k, i
   return l;
 }
 
+// Where term r of column j of a panel of nr columns is.
+static int64_t packed_at(bool pairs, int64_t r, int64_t j, int64_t nr) {
+  return pairs ? (r / 2 * nr + j) * 2 + r % 2 : (r / 4 * nr + j) * 4 + r % 4;
+}
+
 // Up to kColumns columns of k contiguous bytes each, four at a time to every nr-th quad; their sums are added up.  By
 // lines of 64 bytes, so that what is read and written stays in L1.
 constexpr int kColumns = 8;
+template <bool Pairs>
 static void pack_columns(const uint8_t* b, int64_t col, int n, int64_t k, uint8_t flip, int64_t nr, int8_t* to,
                          int32_t* sums) {
   const uint32_t turn = flip * 0x01010101u;
@@ -50,12 +59,18 @@ static void pack_columns(const uint8_t* b, int64_t col, int n, int64_t k, uint8_
         uint32_t quad;
         std::memcpy(&quad, b + j * col + r, 4);
         quad ^= turn;
-        std::memcpy(to + r * nr + j * 4, &quad, 4);
+        if constexpr (Pairs) {
+          const uint16_t first = static_cast<uint16_t>(quad), second = static_cast<uint16_t>(quad >> 16);
+          std::memcpy(to + r * nr + j * 2, &first, 2);
+          std::memcpy(to + (r + 2) * nr + j * 2, &second, 2);
+        } else {
+          std::memcpy(to + r * nr + j * 4, &quad, 4);
+        }
       }
   }
   for (int j = 0; j < n; ++j) {
     const uint8_t* column = b + j * col;
-    for (int64_t r = whole; r < k; ++r) to[whole * nr + j * 4 + r % 4] = static_cast<int8_t>(column[r] ^ flip);
+    for (int64_t r = whole; r < k; ++r) to[packed_at(Pairs, r, j, nr)] = static_cast<int8_t>(column[r] ^ flip);
     int32_t sum = 0;
     for (int64_t r = 0; r < k; ++r) sum += static_cast<int8_t>(column[r] ^ flip);
     sums[j] += sum;
@@ -75,15 +90,17 @@ void qgemm_pack(const QGemmLayout& layout, const QGemmSource& from, int8_t* pack
       const uint8_t* b = from.b + t * from.tap_stride + column * from.col;
       int8_t* to = panel + t * k4 * nr * 4;
       if (from.row == 1) {
-        for (int j = 0; j < n; j += kColumns)
-          pack_columns(b + j * from.col, from.col, n - j < kColumns ? n - j : kColumns, layout.k, from.flip, nr,
-                       to + j * 4, sums + column + j);
+        for (int j = 0; j < n; j += kColumns) {
+          const auto pack = layout.pairs ? pack_columns<true> : pack_columns<false>;
+          pack(b + j * from.col, from.col, n - j < kColumns ? n - j : kColumns, layout.k, from.flip, nr,
+               to + j * (layout.pairs ? 2 : 4), sums + column + j);
+        }
         continue;
       }
       for (int64_t r = 0; r < layout.k; ++r, b += from.row)
         for (int j = 0; j < n; ++j) {
           const int8_t v = static_cast<int8_t>(b[j * from.col] ^ from.flip);
-          to[(r / 4 * nr + j) * 4 + r % 4] = v;
+          to[packed_at(layout.pairs, r, j, nr)] = v;
           sums[column + j] += v;
         }
     }
@@ -102,8 +119,11 @@ QGemmMatrix::QGemmMatrix(const uint8_t* a, int64_t lda) : QGemmRows{fill_matrix}
 static int64_t chunk_rows(const QGemmProblem& p) {
   const int64_t row_bytes = p.layout->quads * 4;
   const int mr = p.layout->main.mr;
-  int64_t rows = (64 << 10) / (row_bytes > 0 ? row_bytes : 1);
-  if (rows < 2 * mr) rows = 2 * mr;
+  int64_t rows = (p.layout->pairs ? kWide : 64 << 10) / (row_bytes > 0 ? row_bytes : 1);
+  if (p.layout->pairs)
+    rows -= rows > mr ? rows % mr : 0;
+  else if (rows < 2 * mr)
+    rows = 2 * mr;
   const int64_t most = kQGemmMaxPointers / p.layout->taps;
   if (rows > most) rows = most;
   return rows < 1 ? 1 : rows;
@@ -114,12 +134,26 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
   qgemm_run_vectors(p, m0, m1, p0, p1);
 }
 
-void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+// Terms [k0, k1) of a row, all taps in one, as 16-bit numbers; both are multiples of four.
+static void widen_row(const QGemmProblem& p, const uint8_t* const* taps, int64_t stride, int64_t k0, int64_t k1,
+                      int16_t* to) {
+  const int64_t k4 = (p.layout->k + 3) / 4 * 4;
+  for (int64_t k = k0, t = k0 / k4; k < k1; ++t) {
+    const int64_t end = (t + 1) * k4 < k1 ? (t + 1) * k4 : k1;
+    p.kernels->widen(to, taps[t * stride] + p.a_shift + (k - t * k4), end - k, p.a_flip);
+    to += end - k;
+    k = end;
+  }
+}
+
+template <bool Pairs>
+static void run_tiles(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
   const QGemmLayout& l = *p.layout;
   const QEpilogue& e = *p.epilogue;
   if (l.taps > kQGemmMaxPointers) __builtin_trap();  // callers split such kernels
   const uint8_t* pointers[kQGemmMaxPointers];
   alignas(64) int32_t acc[kQGemmMaxTile];
+  alignas(64) int16_t wide[Pairs ? kWide + 32 : 1];
   const int64_t chunk = chunk_rows(p), chunks = (m1 - m0 + chunk - 1) / chunk;
   const int64_t element = e.floats || e.ints ? 4 : 1;
 
@@ -129,6 +163,8 @@ void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0
   t.a_shift = p.a_shift;
   t.a_flip = p.a_flip;
   t.acc = acc;
+  const int64_t terms = l.quads * 4;
+  t.wide_k = terms;
   QGemmFinish f;
   f.acc = acc;
   f.ldc = p.ldc;
@@ -140,6 +176,8 @@ void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0
     const int64_t rows = c1 - c0;
     p.rows->fill(p.rows, c0, rows, pointers, rows);
     t.a_stride = rows;
+    if (Pairs && terms <= kWide)
+      for (int64_t i = 0; i < rows; ++i) widen_row(p, pointers + i, rows, 0, terms, wide + i * terms);
     for (int64_t panel = p0; panel < p1; ++panel) {
       const int64_t column = l.column(panel);
       const QGemmShape& shape = l.shape(panel);
@@ -148,18 +186,40 @@ void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0
       f.lda = shape.nr;
       f.n = l.columns(panel);
       f.column = column;
-      const int64_t blocks = (rows + shape.mr - 1) / shape.mr;
-      for (int64_t block = 0; block < blocks; ++block) {
-        const int64_t r0 = rows * block / blocks, r1 = rows * (block + 1) / blocks;
+      const int64_t blocks = (rows + shape.mr - 1) / shape.mr, least = rows / blocks, more = rows % blocks;
+      for (int64_t block = 0, r0 = 0, r1; block < blocks; ++block, r0 = r1) {
+        r1 = r0 + least + (block < more);
         t.a = pointers + r0;
+        t.wide = wide + (Pairs && terms <= kWide ? r0 * terms : 0);
         f.m = static_cast<int>(r1 - r0);
         f.row = c0 + r0;
         f.c = static_cast<char*>(p.c) + ((c0 + r0) * p.ldc + column) * element;
-        shape.fn[f.m - 1](&t);
+        if (Pairs && terms > kWide) {  // one row, in parts that add up; widened again for every panel
+          const QGemmTile whole = t;
+          t.finish = nullptr;
+          for (int64_t k = 0; k < terms; k += t.wide_k) {
+            t.wide_k = terms - k < kWide ? terms - k : kWide;
+            widen_row(p, pointers + r0, rows, k, k + t.wide_k, wide);
+            if (k + t.wide_k == terms) t.finish = whole.finish;
+            shape.fn[0](&t);
+            t.b += t.wide_k * shape.nr;
+            t.bias = acc;
+          }
+          t = whole;
+        } else {
+          shape.fn[f.m - 1](&t);
+        }
         if (!t.finish) p.kernels->finish(&f);
       }
     }
   }
+}
+
+void qgemm_run_vectors(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_t p1) {
+#if defined(__x86_64__)
+  if (p.layout->pairs) return run_tiles<true>(p, m0, m1, p0, p1);
+#endif
+  run_tiles<false>(p, m0, m1, p0, p1);
 }
 
 int64_t qgemm_room(const QGemmKernels* kernels, const QGemmLayout& layout, int64_t m, int threads) {

@@ -60,7 +60,9 @@ struct QGemmTile {
   int64_t a_stride, a_shift;
   uint32_t a_flip;  // 0 or 0x80808080
   const int8_t* b;
-  const int32_t* bias;        // nr numbers, where the sums start
+  const int32_t* bias;  // nr numbers, where the sums start
+  const int16_t* wide;  // of pairs: rows of wide_k numbers, in place of a
+  int64_t wide_k;
   int32_t* acc;               // rows of nr numbers; or
   const QGemmFinish* finish;  // the usual epilogues, done at once (qgemm_plain, qgemm_added)
   bool added;
@@ -78,6 +80,8 @@ struct QGemmProblem;
 struct QGemmKernels {
   QGemmShape narrow, main;  // one and two vectors of columns
   bool a_signed;
+  // 16-bit numbers of k bytes of A, flipped; writes up to 64 bytes behind them.  Null for sets that take bytes.
+  void (*widen)(int16_t* to, const uint8_t* from, int64_t k, uint32_t flip);
   void (*finish)(const QGemmFinish*);
   // Adds the bias of its columns to the sums of a block, then does the epilogue; the sums may change.
   void (*finish_biased)(const QGemmFinish*, int32_t* acc, const int32_t* bias);
@@ -106,6 +110,7 @@ struct QGemmLayout {
   int64_t panels = 0;  // main panels, then at most one `last`
   QGemmShape main, last;
   bool has_last = false;
+  bool pairs = false;  // of terms side by side, not quads: for sets that widen
 
   __attribute__((always_inline)) int64_t count() const { return panels + (has_last ? 1 : 0); }
   __attribute__((always_inline)) const QGemmShape& shape(int64_t p) const { return p < panels ? main : last; }

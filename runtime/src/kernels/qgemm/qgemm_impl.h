@@ -78,6 +78,71 @@ DK_INL void finish_tile(const QGemmFinish* f, s32 (&acc)[M][NV]) {
   }
 }
 
+// x86 with neither VNNI nor AVX-512 multiplies pairs of 16-bit numbers.
+#if defined(__SSE4_1__) && !defined(DK_SIMD_SCALAR) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
+#define DK_QGEMM_PAIRS
+#if defined(__AVX2__)
+DK_INL s32 widen_signed(const int8_t* p) {
+  return bits<s32>(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+DK_INL s32 widen_bytes(const uint8_t* p) {
+  return bits<s32>(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
+DK_INL s32 pair_sums(s32 a, s32 b) { return bits<s32>(_mm256_madd_epi16(bits<__m256i>(a), bits<__m256i>(b))); }
+#else
+DK_INL s32 widen_signed(const int8_t* p) {
+  return bits<s32>(_mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+DK_INL s32 widen_bytes(const uint8_t* p) {
+  return bits<s32>(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
+DK_INL s32 pair_sums(s32 a, s32 b) { return bits<s32>(_mm_madd_epi16(bits<__m128i>(a), bits<__m128i>(b))); }
+#endif
+
+void widen_row(int16_t* to, const uint8_t* from, int64_t k, uint32_t flip) {
+  const s32 turn = splat<s32>(static_cast<int32_t>(flip & 0x00ff00ff));
+  for (int64_t i = 0; i < k; i += 2 * kW) store(to + i, widen_bytes(from + i) ^ turn);
+}
+
+// M x (NV vectors) of sums.  Per two k: NV loads of B, M broadcasts of a pair of A, M * NV products and additions.
+template <int M, int NV>
+void tile(const QGemmTile* t) {
+  s32 acc[M][NV];
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    const s32 bias = load<s32>(t->bias + j * kW);
+    DK_UNROLL
+    for (int i = 0; i < M; ++i) acc[i][j] = bias;
+  }
+  const int8_t* b = t->b;
+  const int64_t k1 = t->wide_k;
+  const int16_t* a[M];
+  DK_UNROLL
+  for (int i = 0; i < M; ++i) a[i] = t->wide + i * k1;
+  for (int64_t k = 0; k < k1; k += 2, b += NV * kW * 2) {
+    s32 bv[NV];
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) bv[j] = widen_signed(b + j * kW * 2);
+    DK_UNROLL
+    for (int i = 0; i < M; ++i) {
+      int32_t pair;
+      __builtin_memcpy(&pair, a[i] + k, 4);
+      const s32 av = splat<s32>(pair);
+      DK_UNROLL
+      for (int j = 0; j < NV; ++j) {
+        acc[i][j] = wrapping_add(acc[i][j], pair_sums(av, bv[j]));
+        DK_PIN(acc[i][j]);
+      }
+    }
+  }
+  if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
+  DK_UNROLL
+  for (int i = 0; i < M; ++i) {
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) store(t->acc + (i * NV + j) * kW, acc[i][j]);
+  }
+}
+#else
 // M x (NV vectors) of sums.  Per four k: NV loads of B, M broadcasts of four bytes of A, M * NV dots.
 template <int M, int NV, bool Flip>
 DK_INL void tile_of(const QGemmTile* t) {
@@ -165,6 +230,8 @@ void tile(const QGemmTile* t) {
   else
     tile_of<M, NV, false>(t);
 }
+
+#endif
 
 // ---- epilogue
 // v before the last rounding, of one vector of sums.  `n` columns exist.
@@ -300,9 +367,11 @@ constexpr int kNarrow = 2, kMain = 2;
 #elif defined(__AVX512F__)
 constexpr int kNarrow = kDotFast ? 14 : 12, kMain = kDotFast ? 14 : 10;
 #elif defined(__AVX2__)
-constexpr int kNarrow = kDotFast ? 10 : 6, kMain = kDotFast ? 6 : 4;
+constexpr int kNarrow = 10, kMain = 6;
 #elif defined(__ARM_NEON)
 constexpr int kNarrow = 8, kMain = kDotFast ? 8 : 4;
+#elif defined(DK_QGEMM_PAIRS)
+constexpr int kNarrow = 8, kMain = 4;
 #else
 constexpr int kNarrow = kDotFast ? 6 : 4, kMain = kDotFast ? 6 : 3;
 #endif
@@ -387,6 +456,11 @@ constexpr QGemmKernels kTable = {
     {kNarrow, kW, MakeTable<1, kNarrow>::fn},
     {kMain, 2 * kW, MakeTable<2, kMain>::fn},
     kDotSigned,
+#if defined(DK_QGEMM_PAIRS)
+    widen_row,
+#else
+    nullptr,
+#endif
     finish,
     nullptr,
     0,
@@ -409,7 +483,7 @@ const QGemmKernels* DK_CAT(qgemm_, DK_DOT_SUFFIX)() { return &kTable; }
 
 #if defined(__AVX512VNNI__) && !defined(DK_SIMD_SCALAR)
 const QGemmKernels* qgemm_x86_amx() {
-  static constexpr QGemmKernels kTiles = {kTable.narrow, kTable.main, kTable.a_signed, finish,
+  static constexpr QGemmKernels kTiles = {kTable.narrow, kTable.main, kTable.a_signed, nullptr, finish,
                                           finish_biased, 16,          qgemm_run_amx};
   return &kTiles;
 }
