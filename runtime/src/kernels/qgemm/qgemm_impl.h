@@ -145,14 +145,7 @@ void tile(const QGemmTile* t) {
 #else
 // M x (NV vectors) of sums.  Per four k: NV loads of B, M broadcasts of four bytes of A, M * NV dots.
 template <int M, int NV, bool Flip>
-DK_INL void tile_of(const QGemmTile* t) {
-  s32 acc[M][NV];
-  DK_UNROLL
-  for (int j = 0; j < NV; ++j) {
-    const s32 bias = load<s32>(t->bias + j * kW);
-    DK_UNROLL
-    for (int i = 0; i < M; ++i) acc[i][j] = bias;
-  }
+DK_INL void add_terms(const QGemmTile* t, s32 (&acc)[M][NV]) {
   const int8_t* b = t->b;
   const int64_t k1 = t->k;
   const uint8_t* const* rows = t->a;
@@ -177,6 +170,21 @@ DK_INL void tile_of(const QGemmTile* t) {
       }
     }
   }
+}
+
+template <int M, int NV>
+DK_INL void tile_of(const QGemmTile* t) {
+  s32 acc[M][NV];
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    const s32 bias = load<s32>(t->bias + j * kW);
+    DK_UNROLL
+    for (int i = 0; i < M; ++i) acc[i][j] = bias;
+  }
+  if (t->a_flip)
+    add_terms<M, NV, true>(t, acc);
+  else
+    add_terms<M, NV, false>(t, acc);
   if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
   DK_UNROLL
   for (int i = 0; i < M; ++i) {
@@ -225,10 +233,7 @@ DK_INL void row_of(const QGemmTile* t) {
 template <int M, int NV>
 void tile(const QGemmTile* t) {
   if constexpr (M == 1) return t->a_flip ? row_of<NV, true>(t) : row_of<NV, false>(t);
-  if (t->a_flip)
-    tile_of<M, NV, true>(t);
-  else
-    tile_of<M, NV, false>(t);
+  tile_of<M, NV>(t);
 }
 
 #endif
@@ -367,11 +372,11 @@ constexpr int kNarrow = 2, kMain = 2;
 #elif defined(__AVX512F__)
 constexpr int kNarrow = kDotFast ? 14 : 12, kMain = kDotFast ? 14 : 10;
 #elif defined(__AVX2__)
-constexpr int kNarrow = 10, kMain = 6;
+constexpr int kNarrow = kDotFast ? 10 : 6, kMain = 6;
 #elif defined(__ARM_NEON)
 constexpr int kNarrow = 8, kMain = kDotFast ? 8 : 4;
 #elif defined(DK_QGEMM_PAIRS)
-constexpr int kNarrow = 8, kMain = 4;
+constexpr int kNarrow = 4, kMain = 3;
 #else
 constexpr int kNarrow = kDotFast ? 6 : 4, kMain = kDotFast ? 6 : 3;
 #endif
