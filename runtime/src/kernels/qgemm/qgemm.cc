@@ -134,14 +134,13 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
   qgemm_run_vectors(p, m0, m1, p0, p1);
 }
 
-// Terms [k0, k1) of a row, all taps in one, as 16-bit numbers; both are multiples of four.
-static void widen_row(const QGemmProblem& p, const uint8_t* const* taps, int64_t stride, int64_t k0, int64_t k1,
-                      int16_t* to) {
-  const int64_t k4 = (p.layout->k + 3) / 4 * 4;
+// Terms [k0, k1) of m rows, all taps of a row in one, as 16-bit numbers; both are multiples of four.
+static void widen_rows(const QGemmProblem& p, const uint8_t* const* rows, int64_t tap_stride, int64_t m, int64_t k0,
+                       int64_t k1, int16_t* to) {
+  const int64_t k4 = (p.layout->k + 3) / 4 * 4, stride = k1 - k0;
   for (int64_t k = k0, t = k0 / k4; k < k1; ++t) {
     const int64_t end = (t + 1) * k4 < k1 ? (t + 1) * k4 : k1;
-    p.kernels->widen(to, taps[t * stride] + p.a_shift + (k - t * k4), end - k, p.a_flip);
-    to += end - k;
+    p.kernels->widen(to + (k - k0), stride, rows + t * tap_stride, p.a_shift + (k - t * k4), m, end - k, p.a_flip);
     k = end;
   }
 }
@@ -176,8 +175,7 @@ static void run_tiles(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0,
     const int64_t rows = c1 - c0;
     p.rows->fill(p.rows, c0, rows, pointers, rows);
     t.a_stride = rows;
-    if (Pairs && terms <= kWide)
-      for (int64_t i = 0; i < rows; ++i) widen_row(p, pointers + i, rows, 0, terms, wide + i * terms);
+    if (Pairs && terms <= kWide) widen_rows(p, pointers, rows, rows, 0, terms, wide);
     for (int64_t panel = p0; panel < p1; ++panel) {
       const int64_t column = l.column(panel);
       const QGemmShape& shape = l.shape(panel);
@@ -199,7 +197,7 @@ static void run_tiles(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0,
           t.finish = nullptr;
           for (int64_t k = 0; k < terms; k += t.wide_k) {
             t.wide_k = terms - k < kWide ? terms - k : kWide;
-            widen_row(p, pointers + r0, rows, k, k + t.wide_k, wide);
+            widen_rows(p, pointers + r0, rows, 1, k, k + t.wide_k, wide);
             if (k + t.wide_k == terms) t.finish = whole.finish;
             shape.fn[0](&t);
             t.b += t.wide_k * shape.nr;

@@ -80,8 +80,9 @@ struct QGemmProblem;
 struct QGemmKernels {
   QGemmShape narrow, main;  // one and two vectors of columns
   bool a_signed;
-  // 16-bit numbers of k bytes of A, flipped; writes up to 64 bytes behind them.  Null for sets that take bytes.
-  void (*widen)(int16_t* to, const uint8_t* from, int64_t k, uint32_t flip);
+  // 16-bit numbers of k bytes of m rows of A, k a multiple of four.  Null for sets that take bytes.
+  void (*widen)(int16_t* to, int64_t stride, const uint8_t* const* from, int64_t shift, int64_t m, int64_t k,
+                uint32_t flip);
   void (*finish)(const QGemmFinish*);
   // Adds the bias of its columns to the sums of a block, then does the epilogue; the sums may change.
   void (*finish_biased)(const QGemmFinish*, int32_t* acc, const int32_t* bias);

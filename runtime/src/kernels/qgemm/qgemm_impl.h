@@ -27,6 +27,10 @@ DK_INL void store_part(uint8_t* c, s32 v, int n) {
     _mm_mask_storeu_epi8(c, static_cast<__mmask16>(mask), quarter);
   }
 #else
+#if defined(__AVX2__) && !defined(DK_SIMD_SCALAR)
+  if (kBytes == 16 && n == 16)
+    return _mm_storeu_si128(reinterpret_cast<__m128i*>(c), _mm256_extracti128_si256(bits<__m256i>(v), R & 1));
+#endif
   char part[4 * kW];
   store(part, v);
   if (n == kBytes)
@@ -99,9 +103,20 @@ DK_INL s32 widen_bytes(const uint8_t* p) {
 DK_INL s32 pair_sums(s32 a, s32 b) { return bits<s32>(_mm_madd_epi16(bits<__m128i>(a), bits<__m128i>(b))); }
 #endif
 
-void widen_row(int16_t* to, const uint8_t* from, int64_t k, uint32_t flip) {
+// m rows of k bytes from from[i] + shift on; k is a multiple of four.
+void widen_rows(int16_t* to, int64_t stride, const uint8_t* const* from, int64_t shift, int64_t m, int64_t k,
+                uint32_t flip) {
   const s32 turn = splat<s32>(static_cast<int32_t>(flip & 0x00ff00ff));
-  for (int64_t i = 0; i < k; i += 2 * kW) store(to + i, widen_bytes(from + i) ^ turn);
+  for (int64_t i = 0; i < m; ++i, to += stride) {
+    const uint8_t* a = from[i] + shift;
+    int64_t j = 0;
+    for (; j + 2 * kW <= k; j += 2 * kW) store(to + j, widen_bytes(a + j) ^ turn);
+    if (j < k) {
+      const s32 rest = widen_bytes(a + j) ^ turn;
+      for (int64_t e = 0; e < (k - j) / 2; ++e)
+        __builtin_memcpy(to + j + 2 * e, reinterpret_cast<const char*>(&rest) + 4 * e, 4);
+    }
+  }
 }
 
 // M x (NV vectors) of sums.  Per two k: NV loads of B, M broadcasts of a pair of A, M * NV products and additions.
@@ -462,7 +477,7 @@ constexpr QGemmKernels kTable = {
     {kMain, 2 * kW, MakeTable<2, kMain>::fn},
     kDotSigned,
 #if defined(DK_QGEMM_PAIRS)
-    widen_row,
+    widen_rows,
 #else
     nullptr,
 #endif
