@@ -78,7 +78,8 @@ CASES: dict[str, tuple[str, list[Any], dict[str, Any], Any]] = {
     "pad": ("Pad", [f(2, 3), np.array([0, 1, 1, 0]), np.array([7], np.float32)], {}, None),
     "q attention": (
         "QAttention",
-        [u8(1, 4, 8), R.integers(-127, 128, (8, 24)).astype(np.int8), f(24), S, S, None, Z, np.int8(0)],
+        # larger weights saturate in onnxruntime on x86 without VNNI, where its rewrites are off
+        [u8(1, 4, 8), R.integers(-64, 65, (8, 24)).astype(np.int8), f(24), S, S, None, Z, np.int8(0)],
         dict(num_heads=2),
         ([0], [1, 2, 3, 4, 6, 7]),
     ),
