@@ -301,6 +301,9 @@ def repeat(x: Any, repeats: int, axis: int | None = None) -> Tensor:
     n = t.shape[axis]
     if not isinstance(n, int):
         raise ShapeError(f"repeat: dim {axis} of {t.shape} is symbolic.")
+    each = np.asarray(repeats, object)  # Python's integers: a product of theirs does not wrap around
+    total = int(each.sum()) * (n if each.size == 1 else 1)
+    growth.take("what is repeated", (total if total > 0 else 0,), 8)
     return F.gather(t, np.repeat(np.arange(n), repeats), axis=axis)
 
 
@@ -394,7 +397,10 @@ def one_hot(x: Any, num_classes: int, axis: int = -1, dtype: Any = "float32") ->
 def _axes(x: Tensor, axis: Axis) -> np.ndarray | None:
     if axis is None:
         return None
-    return np.array([a % x.ndim for a in ([axis] if isinstance(axis, (int, np.integer)) else axis)], np.int64)
+    axes = [axis] if isinstance(axis, (int, np.integer)) else list(axis)
+    if [a for a in axes if not -x.ndim <= a < x.ndim]:
+        raise ShapeError(f"axis {axis} of a tensor of rank {x.ndim}; allowed are {-x.ndim} to {x.ndim - 1}.")
+    return np.array([a % x.ndim for a in axes], np.int64)
 
 
 def _reduction(name: str, floats: bool = False, grow: bool = False) -> Callable[..., Tensor]:

@@ -146,6 +146,13 @@ class Call(Emitter):
             return None if default is None else list(default)
         return [int(i) for i in v]
 
+    def one_of(self, name: str, names: tuple[str, ...], default: int) -> str:
+        """What a numbered choice stands for."""
+        i = self.attr(name, default)
+        if not 0 <= i < len(names):
+            raise FormatError(f"attribute '{name}' is {i}; expected 0 to {len(names) - 1}: {', '.join(names)}")
+        return names[i]
+
     def attr_names(self) -> set[str]:
         """Names of the attributes written in the node."""
         return set(self._attrs)

@@ -14,8 +14,8 @@ from deploykit.converters.importers.onnx.call import Call, Skip, handles
 from deploykit.converters.importers.onnx.importer import symbol
 from deploykit.converters.importers.onnx.scope import MISSING, Body, Optional, Scope, Sequence
 from deploykit.dtypes import bool_, int64
-from deploykit.errors import FormatError
-from deploykit.graph import Graph, Value
+from deploykit.errors import FormatError, LimitError
+from deploykit.graph import Graph, Value, growth
 
 UNROLL_LIMIT = 1024  # iterations of a loop that carries a sequence
 
@@ -216,6 +216,8 @@ def scan(c: Call) -> Any:
     g, n = c.attr("body"), c.attr("num_scan_inputs")
     n_state = c.n - n
     xs = c.xs()
+    if not 0 < n <= len(xs):
+        raise FormatError(f"num_scan_inputs is {n}, with {len(xs)} inputs")
     axes = c.ints("scan_input_axes", [0] * n) or []
     directions = c.ints("scan_input_directions", [0] * n) or []
     if not 0 < n == len(axes) <= len(xs):
@@ -286,12 +288,13 @@ def _sequence(c: Call, i: int = 0) -> Sequence:
     return s
 
 
-def _position(c: Call, i: int, size: int, default: int | None = None) -> int:
+def _position(c: Call, i: int, size: int, default: int | None = None, end: bool = False) -> int:
+    """A place in a sequence of ``size``; ``end``: or behind its last element."""
     if c.opt(i) is None and default is not None:
         return default
     p = int(c.static(i, "the position in a sequence").reshape(()))
     q = p + size if p < 0 else p
-    if not 0 <= q <= size:
+    if not 0 <= q < size + end:
         raise FormatError(f"position {p} in a sequence of {size}")
     return q
 
@@ -309,7 +312,7 @@ def sequence_construct(c: Call) -> Sequence:
 @handles("SequenceInsert")
 def sequence_insert(c: Call) -> Sequence:
     items = list(_sequence(c).items)
-    items.insert(_position(c, 2, len(items), len(items)), c.x(1))
+    items.insert(_position(c, 2, len(items), len(items), end=True), c.x(1))
     return Sequence(items)
 
 
@@ -353,6 +356,8 @@ def split_to_sequence(c: Call) -> Sequence:
     if isinstance(count, int) and count > 0:
         return Sequence(list(c.op("split", x, given, outputs=count, axis=axis)))
     if given is None:
+        if isinstance(size, int) and size > growth.NODES:
+            raise LimitError(f"a sequence of {size} pieces is refused; at most {growth.NODES} are allowed.")
         sizes: list[int] = [1] * size if isinstance(size, int) else []
         drop = not c.attr("keepdims", 1)
     else:

@@ -12,8 +12,8 @@ import numpy as np
 
 from deploykit.converters.importers.onnx.call import Call, handles
 from deploykit.dtypes import float32
-from deploykit.errors import FormatError
-from deploykit.graph import Value
+from deploykit.errors import FormatError, LimitError
+from deploykit.graph import Value, growth
 
 ML = "ai.onnx.ml"
 
@@ -144,7 +144,11 @@ def run_trees(c: Call, t: Trees, aggregate: str, base: np.ndarray | None) -> Val
 
 
 def _is_member(c: Call, t: Trees, v: Value, state: Value, dtype: Any) -> Value:
-    width = max(len(m) for m in t.members)
+    if np.count_nonzero(t.mode == 6) != len(t.members):
+        raise FormatError(
+            f"{np.count_nonzero(t.mode == 6)} nodes ask for members, membership_values hold {len(t.members)} sets"
+        )
+    width = max((len(m) for m in t.members), default=0)
     sets = np.full((len(t.members) + 1, width), np.nan)  # the last row is for the other nodes
     for i, m in enumerate(t.members):
         sets[i, : len(m)] = m
@@ -159,6 +163,11 @@ def _padded(a: Any, leaves: int, dtype: Any, fill: Any = 0) -> np.ndarray:
     return np.concatenate([a, np.full(leaves, fill, dtype)])
 
 
+def _check_room(what: str, count: int) -> None:
+    if count > growth.FREE:
+        raise LimitError(f"{what} would take {count} bytes; at most {growth.FREE} are allowed.")
+
+
 @handles("TreeEnsemble", domain=ML)
 def tree_ensemble(c: Call) -> Value:
     def array(name: str) -> np.ndarray:
@@ -166,7 +175,8 @@ def tree_ensemble(c: Call) -> Value:
 
     weights, targets = array("leaf_weights"), np.array(c.attr("leaf_targetids"))
     inner, count = len(c.attr("nodes_featureids")), len(weights)
-    for k, n in (("nodes_trueleafs", inner), ("nodes_falseleafs", inner), ("leaf_targetids", count)):
+    of_nodes = ("nodes_trueleafs", "nodes_falseleafs", "nodes_truenodeids", "nodes_falsenodeids")
+    for k, n in (*((k, inner) for k in of_nodes), ("leaf_targetids", count)):
         if len(c.attr(k)) != n:
             raise FormatError(f"attribute '{k}' has {len(c.attr(k))} entries; expected {n}")
     if targets.min(initial=0) < 0 or targets.max(initial=0) >= c.attr("n_targets", 1):
@@ -176,7 +186,12 @@ def tree_ensemble(c: Call) -> Value:
     leaf_ids = np.arange(inner, inner + count)
 
     def next_state(ids: str, is_leaf: str) -> np.ndarray:
-        to = np.array(c.attr(ids), np.int64) + inner * (np.array(c.attr(is_leaf)) != 0)
+        to, leaf = np.array(c.attr(ids), np.int64), np.array(c.attr(is_leaf)) != 0
+        if np.any((to < 0) | (to >= np.where(leaf, count, inner))):
+            raise FormatError(
+                f"attribute '{ids}' {to.tolist()!s:.60} points outside of {inner} nodes and {count} leaves"
+            )
+        to = to + inner * leaf
         return np.concatenate([to, leaf_ids])
 
     leaves = np.full((count, c.attr("n_targets", 1)), np.nan)
@@ -199,8 +214,8 @@ def tree_ensemble(c: Call) -> Value:
         inner=inner,
         leaves=leaves,
     )
-    aggregate = ("AVERAGE", "SUM", "MIN", "MAX")[c.attr("aggregate_function", 1)]
-    after = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")[c.attr("post_transform", 0)]
+    aggregate = c.one_of("aggregate_function", ("AVERAGE", "SUM", "MIN", "MAX"), 1)
+    after = c.one_of("post_transform", ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT"), 0)
     return post_transform(c, run_trees(c, trees, aggregate, None), after)
 
 
@@ -275,6 +290,12 @@ def tf_idf_vectorizer(c: Call) -> Value:
     pool, starts = np.array(c.attr("pool_int64s")), c.attr("ngram_counts")
     columns = np.array(c.attr("ngram_indexes"))
     low, high, skips = (c.attr(k) for k in ("min_gram_length", "max_gram_length", "max_skip_count"))
+    if starts is None or None in (low, high, skips):
+        raise FormatError("ngram_counts, min_gram_length, max_gram_length and max_skip_count are needed")
+    if pool.ndim != 1 or columns.min(initial=0) < 0 or not columns.size:
+        raise FormatError(
+            f"pool_int64s {pool.tolist()!s:.60}, ngram_indexes {columns.tolist()!s:.60}; expected numbers from 0"
+        )
     counts = []
     for n, (a, b) in enumerate(zip(starts, [*starts[1:], len(pool)], strict=True), 1):
         if not 0 <= a <= b <= len(pool) or (b - a) % n:
@@ -282,12 +303,15 @@ def tf_idf_vectorizer(c: Call) -> Value:
         grams = pool[a:b].reshape(-1, n)
         if not len(grams):
             continue
-        steps = range(1, (1 if n == 1 else skips + 1) + 1) if low <= n <= high else ()
+        # beyond the length of the sequences no window is left, however many skips are allowed
+        last = 1 if n == 1 else min(skips + 1, width // (n - 1))
+        steps = range(1, last + 1) if low <= n <= high else ()
         total = None
         for step in steps:
             windows = width - (n - 1) * step
             if windows <= 0:
                 continue
+            _check_room("the windows of a sequence", 8 * windows * n)
             at = np.arange(windows)[:, None] + np.arange(n) * step
             seen = c.op("unsqueeze", c.op("gather", x, c.const(at), axis=1), c.i64(2))
             same = c.op("cast", c.op("equal", seen, c.const(grams)), dtype="float32")
@@ -299,6 +323,7 @@ def tf_idf_vectorizer(c: Call) -> Value:
         counts.append(total)
     y = counts[0] if len(counts) == 1 else c.op("concat", *counts, axis=1)
     size = int(columns.max()) + 1
+    _check_room("the columns of ngram_indexes", 4 * size * len(columns))
     place = np.zeros((len(columns), size), np.float32)
     place[np.arange(len(columns)), columns] = 1
     y = c.op("matmul", y, c.const(place))

@@ -174,6 +174,8 @@ def max_unpool(c: Call) -> Value:
         shape = c.op("gather", shape, c.i64(0, *range(2, 2 + n), 1))
     else:
         sizes = c.op("mul", c.op("sub", c.dims(x, 2), c.i64(*[1] * n)), c.i64(*strides))
+        if len(kernel) != n or len(pads) != 2 * n or len(strides) != n:
+            raise FormatError(f"kernel_shape {kernel}, strides {strides}, pads {pads} for {n} spatial dims")
         left = [k - a - b for k, a, b in zip(kernel, pads[:n], pads[n:], strict=True)]
         plane = c.op("reduce_prod", c.op("add", sizes, c.i64(*left)), None, keepdims=False)
     at = c.op("mod", at, plane)  # ONNX counts positions over the whole tensor, we within one plane
@@ -207,6 +209,8 @@ def batch_norm(c: Call) -> Any:
 @handles("InstanceNormalization", since=6)
 def instance_norm(c: Call) -> Value:
     x, scale, bias = c.x(0), c.x(1), c.x(2)
+    if c.rank(x) < 2:
+        raise FormatError(f"input 0 has shape {c.shape(x)}; expected images and channels at least")
     channels = c.shape(x)[1]
     if not isinstance(channels, int):
         channels = c.shape(scale)[0]

@@ -9,8 +9,8 @@ import numpy as np
 from deploykit.converters.importers.tfjs.call import Call, handles
 from deploykit.converters.ir import tensorflow
 from deploykit.converters.ir.tensorflow import END, slice_sized, split_sizes
-from deploykit.errors import FormatError, UnsupportedError
-from deploykit.graph import Value
+from deploykit.errors import FormatError, LimitError, UnsupportedError
+from deploykit.graph import Value, growth
 
 
 @handles("Reshape")
@@ -55,6 +55,8 @@ def unpack(c: Call) -> list[Value]:
     x = c.x()
     axis = c.axis(int(c.attr("axis", 0)), c.rank(x))
     n = c.whole("num", c.shape(x)[axis])
+    if not 0 < n <= growth.NODES:
+        raise LimitError(f"{n} pieces are refused; allowed are 1 to {growth.NODES}.")
     cut = [x] if n == 1 else c.op("split", x, c.i64(*[1] * n), outputs=n, axis=axis)
     return [c.op("squeeze", p, c.i64(axis)) for p in cut]
 

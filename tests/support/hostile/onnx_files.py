@@ -175,6 +175,40 @@ def onnx_sequence_loop(folder: Path) -> Path:
     return _onnx(folder, nodes, [trips])
 
 
+def _counts_words(**changed: Any) -> Case:
+    """TfIdfVectorizer with an attribute out of proportion."""
+    attrs = dict(mode="TF", min_gram_length=2, max_gram_length=2, max_skip_count=0, ngram_counts=[0, 4],
+                 ngram_indexes=list(range(7)), pool_int64s=[2, 3, 5, 4, 5, 6, 7, 8, 6, 7]) | changed  # fmt: skip
+
+    def make(folder: Path) -> Path:
+        nodes = [
+            helper.make_node("Cast", ["x"], ["i"], to=TensorProto.INT64),
+            helper.make_node("TfIdfVectorizer", ["i"], ["y"], **attrs),
+        ]
+        return _onnx(folder, nodes)
+
+    return make
+
+
+CASES |= {
+    "onnx_skips": _counts_words(max_skip_count=HUGE),
+    "onnx_far_column": _counts_words(ngram_indexes=[*range(6), HUGE]),
+    "onnx_column_before": _counts_words(ngram_indexes=[*range(6), -HUGE]),
+}
+
+
+@case
+def onnx_pieces(folder: Path) -> Path:
+    """A tensor cut into 2^40 pieces of one."""
+    big = helper.make_node("ConstantOfShape", ["n"], ["b"])
+    nodes = [
+        big,
+        helper.make_node("SplitToSequence", ["b"], ["s"]),
+        helper.make_node("ConcatFromSequence", ["s"], ["y"], axis=0),
+    ]
+    return _onnx(folder, nodes, [_ints("n", HUGE)])
+
+
 def _external(location: str, link: str = "") -> Case:
     def make(folder: Path) -> Path:
         inner = beside_a_secret(folder, 64, location, link)
