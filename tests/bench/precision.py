@@ -7,7 +7,7 @@ quantizer's int8 and dynamic.  onnxruntime: float32, its int8 (Q/DQ) and dynamic
 (bfloat16 where the CPU has it), the int8 file.  LiteRT: float32, and the int8 file as our exporter writes it.  Each model runs
 in a process of its own.  --write makes docs/precision.md, with --no-amx
 docs/precision-without-amx.md: tile registers off, as on most PCs, for us and for OpenVINO; LiteRT and onnxruntime have no
-switch for theirs.
+switch for theirs.  On a processor with no more than AVX2 it makes docs/precision-avx2.md.
 """
 
 from __future__ import annotations
@@ -241,7 +241,8 @@ def main() -> None:
             print(summary(rows[-1:]).splitlines()[-1], flush=True)
             print(details(rows[-1:]), flush=True)
         if a.write:
-            target = "precision-without-amx.md" if a.no_amx else "precision.md"
+            avx2 = native.describe()["isa"] == "x86_avx2"
+            target = "precision-without-amx.md" if a.no_amx else "precision-avx2.md" if avx2 else "precision.md"
             (table.ROOT / "docs" / target).write_text(page(rows, a.rounds, a.note, a.no_amx))
 
 

@@ -19,6 +19,7 @@ const QWinogradKernels* qwinograd_kernels() { return nullptr; }
 namespace {
 constexpr int64_t kPositions = 16, kColumns = kQWinogradColumns;
 constexpr int64_t kMostWeights = 4 << 20;  // beyond that, reading them costs more than the products saved
+constexpr int64_t kMostRow = 512 << 10;    // bytes of V for a row of tiles: they stay in L2
 
 int64_t pairs_of(const ConvGeometry& g) { return (g.c + 1) / 2; }
 int64_t tiles_of(const ConvGeometry& g) { return (g.out[2] + 1) / 2; }  // of a row
@@ -41,8 +42,9 @@ QWinograd qwinograd_plan(const ConvGeometry& g, int64_t n, int threads) {
                     g.stride[1] == 1 && g.stride[2] == 1 && g.dilation[1] == 1 && g.dilation[2] == 1;
   w.columns = (n + kColumns - 1) / kColumns * kColumns;
   if (!fits || g.c < 16 || g.c > kQWinogradMaxChannels || n < 16 || g.out[1] < 4 || g.out[2] < 4) return w;
-  if (g.out[2] > 1024 || kPositions * w.columns * g.c * 2 > kMostWeights) return w;
   w.stride = (g.c + 15) / 16 * 16;
+  const int64_t row = kPositions * tiles_of(g) * w.stride * 2;
+  if (row > kMostRow || kPositions * w.columns * g.c * 2 > kMostWeights) return w;
   w.rows = (g.out[1] + 1) / 2;
   // Some 24 tiles: rows enough for whole blocks of a product, and still in L2.
   const int64_t tiles = tiles_of(g), even = (w.rows + threads - 1) / threads;
