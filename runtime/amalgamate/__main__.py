@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from names import header_names, own_names, rename, strip_comments
-from sets import FEATURES, OWN, OWNS, SETS, a_set, flag
+from sets import FEATURES, OWN, SETS, a_set, flag
 from texts import HEAD, WANTED
 
 RUNTIME = Path(__file__).resolve().parents[1]
@@ -103,7 +103,7 @@ class Amalgamation:
         self.dot_families = {p.parent.name for p in files if set_of(p) == "x86_avxvnni"}
         plain = re.compile(r'\s*(#define DK_SIMD_SCALAR\s+)?#include "kernels/\w+/\w+_impl.h"\s*')
         self.own = [p for p in files if set_of(p) and not plain.fullmatch(p.read_text())]  # not a family's source again
-        assert {set_of(p) for p in self.own} <= OWNS.keys(), self.own
+        assert {set_of(p) for p in self.own} <= {s[1] for s in SETS if OWN in s[3]}, self.own
         self.known_ops = re.findall(r"^DK_OP\(\d+, (\w+),", (RUNTIME / "schema" / "opset.inc").read_text(), re.M)
         self.ops = {u.path: self._ops_of(u) for u in self.units}
 
@@ -273,7 +273,7 @@ class Amalgamation:
             for h in u.headers:
                 put(h)
             needed = [
-                f"#if defined({OWNS[set_of(path)]})  // {path.name}",
+                f"#if defined({OWN})  // {path.name}",
                 *out[above:],
                 f"#if defined(DK_PART_set_{path.parent.name})",
             ]

@@ -5,13 +5,12 @@ from __future__ import annotations
 # Kernel sets: condition, name, target (GCC and Clang), what the sources ask for.
 X86, ARM = "defined(__x86_64__)", "defined(__aarch64__)"
 OWN = "DK_SET_OWN"  # has files of its own, and none of the families
-OWNS = {"x86_amx": OWN, "x86_avx2": "DK_SET_OWN_x86_avx2"}  # what files of one set only ask for
 AVX2 = ("__SSE4_1__", "__AVX2__", "__FMA__", "__F16C__")
 AVX512 = (*AVX2, "__AVX512F__")
 SETS: list[tuple[str, str, str, tuple[str, ...], bool]] = [
     ("!defined(__wasm__)", "scalar", "", ("DK_SIMD_SCALAR",), False),
     (X86, "x86_sse41", "sse4.2,popcnt", ("__SSE4_1__",), False),
-    (X86, "x86_avx2", "avx2,fma,f16c,popcnt", (*AVX2, "DK_SET_OWN_x86_avx2"), False),
+    (X86, "x86_avx2", "avx2,fma,f16c,popcnt", AVX2, False),
     (X86, "x86_avxvnni", "avx2,fma,f16c,popcnt,avxvnni", (*AVX2, "__AVXVNNI__"), True),
     (X86, "x86_avx512", "avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c,popcnt", AVX512, False),
     (X86, "x86_avx512vnni", "avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c,popcnt",

@@ -4,7 +4,6 @@
 #include "base/mem.h"
 #include "kernels/qdepthwise/qdepthwise.h"
 #include "kernels/qgemm/qrows.h"
-#include "kernels/qwinograd/qwinograd.h"
 #include "ops/q_util.h"
 #include "ops/window.h"
 
@@ -25,7 +24,6 @@ enum class Algorithm : uint8_t {
   runs,       // few channels: one tap per kernel row, over a padded copy of the image
   depthwise,
   direct,  // plain loops, for what the others do not cover
-  winograd,
 };
 
 constexpr int64_t kMaxKernelRows = 64;  // of the depthwise kernels
@@ -46,8 +44,7 @@ struct State {
   const QGemmKernels* gemm;
   const QDepthwiseKernels* depthwise;
   QGemmLayout layout;  // of one group
-  QWinograd winograd;
-  int64_t padded;  // columns of one group (depthwise: all channels)
+  int64_t padded;      // columns of one group (depthwise: all channels)
   Parts parts;
   const char* packed;  // null: made at run, in scratch
   const uint8_t* zeros;
@@ -117,8 +114,7 @@ Parts plan_parts(const State& s) {
   const bool dw = s.algorithm == Algorithm::depthwise, direct = s.algorithm == Algorithm::direct;
   const size_t weights = dw       ? qdepthwise_bytes(s.o, s.g.kernel[0] * s.g.kernel[1], s.g.kernel[2])
                          : direct ? 0
-                         : s.algorithm == Algorithm::winograd ? qwinograd_weight_bytes(s.winograd, s.g)
-                                                              : s.layout.bytes() * static_cast<size_t>(s.groups);
+                                  : s.layout.bytes() * static_cast<size_t>(s.groups);
   const size_t numbers = static_cast<size_t>(dw || direct ? s.padded : s.groups * s.padded) * 4;
   auto up = [](size_t n) { return (n + kSlack + 63) / 64 * 64; };
   p.weights = 0;
@@ -151,14 +147,6 @@ void make_parts(const OpContext& c, const State& s, char* to) {
       fold_zero_point(b ? b + i : nullptr, sums + i, s.x.zero, 1, bias + at);
       multiplier[at] = ms[i * step];
     }
-    return;
-  }
-  if (s.algorithm == Algorithm::winograd) {
-    int16_t* const packed = reinterpret_cast<int16_t*>(weights);
-    c.parallel(s.padded / kQWinogradColumns, 1 + 4096 / s.cg, [&](int64_t p0, int64_t p1, int) {
-      qwinograd_pack(s.winograd, s.g, w.as<int8_t>(), s.o, packed, p0, p1);
-    });
-    for (int64_t i = 0; i < s.o; ++i) bias[i] = b ? b[i] : 0, multiplier[i] = ms[i * step];
     return;
   }
   const int64_t panels = s.layout.count(), per = s.og * taps * s.cg;
@@ -230,14 +218,9 @@ Status prepare(OpContext& c) {
   s.x = operand_of(x.dtype, c.attr_int(A::x_zero_point), s.gemm->a_signed);
   s.zero = static_cast<uint8_t>(c.attr_int(A::x_zero_point));
   s.multiplier = s.algorithm == Algorithm::depthwise ? s.og : 1;
-  const bool fixed = c.is_const(kWeight) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
-  if (s.algorithm == Algorithm::taps && s.groups == 1 && fixed) {
-    s.winograd = qwinograd_plan(s.g, s.o, c.threads());
-    if (s.winograd.kernels) s.algorithm = Algorithm::winograd;
-  }
 
   ScratchPlan scratch;
-  static const char* const kNames[] = {"q_pointwise", "q_taps", "q_runs", "q_depthwise", "q_direct", "q_winograd"};
+  static const char* const kNames[] = {"q_pointwise", "q_taps", "q_runs", "q_depthwise", "q_direct"};
   c.note(kNames[static_cast<int>(s.algorithm)],
          static_cast<uint64_t>(2.0 * static_cast<double>(y.count()) * static_cast<double>(s.g.taps() * s.cg)));
   if (s.algorithm == Algorithm::depthwise) {
@@ -245,10 +228,6 @@ Status prepare(OpContext& c) {
   } else if (s.algorithm == Algorithm::direct) {
     s.padded = round_up(s.o, 64);
     s.acc_at = scratch.take(s.padded * c.threads());
-  } else if (s.algorithm == Algorithm::winograd) {
-    s.padded = s.winograd.columns;
-    s.room_bytes = round_up(static_cast<int64_t>(qwinograd_room(s.winograd, s.g)), 64);
-    s.room_at = scratch.take(c.threads() * s.room_bytes / 4);
   } else {
     const bool runs = s.algorithm == Algorithm::runs;
     s.layout = qgemm_layout(s.gemm, runs ? s.g.kernel[0] * s.g.kernel[1] : s.g.taps(),
@@ -264,7 +243,7 @@ Status prepare(OpContext& c) {
     const bool strips = s.algorithm == Algorithm::depthwise && s.lines < s.g.out[1];
     s.image_at = scratch.take((strips ? c.threads() : 1) * s.image / 4);
   }
-  if (s.algorithm == Algorithm::taps || s.algorithm == Algorithm::winograd) {
+  if (s.algorithm == Algorithm::taps) {
     void* zero;
     bool fresh;
     const size_t bytes = static_cast<size_t>(s.g.c) + kSlack;
@@ -273,6 +252,7 @@ Status prepare(OpContext& c) {
     if (fresh) memset(zero, s.zero, bytes);
   }
   s.parts = plan_parts(s);
+  const bool fixed = c.is_const(kWeight) && c.is_const(kMultiplier) && (!c.in(kBias) || c.is_const(kBias));
   if (fixed) {
     DK_TRY(expect_multipliers(c, *c.in(kMultiplier)));
     s.e.small = small_multipliers(*c.in(kMultiplier));
@@ -390,28 +370,6 @@ void run_depthwise(const OpContext& c, const State& s, const Pointers& p, uint8_
   }
 }
 
-void run_winograd(const OpContext& c, const State& s, const Pointers& p) {
-  QEpilogue e = s.e;
-  e.ldr = s.o;
-  e.multiplier = p.multiplier;
-  e.residual = p.residual;
-  QWinogradProblem problem;
-  problem.w = &s.winograd;
-  problem.g = &s.g;
-  problem.x = p.x;
-  problem.zeros = s.zeros;
-  problem.flip = static_cast<uint8_t>(s.x.flip);
-  problem.zero = s.zero;
-  problem.packed = reinterpret_cast<const int16_t*>(p.weights);
-  problem.bias = p.bias;
-  problem.n = s.o;
-  problem.c = p.y;
-  problem.epilogue = &e;
-  char* const room = static_cast<char*>(c.scratch()) + s.room_at;
-  c.parallel(qwinograd_blocks(s.winograd, s.g), 1,
-             [&](int64_t b0, int64_t b1, int lane) { qwinograd_run(problem, b0, b1, room + lane * s.room_bytes); });
-}
-
 void run_direct(const OpContext& c, const State& s, const Pointers& p, bool is_signed, int32_t* acc_all) {
   const ConvGeometry& g = s.g;
   const int64_t pixels = g.pixels(), taps = g.taps(), element = s.e.floats ? 4 : 1;
@@ -488,7 +446,6 @@ Status run(OpContext& c) {
       break;
     }
     case Algorithm::depthwise: run_depthwise(c, s, p, image); break;
-    case Algorithm::winograd: run_winograd(c, s, p); break;
     case Algorithm::direct:
       run_direct(c, s, p, c.in(kX)->dtype == DType::s8, reinterpret_cast<int32_t*>(scratch + s.acc_at));
   }
