@@ -297,8 +297,8 @@ class Amalgamation:
             *(a_set(*s) for s in SETS),
         ]
         text = "\n".join(["#if !defined(DK_KERNELS)", *main, "#else", kernels, "#endif", ""])
-        # It ships in the wheel, and white space is a hundredth of it: half of the indentation will do.
-        return re.sub(r"^ +", lambda m: " " * (len(m[0]) // 2), re.sub(r" +\\$", r" \\", text, flags=re.M), flags=re.M)
+        # It ships in the wheel, and white space is a hundredth of it: a quarter of the indentation will do.
+        return re.sub(r"^ +", lambda m: " " * (len(m[0]) // 4), re.sub(r" +\\$", r" \\", text, flags=re.M), flags=re.M)
 
 
 def main() -> None:

@@ -62,7 +62,7 @@ def test_answers_bytes_and_costs(make, most: int, tmp_path: Path, monkeypatch: p
     x = np.random.default_rng(2).standard_normal(session.inputs[0].shape).astype(np.float32)
     want = next(iter(session.run({"x": x}).values()))
     monkeypatch.setattr(pages, "build", lambda: out)
-    for module in ("engine.wasm", "engine.threads.wasm", "engine.relaxed.threads.wasm"):
+    for module in ("engine.wasm", "engine.threads.wasm", *["engine.relaxed.threads.wasm"] * pages.RELAXED):
         seen = run(module, model, x, threads=2 if "threads" in module else 1)
         got = np.frombuffer(bytes_of(seen), np.float32).reshape(want.shape)
         np.testing.assert_allclose(got, want, rtol=0, atol=0 if make is digits8 else 1e-5 * np.abs(want).max())

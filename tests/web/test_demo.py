@@ -72,10 +72,12 @@ def test_fine_tuning_gives_the_native_weights(built: Path, tmp_path: Path) -> No
     for _ in range(100):
         native.run(feeds)
     saved, before = dk.Interpreter(tmp_path / "taught.dk"), dk.Interpreter(source)
+    # without relaxed instructions a product is rounded before it is added, which a hundred steps gather
+    bound = 1e-5 if pages.RELAXED else 5e-5
     for name in demo.TRAINED:
         got, want = saved.variable(name), native.variable(name)
         assert np.abs(want - before.variable(name)).max() > 0.1
-        assert np.abs(got - want).max() <= 1e-5 * np.abs(want).max(), name
+        assert np.abs(got - want).max() <= bound * np.abs(want).max(), name
     # layers are numbered by process: conv2d/kernel, or conv2d_7/kernel after other tests
     body = [v.name for v in dkfile.load(source).variables if re.fullmatch(r"conv2d(_\d+)?/kernel", v.name)]
     assert body and not set(body) & set(demo.TRAINED)

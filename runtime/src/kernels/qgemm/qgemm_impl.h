@@ -82,10 +82,9 @@ DK_INL void finish_tile(const QGemmFinish* f, s32 (&acc)[M][NV]) {
   }
 }
 
-// x86 with neither VNNI nor AVX-512 multiplies pairs of 16-bit numbers.
-#if defined(__SSE4_1__) && !defined(DK_SIMD_SCALAR) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
+// AVX2 without VNNI multiplies pairs of 16-bit numbers.
+#if defined(__AVX2__) && !defined(DK_SIMD_SCALAR) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
 #define DK_QGEMM_PAIRS
-#if defined(__AVX2__)
 DK_INL s32 widen_signed(const int8_t* p) {
   return bits<s32>(_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
@@ -93,15 +92,6 @@ DK_INL s32 widen_bytes(const uint8_t* p) {
   return bits<s32>(_mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
 }
 DK_INL s32 pair_sums(s32 a, s32 b) { return bits<s32>(_mm256_madd_epi16(bits<__m256i>(a), bits<__m256i>(b))); }
-#else
-DK_INL s32 widen_signed(const int8_t* p) {
-  return bits<s32>(_mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-}
-DK_INL s32 widen_bytes(const uint8_t* p) {
-  return bits<s32>(_mm_cvtepu8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
-}
-DK_INL s32 pair_sums(s32 a, s32 b) { return bits<s32>(_mm_madd_epi16(bits<__m128i>(a), bits<__m128i>(b))); }
-#endif
 
 // m rows of k bytes from from[i] + shift on; k is a multiple of four.
 void widen_rows(int16_t* to, int64_t stride, const uint8_t* const* from, int64_t shift, int64_t m, int64_t k,
@@ -390,8 +380,6 @@ constexpr int kNarrow = kDotFast ? 14 : 12, kMain = kDotFast ? 14 : 10;
 constexpr int kNarrow = kDotFast ? 10 : 6, kMain = 6;
 #elif defined(__ARM_NEON)
 constexpr int kNarrow = 8, kMain = kDotFast ? 8 : 4;
-#elif defined(DK_QGEMM_PAIRS)
-constexpr int kNarrow = 4, kMain = 3;
 #else
 constexpr int kNarrow = kDotFast ? 6 : 4, kMain = kDotFast ? 6 : 3;
 #endif
