@@ -138,6 +138,7 @@ void qgemm_run(const QGemmProblem& p, int64_t m0, int64_t m1, int64_t p0, int64_
 static void widen_rows(const QGemmProblem& p, const uint8_t* const* rows, int64_t tap_stride, int64_t m, int64_t k0,
                        int64_t k1, int16_t* to) {
   const int64_t k4 = (p.layout->k + 3) / 4 * 4, stride = k1 - k0;
+  if (stride == 0) return;  // no terms at all: k4 is 0 as well
   for (int64_t k = k0, t = k0 / k4; k < k1; ++t) {
     const int64_t end = (t + 1) * k4 < k1 ? (t + 1) * k4 : k1;
     p.kernels->widen(to + (k - k0), stride, rows + t * tap_stride, p.a_shift + (k - t * k4), m, end - k, p.a_flip);
