@@ -15,13 +15,7 @@ from typing import Any
 
 import pytest
 
-from deploykit import native
 from deploykit.web import serve
-
-# x86 without VNNI adds pairs of bytes' products in 16 bits: browsers' relaxed sums saturate there, and our package takes the
-# engine without them.
-RELAXED = "x86" not in native.describe()["isa"] or "vnni" in native.describe()["features"]
-
 
 HERE = Path(__file__).resolve().parent
 ENGINE = HERE.parents[1] / "web" / "engine"  # also stands for a built one in tests that only look at files

@@ -82,6 +82,27 @@ DK_INL void finish_tile(const QGemmFinish* f, s32 (&acc)[M][NV]) {
   }
 }
 
+// Sums start at the bias, and go through an epilogue at once or to where the general one finds them.
+template <int M, int NV>
+DK_INL void begin_tile(const QGemmTile* t, s32 (&acc)[M][NV]) {
+  DK_UNROLL
+  for (int j = 0; j < NV; ++j) {
+    const s32 bias = load<s32>(t->bias + j * kW);
+    DK_UNROLL
+    for (int i = 0; i < M; ++i) acc[i][j] = bias;
+  }
+}
+
+template <int M, int NV>
+DK_INL void end_tile(const QGemmTile* t, s32 (&acc)[M][NV]) {
+  if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
+  DK_UNROLL
+  for (int i = 0; i < M; ++i) {
+    DK_UNROLL
+    for (int j = 0; j < NV; ++j) store(t->acc + (i * NV + j) * kW, acc[i][j]);
+  }
+}
+
 // AVX2 without VNNI multiplies pairs of 16-bit numbers.
 #if defined(__AVX2__) && !defined(DK_SIMD_SCALAR) && !defined(__AVX512F__) && !defined(__AVXVNNI__)
 #define DK_QGEMM_PAIRS
@@ -113,12 +134,7 @@ void widen_rows(int16_t* to, int64_t stride, const uint8_t* const* from, int64_t
 template <int M, int NV>
 void tile(const QGemmTile* t) {
   s32 acc[M][NV];
-  DK_UNROLL
-  for (int j = 0; j < NV; ++j) {
-    const s32 bias = load<s32>(t->bias + j * kW);
-    DK_UNROLL
-    for (int i = 0; i < M; ++i) acc[i][j] = bias;
-  }
+  begin_tile(t, acc);
   const int8_t* b = t->b;
   const int64_t k1 = t->wide_k;
   const int16_t* a[M];
@@ -140,12 +156,7 @@ void tile(const QGemmTile* t) {
       }
     }
   }
-  if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
-  DK_UNROLL
-  for (int i = 0; i < M; ++i) {
-    DK_UNROLL
-    for (int j = 0; j < NV; ++j) store(t->acc + (i * NV + j) * kW, acc[i][j]);
-  }
+  end_tile(t, acc);
 }
 #else
 // M x (NV vectors) of sums.  Per four k: NV loads of B, M broadcasts of four bytes of A, M * NV dots.
@@ -180,22 +191,12 @@ DK_INL void add_terms(const QGemmTile* t, s32 (&acc)[M][NV]) {
 template <int M, int NV>
 DK_INL void tile_of(const QGemmTile* t) {
   s32 acc[M][NV];
-  DK_UNROLL
-  for (int j = 0; j < NV; ++j) {
-    const s32 bias = load<s32>(t->bias + j * kW);
-    DK_UNROLL
-    for (int i = 0; i < M; ++i) acc[i][j] = bias;
-  }
+  begin_tile(t, acc);
   if (t->a_flip)
     add_terms<M, NV, true>(t, acc);
   else
     add_terms<M, NV, false>(t, acc);
-  if (t->finish) return t->added ? finish_tile<M, NV, true>(t->finish, acc) : finish_tile<M, NV, false>(t->finish, acc);
-  DK_UNROLL
-  for (int i = 0; i < M; ++i) {
-    DK_UNROLL
-    for (int j = 0; j < NV; ++j) store(t->acc + (i * NV + j) * kW, acc[i][j]);
-  }
+  end_tile(t, acc);
 }
 
 // One row: four sets of sums take the terms in turns, to hide the latency of the dots; this is bound by reading B.
@@ -230,9 +231,7 @@ DK_INL void row_of(const QGemmTile* t) {
   DK_UNROLL
   for (int j = 0; j < NV; ++j)
     acc[0][j] = wrapping_add(wrapping_add(part[0][j], part[1][j]), wrapping_add(part[2][j], part[3][j]));
-  if (t->finish) return t->added ? finish_tile<1, NV, true>(t->finish, acc) : finish_tile<1, NV, false>(t->finish, acc);
-  DK_UNROLL
-  for (int j = 0; j < NV; ++j) store(t->acc + j * kW, acc[0][j]);
+  end_tile(t, acc);
 }
 
 template <int M, int NV>
